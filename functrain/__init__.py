@@ -1,0 +1,1 @@
+"""functrain: functional training for PyTorch."""

@@ -1,0 +1,1 @@
+"""Pytrees, random keys, dtypes and errors: what every other layer stands on. Imports torch and optree."""

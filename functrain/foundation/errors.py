@@ -1,0 +1,33 @@
+"""The errors that users meet. Imports nothing.
+
+A message says what was given, what is allowed and what to do. Bad arguments raise the
+built-in `ValueError` and `TypeError`; these classes are for what a caller may want to catch by name.
+"""
+
+
+class FunctrainError(Exception):
+    """Base of functrain's own errors: a known condition with a message for people, never a bug."""
+
+
+class CheckpointError(FunctrainError):
+    """A checkpoint cannot be written, read, trusted or fitted to the state at hand."""
+
+
+class ConfigError(FunctrainError):
+    """A configuration names something that does not exist or holds a value that is not allowed."""
+
+
+class DataError(FunctrainError):
+    """The data cannot be trained on: an empty set, labels out of range, a length that changed."""
+
+
+class DonatedStateError(FunctrainError):
+    """A state was used after a step compiled with `donate=True` had taken over its storage."""
+
+
+class NonFiniteError(FunctrainError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+class TracingError(FunctrainError):
+    """The model or objective does something that a static graph cannot hold."""

@@ -1,0 +1,112 @@
+"""Random keys as values. Imports the standard library and torch only.
+
+A key is an unsigned 64-bit integer. New keys are *hashed* from old ones, never added to:
+`fold_in(key, 1, 2)` and `fold_in(key, 2, 1)` have nothing in common, so streams for
+(step, micro-batch), (epoch, index) or ranks cannot meet by arithmetic accident.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+KEY_BITS = 64
+
+
+def root_key(seed: int) -> int:
+    """Make the key of a run from a user's seed.
+
+    Args:
+        seed: any Python integer, negative ones included.
+
+    Returns:
+        A key, 0 <= key < 2**64.
+
+    Example:
+        >>> root_key(0) == root_key(0), root_key(0) == root_key(1)
+        (True, False)
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, got {seed!r} ({type(seed).__name__})")
+    return _hash(b"functrain.seed", str(seed).encode())
+
+
+def fold_in(key: int, *data: int | str) -> int:
+    """Derive a new key from `key` and any number of integers or names.
+
+    Example:
+        >>> key = root_key(0)
+        >>> fold_in(key, "data", 3) == fold_in(key, "data", 3)
+        True
+        >>> fold_in(key, 1, 2) == fold_in(key, 2, 1)
+        False
+    """
+    return _hash(key.to_bytes(8, "little"), "\x1f".join(map(repr, data)).encode())
+
+
+def _hash(salt: bytes, text: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=salt).digest(), "little")
+
+
+def generator(key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator of its own, seeded with `key`."""
+    return torch.Generator(device=device).manual_seed(_signed(key))
+
+
+def permutation(key: int, length: int) -> torch.Tensor:
+    """The permutation of `range(length)` that belongs to `key`, int64 `[length]`.
+
+    Example:
+        >>> permutation(root_key(0), 5).sort().values.tolist()
+        [0, 1, 2, 3, 4]
+    """
+    return torch.randperm(length, generator=generator(key))
+
+
+@contextmanager
+def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch's default generators of the CPU and of `device` with `key`; put their states back at the end.
+
+    This is how code that draws from the global generator (`nn.Dropout`, a user's augmentation)
+    becomes a function of a key, and leaves no trace in the caller's generators.
+    """
+    generators = _default_generators(torch.device(device))
+    before = [g.get_state() for g in generators]
+    for g in generators:
+        g.manual_seed(_signed(key))
+    try:
+        yield
+    finally:
+        for g, state in zip(generators, before):
+            g.set_state(state)
+
+
+@contextmanager
+def global_seed(key: int) -> Iterator[None]:
+    """As `torch_seed` on the CPU, for Python's `random` and NumPy's global generator too."""
+    import numpy as np
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(key)
+    np.random.seed(key & 0xFFFFFFFF)
+    try:
+        with torch_seed(key):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _default_generators(device: torch.device) -> list[torch.Generator]:
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    return generators
+
+
+def _signed(key: int) -> int:
+    """torch takes seeds as signed 64-bit integers."""
+    return key - (1 << KEY_BITS) if key >> (KEY_BITS - 1) else key
