@@ -1,1 +1,4 @@
-"""compiler."""
+"""The only layer that calls torch's compilers. Imports foundation and step."""
+
+from functrain.compiler.runner import CompilingRunner as CompilingRunner
+from functrain.compiler.runner import compile as compile

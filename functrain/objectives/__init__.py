@@ -1,1 +1,10 @@
-"""objectives."""
+"""What is minimised: batches, losses, objectives and the sums behind metrics. Imports foundation."""
+
+from functrain.objectives import losses as losses
+from functrain.objectives.loss import Loss as Loss
+from functrain.objectives.loss import Totals as Totals
+from functrain.objectives.supervised import classification as classification
+from functrain.objectives.supervised import language_modelling as language_modelling
+from functrain.objectives.supervised import regression as regression
+from functrain.objectives.supervised import segmentation as segmentation
+from functrain.objectives.supervised import supervised as supervised

@@ -1,0 +1,103 @@
+"""The log of a run: records in memory, as JSON Lines and as CSV, that can be cut back. Imports the standard library.
+
+`metrics.jsonl` is the truth: one record a line, appended. `metrics.csv` is the same table for
+spreadsheets; a column that appears late (the first evaluation, say) makes it be written anew.
+Nothing in a record depends on the clock, so that an interrupted run's files equal an uninterrupted one's.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from functrain.foundation.errors import FunctrainError
+
+Record = dict[str, Any]
+
+
+class Records:
+    """The run's records, and their files if there is a directory.
+
+    Args:
+        directory: where `metrics.jsonl` and `metrics.csv` are, or None to keep records in memory only.
+        keep: how many of the records already there belong to the state at hand; later ones are cut off.
+
+    Raises:
+        FunctrainError: if fewer records are there than `keep`.
+    """
+
+    def __init__(self, directory: Path | None, keep: int = 0) -> None:
+        self._json = None if directory is None else directory / "metrics.jsonl"
+        self._csv = None if directory is None else directory / "metrics.csv"
+        self.all: list[Record] = []
+        self._columns: list[str] = []
+        if self._json is not None:
+            self.all = read_records(self._json)[:keep]
+            if len(self.all) < keep:
+                raise FunctrainError(
+                    f"{self._json} holds {len(self.all)} records, but the checkpoint was saved after {keep}: the log has "
+                    "been cut or replaced. Put it back, or start in a new run directory"
+                )
+            self._rewrite()
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.all)
+
+    @property
+    def epochs(self) -> list[Record]:
+        """The records of epochs, without the steps' in between."""
+        return [record for record in self.all if record["kind"] != "step"]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record and hand it to the operating system, where it outlives this process."""
+        self.all.append(dict(record))
+        if self._json is None or self._csv is None:
+            return
+        with self._json.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if set(record) <= set(self._columns):
+            with self._csv.open("a", newline="") as file:
+                file.write(_csv_lines([record], self._columns))
+        else:
+            self._rewrite_csv()
+
+    def _rewrite(self) -> None:
+        assert self._json is not None
+        _replace(self._json, "".join(json.dumps(record) + "\n" for record in self.all))
+        self._rewrite_csv()
+
+    def _rewrite_csv(self) -> None:
+        assert self._csv is not None
+        self._columns = list(dict.fromkeys(key for record in self.all for key in record))
+        header = ",".join(self._columns) + "\n" if self._columns else ""
+        _replace(self._csv, header + _csv_lines(self.all, self._columns))
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a JSON Lines file; an unfinished last line (a kill while writing) is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        records.append(json.loads(line))
+    return records
+
+
+def _csv_lines(records: Iterable[Mapping[str, Any]], columns: list[str]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file so that a kill leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

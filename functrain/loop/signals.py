@@ -1,0 +1,65 @@
+"""Signals that end a run in good order. Imports the standard library.
+
+The handler only sets a flag; the loop looks at it where the state is whole. A second signal of the
+same run ends the process at once: whatever is on disk by then is complete, as checkpoints appear atomically.
+"""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class Interrupted(SystemExit):
+    """Raised by `fit` after a signal, when the INTERRUPTED snapshot is on disk.
+
+    Uncaught it ends the process with 128 + signal: 130, 143, 138.
+
+    Attributes:
+        result: the `FitResult` so far.
+    """
+
+    def __init__(self, number: int, result: Any) -> None:
+        super().__init__(128 + number)
+        self.result = result
+
+
+class SignalFlag:
+    """Catches `SIGNALS` while entered, and remembers the first.
+
+    Handlers are installed in the main thread only, as Python demands; elsewhere the flag stays down.
+
+    Attributes:
+        number: the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "SignalFlag":
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # the progress display hides the cursor
+            os._exit(128 + number)
+        self.number = number

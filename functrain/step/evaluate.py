@@ -1,0 +1,44 @@
+"""The pure evaluation step. Imports foundation, objectives and torch."""
+
+from typing import Any
+
+from functrain.foundation.dtypes import cast_floating
+from functrain.objectives.loss import Totals
+from functrain.step.execution import Core, Runner, eager
+from functrain.step.state import TrainState, chosen_params
+from functrain.step.train import run_objective
+
+
+def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner = eager) -> Totals:
+    """The metric sums of one batch, the model in evaluation mode. Changes nothing.
+
+    Args:
+        state: any state.
+        batch: what the objective takes.
+        ema: evaluate the averaged parameters.
+        run: what executes the tensor part; `functrain.compile` sets it.
+
+    Returns:
+        Sums that can be added over batches: `(totals + totals).means()`.
+
+    Example:
+        >>> import functrain as ft, torch
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> batch = (torch.ones(4, 2), torch.zeros(4, 1))
+        >>> totals = ft.eval_step(state, batch) + ft.eval_step(state, batch)
+        >>> sorted(totals.means()), totals.weight.item()
+        (['loss', 'mae'], 8.0)
+    """
+    evaluated = state.replace(
+        params=chosen_params(state, ema=ema), opt_state=(), accumulator=None, ema=None, loss_scale=None
+    )
+    return run(EVALUATE, evaluated, batch, key=None, device=state.device)
+
+
+def _evaluate(state: TrainState, batch: Any) -> Totals:
+    batch = cast_floating(batch, state.recipe.param_dtype)
+    loss, _ = run_objective(state, state.params, state.buffers, batch, training=False)
+    return loss.totals()
+
+
+EVALUATE = Core(_evaluate, "evaluate", carries_state=False)

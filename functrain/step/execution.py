@@ -1,0 +1,45 @@
+"""How the pure core of a step is run: at once, or compiled. Imports foundation and torch.
+
+A step is a host part (counters, keys) around a *core*: a pure function from trees of tensors to trees
+of tensors. A `Runner` runs cores. `eager` runs them as they are; `functrain.compiler` has one that
+compiles them. Host integers in a core's arguments pass through a core untouched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from functrain.foundation.keys import torch_seed
+
+
+@dataclass(frozen=True)
+class Core:
+    """A pure function `(state, batch) -> (state, out)`, or `(state, batch) -> out`.
+
+    Attributes:
+        fn: the function. Of the state's host integers it reads none.
+        name: for messages and the count of compilations.
+        carries_state: whether the first result is the first argument's successor, of the same structure,
+            so that it may be written into its storage.
+    """
+
+    fn: Callable[[Any, Any], Any]
+    name: str
+    carries_state: bool
+
+
+class Runner(Protocol):
+    """Runs cores."""
+
+    def __call__(self, core: Core, state: Any, batch: Any, *, key: int | None, device: torch.device) -> Any:
+        """The core's result; global random generators are seeded with `key` for it, and put back."""
+
+
+def eager(core: Core, state: Any, batch: Any, *, key: int | None, device: torch.device) -> Any:
+    """Run a core operation by operation."""
+    if key is None:
+        return core.fn(state, batch)
+    with torch_seed(key, device):
+        return core.fn(state, batch)

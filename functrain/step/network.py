@@ -1,0 +1,96 @@
+"""A module without its tensors: the model as a function of parameters and buffers. Imports foundation and torch.
+
+The network keeps a skeleton of the user's module whose parameters and buffers lie on the meta
+device (no storage). `torch.func.functional_call` puts real, traced or vmapped tensors in their
+places for the time of one call.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Harness(nn.Module):
+    """Runs an objective on a module, so that for its whole duration the module has the given tensors."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, objective: Callable[[nn.Module, Any], Any], batch: Any) -> Any:
+        return objective(self.net, batch)
+
+
+class Network:
+    """The functionalised model.
+
+    Attributes:
+        trainable: names of the parameters that are updated (`requires_grad=True` when given).
+        frozen: names of the other parameters.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        skeleton = _skeleton(model)
+        self._original = skeleton
+        self._training = _Harness(copy.deepcopy(skeleton) if model.training else copy.deepcopy(skeleton).train())
+        self._evaluation = _Harness(copy.deepcopy(skeleton).eval())
+        parameters = dict(model.named_parameters())
+        self.trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
+        self.frozen = tuple(name for name, p in parameters.items() if not p.requires_grad)
+        self.name = type(model).__name__
+
+    def apply(
+        self,
+        objective: Callable[[nn.Module, Any], Any],
+        params: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Any,
+        *,
+        training: bool,
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Run `objective(model, batch)` with these parameters and buffers.
+
+        Returns:
+            The objective's result, and the buffers as the forward pass left them; `buffers` itself is
+            not written to.
+        """
+        harness = self._training if training else self._evaluation
+        tensors = {f"net.{name}": p for name, p in params.items()}
+        tensors.update((f"net.{name}", b.clone()) for name, b in buffers.items())
+        result = torch.func.functional_call(harness, tensors, (objective, batch))
+        return result, {name: tensors[f"net.{name}"] for name in buffers}
+
+    def module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
+        """An ordinary module of its own with copies of these tensors, ties and `requires_grad` as in the original."""
+        memo: dict[int, Any] = {}
+        for name, p in self._original.named_parameters():
+            memo[id(p)] = nn.Parameter(params[name].detach().clone(), requires_grad=p.requires_grad)
+        for name, b in self._original.named_buffers():
+            memo[id(b)] = buffers[name].detach().clone()
+        return copy.deepcopy(self._original, memo)
+
+
+def _skeleton(model: nn.Module) -> nn.Module:
+    """A deep copy that holds no storage: every parameter and buffer is a meta tensor, ties kept."""
+    memo: dict[int, Any] = {}
+    for name, p in model.named_parameters():
+        if isinstance(p, nn.parameter.UninitializedTensorMixin):
+            raise ValueError(
+                f"parameter {name!r} has no shape yet (a lazy module); run one batch through the model before "
+                "init_state"
+            )
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+    for name, b in model.named_buffers():
+        if isinstance(b, nn.parameter.UninitializedTensorMixin):
+            raise ValueError(f"buffer {name!r} has no shape yet (a lazy module); run one batch through the model first")
+        memo[id(b)] = torch.empty_like(b, device="meta")
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ValueError(
+            f"the model ({type(model).__name__}) cannot be copied: {error}. A module attribute that is a computed "
+            "tensor must be a buffer (register_buffer), or be made in forward"
+        ) from error

@@ -1,0 +1,279 @@
+"""The training state: one immutable value. Imports foundation, optim, objectives and torch."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from functrain.foundation.dtypes import PRECISIONS
+from functrain.foundation.errors import DonatedStateError
+from functrain.foundation.keys import root_key
+from functrain.foundation.trees import node, static
+from functrain.objectives.loss import no_totals
+from functrain.optim import Optimizer
+from functrain.step.network import Network
+from functrain.step.scaling import LossScale, initial_loss_scale
+
+Params = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is constant over a run and no tensor: how a state and a batch become the next state."""
+
+    network: Network
+    objective: Callable[[Any, Any], Any]
+    optimizer: Optimizer
+    precision: str
+    accumulate: int
+    clip_norm: float | None
+    clip_value: float | None
+    ema_decay: float | None
+
+    @property
+    def param_dtype(self) -> torch.dtype:
+        """dtype of parameters, optimizer state and sums."""
+        return PRECISIONS[self.precision][0]
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """dtype of the forward and backward pass (under autocast, where it differs)."""
+        return PRECISIONS[self.precision][1]
+
+
+@node
+class Accumulator:
+    """The open accumulation window.
+
+    Attributes:
+        grads: name -> sum of the gradients of the summed loss, like the trainable parameters.
+        sums: metric sums of the window, float64 `[2, SLOTS]`.
+        buffers: the model's buffers within the window; those of the state are the last update's, to
+            which a refused update returns.
+        count: micro-batches in the window so far (host integer).
+    """
+
+    grads: Params
+    sums: Tensor
+    buffers: Params
+    count: int
+
+
+@node
+class TrainState:
+    """Everything that training is a function of, besides the data.
+
+    A pytree: tensors and a few host integers are the leaves, `recipe` belongs to the structure.
+
+    Attributes:
+        params: name -> parameter, the frozen ones included; float32 (float64 for fp64).
+        buffers: name -> buffer (BatchNorm statistics ...).
+        opt_state: the optimizer's.
+        loss_scale: for fp16, else None.
+        accumulator: with accumulate > 1, else None.
+        ema: name -> average of a trainable parameter, or None.
+        epoch_totals: sums of the epoch's metrics, float64 `[2, SLOTS]`.
+        key: random key, 64-bit host integer.
+        step: optimizer updates that were due so far (a refused one counts).
+        epoch: epochs completed.
+        batch_idx: micro-batches done in the current epoch.
+        samples_seen: examples done in all, padding not counted.
+    """
+
+    params: Params
+    buffers: Params
+    opt_state: Any
+    loss_scale: LossScale | None
+    accumulator: Accumulator | None
+    ema: Params | None
+    epoch_totals: Tensor
+    key: int
+    step: int
+    epoch: int
+    batch_idx: int
+    samples_seen: int
+    recipe: Recipe = static()
+
+    def replace(self, **changes: Any) -> "TrainState":
+        """A state that differs in these fields."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the state lives."""
+        return self.epoch_totals.device
+
+    @property
+    def micro_step(self) -> int:
+        """Micro-batches in the open accumulation window; 0 between windows."""
+        return 0 if self.accumulator is None else self.accumulator.count
+
+
+class DonatedState(TrainState):
+    """What a state becomes when a donating step has taken over its storage: any use raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Raise for every field; leave Python's own attributes alone."""
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
+        return _donated(name)
+
+
+def _donated(name: str) -> NoReturn:
+    raise DonatedStateError(
+        f"this state was donated: a step compiled with donate=True has written the next state into its storage, so "
+        f"its {name!r} is gone. Use the state that the step returned, or compile with donate=False to keep both"
+    )
+
+
+def init_state(
+    model: nn.Module,
+    objective: Callable[[Any, Any], Any],
+    optimizer: Optimizer,
+    *,
+    seed: int = 0,
+    precision: str = "fp32",
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    ema_decay: float | None = None,
+    device: torch.device | str | None = None,
+) -> TrainState:
+    """The state before the first step. The model is copied, never changed.
+
+    Args:
+        model: any module. Parameters with `requires_grad=False` are frozen. If it is in training mode its
+            submodules' modes are kept as they are (a BatchNorm in eval mode stays so); if it is in
+            evaluation mode it is trained in training mode.
+        objective: `(model, batch) -> Loss`, such as `classification()` or `supervised(F.cross_entropy)`.
+        optimizer: a pair (init, update), such as `optim.adamw(1e-3)`.
+        seed: of the run's randomness: order of the data, dropout, augmentation. Not of the model's
+            initial parameters, which are the model's own.
+        precision: "fp32", "bf16", "fp16" (forward and backward under autocast, parameters float32) or
+            "fp64" (everything float64). Parameters and floating-point inputs are cast accordingly.
+        accumulate: micro-batches per update.
+        clip_norm: largest global norm of the gradient.
+        clip_value: largest magnitude of a gradient's element, applied before `clip_norm`.
+        ema_decay: decay of an exponential moving average of the parameters, kept when given.
+        device: where the state goes; default: where the model is.
+
+    Raises:
+        TypeError: for a model, objective or optimizer of the wrong kind.
+        ValueError: for a value that is not allowed, a model without trainable parameters, or a lazy one.
+
+    Example:
+        >>> import functrain as ft
+        >>> state = ft.init_state(nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> sorted(state.params), state.step
+        (['bias', 'weight'], 0)
+    """
+    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay)
+    recipe = Recipe(
+        Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay
+    )
+    params = _copies(model.named_parameters(), recipe.param_dtype, device)
+    buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
+    trainable = {name: params[name] for name in recipe.network.trainable}
+    device = next(iter(trainable.values())).device
+    return TrainState(
+        params=params,
+        buffers=buffers,
+        opt_state=optimizer.init(trainable),
+        loss_scale=initial_loss_scale(device) if precision == "fp16" else None,
+        accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
+        ema={name: p.clone() for name, p in trainable.items()} if ema_decay is not None else None,
+        epoch_totals=no_totals(device),
+        key=root_key(seed),
+        step=0,
+        epoch=0,
+        batch_idx=0,
+        samples_seen=0,
+        recipe=recipe,
+    )
+
+
+def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
+    """The window before its first micro-batch."""
+    device = next(iter(trainable.values())).device
+    return Accumulator(
+        grads={name: torch.zeros_like(p) for name, p in trainable.items()},
+        sums=no_totals(device),
+        buffers={name: b.clone() for name, b in buffers.items()},
+        count=0,
+    )
+
+
+def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
+    """An ordinary `nn.Module` with the state's parameters and buffers, independent of the state.
+
+    Args:
+        state: any state.
+        ema: take the averaged parameters instead.
+
+    Raises:
+        ValueError: if `ema` is asked of a state without one.
+
+    Example:
+        >>> import functrain as ft
+        >>> state = ft.init_state(nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> ft.to_module(state)
+        Linear(in_features=2, out_features=1, bias=True)
+    """
+    return state.recipe.network.module(chosen_params(state, ema=ema), state.buffers)
+
+
+def chosen_params(state: TrainState, *, ema: bool) -> Params:
+    """The state's parameters, or those with the averages in place."""
+    if not ema:
+        return state.params
+    if state.ema is None:
+        raise ValueError("this state keeps no moving average; give init_state an ema_decay (0.999, say)")
+    return {**state.params, **state.ema}
+
+
+def _copies(named: Any, dtype: torch.dtype, device: torch.device | str | None) -> Params:
+    def copy(tensor: Tensor) -> Tensor:
+        target = dtype if tensor.dtype.is_floating_point else tensor.dtype
+        return tensor.detach().to(device=device, dtype=target, copy=True)
+
+    return {name: copy(tensor) for name, tensor in named}
+
+
+def _check_arguments(
+    model: Any,
+    objective: Any,
+    optimizer: Any,
+    precision: str,
+    accumulate: int,
+    clip_norm: float | None,
+    clip_value: float | None,
+    ema_decay: float | None,
+) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(objective, nn.Module) or not callable(objective):
+        raise TypeError(
+            f"objective must be a function (model, batch) -> Loss, got {type(objective).__name__}; an ordinary loss "
+            "becomes one with functrain.supervised(loss)"
+        )
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer must be a pair (init, update) from functrain.optim, such as optim.adamw(1e-3); got "
+            f"{type(optimizer).__name__}"
+        )
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate must be a whole number of micro-batches, 1 or more; got {accumulate!r}")
+    for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
+    if ema_decay is not None and not 0.0 <= ema_decay < 1.0:
+        raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(
+            f"the model ({type(model).__name__}) has no trainable parameter: every one has requires_grad=False, or "
+            "there is none"
+        )
