@@ -1,0 +1,53 @@
+"""Checks of hyperparameters, with one wording of the errors. Imports the standard library only."""
+
+import math
+from typing import Any
+
+
+def require_non_negative(name: str, value: Any) -> None:
+    """Raise unless `value` is a finite number >= 0.
+
+    Example:
+        >>> require_non_negative("lr", -0.1)
+        Traceback (most recent call last):
+        ...
+        ValueError: lr must be a finite number >= 0, got -0.1
+    """
+    _require_number(name, value)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Raise unless `value` is a finite number > 0."""
+    _require_number(name, value)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+
+
+def require_fraction(name: str, value: Any) -> None:
+    """Raise unless 0 <= `value` < 1."""
+    _require_number(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+
+
+def require_betas(betas: Any) -> None:
+    """Raise unless `betas` is a pair of numbers in [0, 1)."""
+    if not (isinstance(betas, tuple | list) and len(betas) == 2):
+        raise ValueError(f"betas must be a pair of numbers in [0, 1), got {betas!r}")
+    for index, beta in enumerate(betas):
+        require_fraction(f"betas[{index}]", beta)
+
+
+def require_steps(name: str, value: Any, *, least: int = 1) -> None:
+    """Raise unless `value` is an int >= `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, a number of optimizer updates, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value!r}")
+
+
+def _require_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")

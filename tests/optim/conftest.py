@@ -1,0 +1,6 @@
+"""Property tests without a deadline: torch imports parts of itself at the first call of a function."""
+
+from hypothesis import settings
+
+settings.register_profile("optim", deadline=None)
+settings.load_profile("optim")

@@ -1,0 +1,78 @@
+"""Chains, updates and trees that do not fit."""
+
+import pytest
+import torch
+
+from functrain import optim
+from functrain.foundation import trees
+from functrain.optim.base import zero_count
+
+
+def test_apply_updates_adds_and_keeps_each_parameters_dtype():
+    params = {"half": torch.ones(2, dtype=torch.bfloat16), "scalar": torch.tensor(1.0)}
+    updates = {"half": torch.full((2,), 0.5), "scalar": torch.tensor(0.5, dtype=torch.float64)}
+    new = optim.apply_updates(params, updates)
+    assert new["half"].dtype == torch.bfloat16
+    assert new["scalar"].dtype == torch.float32
+    assert new["half"].tolist() == [1.5, 1.5]
+    assert new["scalar"].item() == 1.5
+
+
+def test_apply_updates_names_the_leaves_that_do_not_fit():
+    with pytest.raises(
+        ValueError, match=r"updates must have .* of params: missing \['b'\], unexpected \['c'\]"
+    ):
+        optim.apply_updates(
+            {"a": torch.ones(1), "b": torch.ones(1)}, {"a": torch.ones(1), "c": torch.ones(1)}
+        )
+
+
+def test_the_same_names_in_other_containers_do_not_fit():
+    with pytest.raises(ValueError, match="the containers differ"):
+        optim.apply_updates([torch.ones(1)], (torch.ones(1),))
+
+
+@pytest.mark.parametrize("name", optim.REGISTRY)
+def test_gradients_of_another_structure_are_refused(name):
+    optimizer, params = optim.REGISTRY[name](0.1, weight_decay=0.1), {"w": torch.ones(1)}
+    with pytest.raises(ValueError, match="must have the tree structure of"):
+        optimizer.update({"v": torch.ones(1)}, optimizer.init(params), params)
+
+
+def test_a_chain_applies_in_order_and_its_state_is_the_tuple_of_states():
+    params = {"w": torch.tensor(1.0)}
+    clip_last = optim.chain(optim.scale(100.0), optim.clip_by_value(1.0))
+    clip_first = optim.chain(optim.clip_by_value(1.0), optim.scale(100.0))
+    assert clip_last.update(params, clip_last.init(params), params)[0]["w"].item() == 1.0
+    assert clip_first.update(params, clip_first.init(params), params)[0]["w"].item() == 100.0
+    nested = optim.chain(optim.identity(), optim.chain(optim.trace(0.9)))
+    state = nested.init(params)
+    assert isinstance(state, tuple)
+    assert trees.paths(state) == ["1/0/count", "1/0/momentum_buffer/w"]
+
+
+def test_a_chain_refuses_the_state_of_another_chain():
+    with pytest.raises(ValueError, match="a chain of 1 transforms must have as many parts, got 2"):
+        optim.chain(optim.identity()).update({}, ((), ()), {})
+
+
+def test_an_empty_chain_is_the_identity():
+    updates = {"w": torch.ones(1)}
+    assert optim.chain().update(updates, (), updates) == (updates, ())
+
+
+def test_an_optimizer_is_a_hashable_pair():
+    init, update = optimizer = optim.adam()
+    assert (optimizer.init, optimizer.update) == (init, update)
+    assert hash(optimizer) == hash(optimizer)
+
+
+def test_counts_live_on_the_parameters_device():
+    assert zero_count({"w": torch.empty(2, device="meta")}).device.type == "meta"
+    assert zero_count({}).device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", optim.REGISTRY)
+def test_the_whole_state_lives_on_the_parameters_device(name):
+    state = optim.REGISTRY[name](optim.schedules.cosine(0.1, 10)).init({"w": torch.empty(2, device="meta")})
+    assert {leaf.device.type for leaf in trees.leaves(state)} == {"meta"}
