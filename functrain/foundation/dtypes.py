@@ -20,8 +20,8 @@ def cast_floating(tree: Any, dtype: torch.dtype) -> Any:
     """Cast the real floating-point tensors of a tree to `dtype`; every other leaf stays as it is.
 
     Example:
-        >>> cast_floating({"x": torch.zeros(1), "n": torch.zeros(1, dtype=torch.int64)}, torch.float64)["x"].dtype
-        torch.float64
+        >>> cast_floating((torch.zeros(1), torch.tensor(7)), torch.float64)
+        (tensor([0.], dtype=torch.float64), tensor(7))
     """
     return tree_map(lambda leaf: leaf.to(dtype) if is_floating(leaf) else leaf, tree)
 

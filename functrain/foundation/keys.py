@@ -6,6 +6,7 @@ A key is an unsigned 64-bit integer. New keys are *hashed* from old ones, never 
 """
 
 import hashlib
+import operator
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ def root_key(seed: int) -> int:
 def fold_in(key: int, *data: int | str) -> int:
     """Derive a new key from `key` and any number of integers or names.
 
+    An integer of NumPy's counts as the Python integer it equals.
+
+    Raises:
+        TypeError: for anything else, a float say.
+
     Example:
         >>> key = root_key(0)
         >>> fold_in(key, "data", 3) == fold_in(key, "data", 3)
@@ -43,7 +49,12 @@ def fold_in(key: int, *data: int | str) -> int:
         >>> fold_in(key, 1, 2) == fold_in(key, 2, 1)
         False
     """
-    return _hash(key.to_bytes(8, "little"), "\x1f".join(map(repr, data)).encode())
+    return _hash(key.to_bytes(8, "little"), "\x1f".join(map(_canonical, data)).encode())
+
+
+def _canonical(item: int | str) -> str:
+    """Plain repr: it quotes and escapes strings, so that no two sequences of items read the same."""
+    return repr(str(item)) if isinstance(item, str) else repr(int(operator.index(item)))
 
 
 def _hash(salt: bytes, text: bytes) -> int:
@@ -67,7 +78,7 @@ def permutation(key: int, length: int) -> torch.Tensor:
 
 @contextmanager
 def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed torch's default generators of the CPU and of `device` with `key`; put their states back at the end.
+    """Seed torch's generators of the CPU and of `device` with `key`; put their states back at the end.
 
     This is how code that draws from the global generator (`nn.Dropout`, a user's augmentation)
     becomes a function of a key, and leaves no trace in the caller's generators.
@@ -90,7 +101,7 @@ def global_seed(key: int) -> Iterator[None]:
 
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(key)
-    np.random.seed(key & 0xFFFFFFFF)
+    np.random.seed([key & 0xFFFFFFFF, key >> 32])  # all of the key: keys that share 32 bits are common
     try:
         with torch_seed(key):
             yield

@@ -51,7 +51,7 @@ def node(cls: type[T]) -> type[T]:
         return value
 
     optree.register_pytree_node(
-        data,
+        data,  # type: ignore[arg-type]
         flatten,  # type: ignore[arg-type]
         unflatten,  # type: ignore[arg-type]
         path_entry_type=optree.GetAttrEntry,
@@ -71,7 +71,7 @@ def node(cls: type[T]) -> type[T]:
 
 
 def static(**kwargs: Any) -> Any:
-    """Declare a field of a `@node` class that belongs to the structure; takes `dataclasses.field`'s arguments."""
+    """Declare a field of a `@node` class as part of the structure; takes `dataclasses.field`'s arguments."""
     return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
@@ -104,13 +104,24 @@ def paths(tree: Tree) -> list[str]:
     """A readable, unique name for each leaf, in the order of `leaves`.
 
     Dictionary keys, attributes and indices are joined with "/"; a slash or backslash inside a key is
-    escaped, so two leaves never share a name, whatever the keys are.
+    escaped, so that only keys that read the same (0 and "0" in one dictionary) could share a name.
+
+    Raises:
+        ValueError: if two leaves would share a name.
 
     Example:
         >>> paths({"a.b": 1, "c": (2, 3)})
         ['a.b', 'c/0', 'c/1']
     """
-    return ["/".join(_escape(entry) for entry in path) for path in optree.tree_paths(tree, namespace=NAMESPACE)]
+    entries = optree.tree_paths(tree, namespace=NAMESPACE)
+    names = ["/".join(map(_escape, path)) for path in entries]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"two leaves of the tree have the name {twice!r}: a dictionary has keys that differ but read the "
+            "same, such as 0 and '0'. Rename one"
+        )
+    return names
 
 
 def _escape(entry: Any) -> str:
