@@ -1,4 +1,4 @@
-"""What a batch looks like. Imports torch only.
+"""What a batch looks like. Imports foundation and torch only.
 
 A batch is `(inputs, targets)`, `(inputs, targets, weight)`, or a mapping with the keys "inputs",
 "targets" and, optionally, "weight". `weight`, floating `[B]`, says how much each example counts;
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from functrain.foundation.trees import leaves
 
 
 class Parts(NamedTuple):
@@ -32,7 +34,9 @@ def unpack(batch: Any) -> Parts:
     if isinstance(batch, Mapping):
         if {"inputs", "targets"} <= batch.keys():
             return Parts(batch["inputs"], batch["targets"], batch.get("weight"))
-        raise TypeError(f"a batch given as a mapping needs the keys 'inputs' and 'targets', got {sorted(batch)}")
+        raise TypeError(
+            f"a batch given as a mapping needs the keys 'inputs' and 'targets', got {', '.join(map(repr, batch))}"
+        )
     if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
         return Parts(*batch, *(None,) * (3 - len(batch)))
     raise TypeError(
@@ -52,6 +56,23 @@ def with_weight(batch: Any, weight: Tensor) -> Any:
     if isinstance(batch, Mapping):
         return {**batch, "weight": weight}
     return (parts.inputs, parts.targets, weight)
+
+
+def batch_length(batch: Any) -> int:
+    """The leading dimension of the first tensor in a batch, or in a part of one.
+
+    Raises:
+        TypeError: if there is no tensor with a leading dimension.
+
+    Example:
+        >>> import torch
+        >>> batch_length(((torch.zeros(3, 2), torch.zeros(3)), torch.zeros(3)))
+        3
+    """
+    for leaf in leaves(batch):
+        if getattr(leaf, "ndim", 0):
+            return len(leaf)
+    raise TypeError(f"a batch needs a tensor with a leading dimension, got {_describe(batch)} without one")
 
 
 def _describe(batch: Any) -> str:

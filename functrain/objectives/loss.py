@@ -39,8 +39,8 @@ class Loss:
         """The sums of all metrics, the loss first, in one tensor; no gradient flows through it."""
         if len(self.metrics) >= SLOTS:
             raise ValueError(
-                f"an objective may return at most {SLOTS - 1} metrics beside the loss, got {len(self.metrics)}: "
-                f"{', '.join(self.metrics)}"
+                f"an objective may return at most {SLOTS - 1} metrics beside the loss, got "
+                f"{len(self.metrics)}: {', '.join(self.metrics)}"
             )
         if "loss" in self.metrics:
             raise ValueError("'loss' is the name of Loss.total / Loss.weight; give the metric another name")

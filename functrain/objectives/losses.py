@@ -52,9 +52,7 @@ def cross_entropy(
     targets = targets.long()
     counted = targets != ignore_index
     valid = (targets >= 0) & (targets < logits.shape[1])
-    values = F.cross_entropy(
-        logits, torch.where(valid, targets, 0), reduction="none", label_smoothing=label_smoothing
-    )
+    values = F.cross_entropy(logits, torch.where(valid, targets, 0), reduction="none", label_smoothing=label_smoothing)
     values = torch.where(valid, values, torch.where(counted, float("nan"), 0.0).to(values.dtype))
     return PerExample(values, counted.to(values.dtype))
 
@@ -82,13 +80,11 @@ def absolute_error(predictions: Tensor, targets: Tensor) -> PerExample:
 
 
 def _same_shape(predictions: Tensor, targets: Tensor) -> Tensor:
-    """A [B, 1] network with [B] targets is the one harmless difference; broadcasting any other hides a bug."""
+    """A [B, 1] network with [B] targets is the one harmless difference; broadcasting would hide a bug."""
     if predictions.shape == (*targets.shape, 1):
         predictions = predictions.squeeze(-1)
     if predictions.shape != targets.shape:
-        raise ValueError(
-            f"predictions {list(predictions.shape)} and targets {list(targets.shape)} must have one shape"
-        )
+        raise ValueError(f"predictions {list(predictions.shape)} and targets {list(targets.shape)} must have one shape")
     return predictions
 
 

@@ -4,6 +4,7 @@ An `Objective` is any function `(model, batch) -> Loss`; these are the usual one
 as in `batch.py` and respect each example's weight, which lets a ragged batch be padded.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from functrain.foundation.trees import tree_map
 from functrain.objectives import losses
-from functrain.objectives.batch import unpack
+from functrain.objectives.batch import batch_length, unpack
 from functrain.objectives.loss import Loss
 
 Objective = Callable[[Any, Any], Loss]
@@ -31,15 +34,20 @@ def takes_weight(objective: Objective) -> bool:
 def supervised(
     loss_fn: Callable[[Any, Any], Tensor], metrics: Mapping[str, Callable[[Any, Any], Tensor]] | None = None
 ) -> Objective:
-    """Make an objective of an ordinary mean loss over `(inputs, targets)`; the weight is the number of examples.
+    """Make an objective of an ordinary mean loss over `(inputs, targets)`.
 
-    The mean must be a plain one over the examples. One that divides by something else (class weights,
-    ignored targets) cannot be added up over micro-batches; it is refused where that shows.
+    The loss's weight is the number of examples, so the mean must be a plain one over them. One that divides
+    by something else (class weights, ignored targets) cannot be added up over micro-batches; it is refused
+    where that shows, and `classification` is there for ignored targets.
 
     Args:
         loss_fn: `(outputs, targets) -> 0-d mean`. With a `reduction` parameter (as in
             `torch.nn.functional`) it is asked for single values when examples have weights.
         metrics: name -> `(outputs, targets) -> [B] values`, averaged like the loss.
+
+    Raises:
+        TypeError: if `loss_fn` is no function.
+        ValueError: for class weights, an `ignore_index`, or a reduction other than the mean.
 
     Example:
         >>> objective = supervised(torch.nn.functional.mse_loss)
@@ -62,12 +70,13 @@ class _Supervised:
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
         outputs = call(model, inputs)
+        examples = batch_length(targets)
         if weight is None:
             mean = self.loss_fn(outputs, targets)
-            weight = mean.new_full((len(targets),), 1.0)
-            total = mean * len(targets)
+            total = mean.to(_sum_dtype(mean)) * examples
+            weight = total.new_ones(examples)
         else:
-            total = weighted_sum(_values(self.loss_fn, outputs, targets), weight)
+            total = weighted_sum(_values(self.loss_fn, outputs, targets), _one_each(weight, examples))
         sums = {name: weighted_sum(fn(outputs, targets), weight) for name, fn in self.metrics}
         return Loss(total, weight.sum(), sums)
 
@@ -86,11 +95,10 @@ class _CrossEntropy:
             logits, targets, label_smoothing=self.label_smoothing, ignore_index=self.ignore_index
         )
         if weight is not None:
-            weights = weights * weight.to(weights.dtype).view(-1, *[1] * (weights.ndim - 1))
+            weight = _one_each(weight, len(targets)).to(weights.dtype)
+            weights = weights * weight.view(-1, *[1] * (weights.ndim - 1))
         correct = (logits.argmax(1) == targets).to(weights.dtype)
-        return Loss(
-            weighted_sum(values, weights), weights.sum(), {"accuracy": weighted_sum(correct, weights)}
-        )
+        return Loss(weighted_sum(values, weights), weights.sum(), {"accuracy": weighted_sum(correct, weights)})
 
     def complaint(self, model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
@@ -114,7 +122,7 @@ class _Regression:
         inputs, targets, weight = unpack(batch)
         predictions = call(model, inputs)
         values, ones = losses.squared_error(predictions, targets)
-        weight = ones if weight is None else weight.to(ones.dtype)
+        weight = ones if weight is None else _one_each(weight, len(ones)).to(ones.dtype)
         mae = losses.absolute_error(predictions, targets).values
         return Loss(weighted_sum(values, weight), weight.sum(), {"mae": weighted_sum(mae, weight)})
 
@@ -156,8 +164,33 @@ def regression() -> Objective:
 
 
 def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
-    """Sum of values times weights; a value of weight 0 has no influence, not even if it is NaN."""
-    return torch.where(weights != 0, values * weights.to(values.dtype), 0.0).sum()
+    """Sum of values times weights, in float32 or wider; a value of weight 0 does not count, not even NaN.
+
+    (The *gradient* of a NaN of weight 0 may still be NaN, for 0 times NaN is: pad with real examples.)
+
+    Raises:
+        ValueError: if the shapes differ; broadcasting [B, 1] with [B] would hide a bug.
+    """
+    if values.shape != weights.shape:
+        raise ValueError(
+            f"there must be one value for each weight: got values {list(values.shape)} and weights "
+            f"{list(weights.shape)}. A metric returns one value per example, [B], not their mean"
+        )
+    products = values.to(_sum_dtype(values)) * weights.to(_sum_dtype(weights))
+    return torch.where(weights != 0, products, 0.0).sum()
+
+
+def _sum_dtype(tensor: Tensor) -> torch.dtype:
+    """What to sum in: bfloat16 cannot even count to 257."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _one_each(weight: Tensor, examples: int) -> Tensor:
+    if weight.shape != (examples,):
+        raise ValueError(
+            f"a batch's weight has one number for each example, [{examples}] here; got {list(weight.shape)}"
+        )
+    return weight
 
 
 def call(model: Any, inputs: Any) -> Any:
@@ -170,14 +203,12 @@ def call(model: Any, inputs: Any) -> Any:
 def _values(loss_fn: Callable[..., Tensor], outputs: Any, targets: Any) -> Tensor:
     """The loss of each example `[B]`, from a function that returns their mean."""
     if isinstance(loss_fn, nn.Module) and hasattr(loss_fn, "reduction"):
-        reduction, loss_fn.reduction = loss_fn.reduction, "none"
-        try:
-            return losses.mean_of_rows(loss_fn(outputs, targets))
-        finally:
-            loss_fn.reduction = reduction
+        unreduced = copy.copy(loss_fn)
+        unreduced.__dict__["reduction"] = "none"
+        return losses.mean_of_rows(unreduced(outputs, targets))
     if _has_reduction(loss_fn):
         return losses.mean_of_rows(loss_fn(outputs, targets, reduction="none"))
-    one = functools.partial(torch.unsqueeze, dim=0)
+    one = functools.partial(tree_map, functools.partial(torch.unsqueeze, dim=0))
     return torch.func.vmap(lambda o, t: loss_fn(one(o), one(t)))(outputs, targets)
 
 
@@ -189,18 +220,29 @@ def _has_reduction(loss_fn: Callable[..., Tensor]) -> bool:
 
 
 def _refuse_own_denominator(loss_fn: Callable[..., Tensor]) -> None:
-    keywords = loss_fn.keywords if isinstance(loss_fn, functools.partial) else vars(loss_fn) if isinstance(
-        loss_fn, nn.CrossEntropyLoss | nn.NLLLoss
-    ) else {}
-    given = keywords.get("weight")
-    buffers = getattr(loss_fn, "_buffers", {})
-    if given is not None or buffers.get("weight") is not None:
+    function: Any = loss_fn
+    settings: Mapping[str, Any] = {}
+    if isinstance(loss_fn, functools.partial):
+        function, settings = loss_fn.func, loss_fn.keywords
+    elif isinstance(loss_fn, nn.Module):
+        function, settings = type(loss_fn), {**vars(loss_fn), **dict(loss_fn.named_buffers(recurse=False))}
+    reduction = settings.get("reduction", "mean")
+    if isinstance(reduction, str) and reduction != "mean":
         raise ValueError(
-            "a mean loss with class weights divides by the sum of the weights of its own batch, so micro-batches "
-            "would not add up to the big batch. Write an objective (model, batch) -> Loss(total, weight) instead"
+            f"supervised takes a mean loss, got reduction={reduction!r}. For sums or single values write an "
+            "objective (model, batch) -> Loss(total, weight)"
         )
-    if keywords.get("reduction", "mean") != "mean":
+    if function not in (F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss, nn.NLLLoss):
+        return
+    if settings.get("weight") is not None:
         raise ValueError(
-            f"supervised takes a mean loss, got reduction={keywords['reduction']!r}. For sums or single values "
-            "write an objective (model, batch) -> Loss(total, weight)"
+            "a mean loss with class weights divides by the sum of the weights of its own batch, so micro-"
+            "batches would not add up to the big batch. Write an objective (model, batch) -> "
+            "Loss(total, weight) instead"
+        )
+    if settings.get("ignore_index", -100) != -100:
+        raise ValueError(
+            "a mean loss with ignore_index divides by the number of targets of its own batch that count, so "
+            "micro-batches would not add up to the big batch. Take "
+            "functrain.classification(ignore_index=...), segmentation or language_modelling instead"
         )

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
-from functrain.foundation.trees import leaves, tree_map
+from functrain.foundation.trees import tree_map
+from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
 from functrain.optim import apply_updates, ema_update, global_norm, learning_rate
 from functrain.step.execution import Core, Runner, eager
@@ -64,10 +65,8 @@ def train_step(
     return _advance(new, batch, examples, micro_step, closes), metrics
 
 
-def _advance(
-    new: TrainState, batch: Any, examples: int | None, micro_step: int, closes: bool
-) -> TrainState:
-    """Move the host's counters on. `new` was made for us, so it is filled in rather than copied (1 us against 6)."""
+def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int, closes: bool) -> TrainState:
+    """Move the host's counters on. `new` is ours, so it is filled in rather than copied (1 us against 6)."""
     values = new.__dict__
     if new.accumulator is not None:
         new.accumulator.__dict__["count"] = 0 if closes else micro_step + 1
@@ -75,14 +74,6 @@ def _advance(
     values["batch_idx"] += 1
     values["samples_seen"] += batch_length(batch) if examples is None else examples
     return new
-
-
-def batch_length(batch: Any) -> int:
-    """The leading dimension of a batch's first tensor."""
-    for leaf in leaves(batch):
-        if getattr(leaf, "ndim", 0):
-            return len(leaf)
-    raise TypeError(f"a batch needs a tensor with a leading dimension, got {type(batch).__name__} without one")
 
 
 def _gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
@@ -101,7 +92,8 @@ def _gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, T
             total = total * factor
         return total, (loss.totals(), factor, new_buffers)
 
-    grads, (_, (totals, factor, new_buffers)) = torch.func.grad_and_value(scaled_total, has_aux=True)(trainable)
+    differentiated = torch.func.grad_and_value(scaled_total, has_aux=True)
+    grads, (_, (totals, factor, new_buffers)) = differentiated(trainable)
     if state.loss_scale is not None:
         grads = _divide(grads, factor)
     return grads, totals, new_buffers
@@ -118,9 +110,11 @@ def run_objective(
         loss, new_buffers = recipe.network.apply(recipe.objective, params, buffers, batch, training=training)
     if not isinstance(loss, Loss):
         raise TypeError(
-            f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an ordinary "
-            "mean loss becomes an objective with functrain.supervised(loss)"
+            f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
+            "ordinary mean loss becomes an objective with functrain.supervised(loss)"
         )
+    if not isinstance(loss.total, Tensor):
+        raise TypeError(f"Loss.total must be a tensor to be differentiated, got {loss.total!r}")
     return loss, new_buffers
 
 
@@ -145,7 +139,9 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     old = {name: state.params[name] for name in recipe.network.trainable}
     updates, opt_state = recipe.optimizer.update(_clip(state, grads, grad_norm), state.opt_state, old)
     new = apply_updates(old, updates)
-    ema = None if state.ema is None else ema_update(state.ema, new, recipe.ema_decay)
+    ema = state.ema
+    if ema is not None and recipe.ema_decay is not None:
+        ema = ema_update(ema, new, recipe.ema_decay)
     # An update is refused on the device, without the host knowing: no step waits for a decision.
     applied = finite & (totals.weight > 0)
     before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals)
@@ -164,21 +160,24 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     return changed, _update_metrics(state, changed, totals, grad_norm, applied)
 
 
-def _update_metrics(
-    old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor
-) -> Metrics:
-    metrics = {**totals.means(), "grad_norm": grad_norm, "skipped": (~applied).to(torch.float32)}
+def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:
+    means = totals.means()
+    metrics = {"grad_norm": grad_norm, "skipped": (~applied).to(torch.float32)}
     lr = learning_rate(new.opt_state)
     # Copies: a metric that shared a leaf's storage would change when a later step is donated that storage.
     if lr is not None:
         metrics["lr"] = lr.clone()
     if old.loss_scale is not None:
         metrics["loss_scale"] = old.loss_scale.scale.clone()
-    return metrics
+    if taken := means.keys() & metrics.keys():
+        raise ValueError(
+            f"the objective has a metric named {', '.join(sorted(taken))}, a name of the step's own; give it another"
+        )
+    return {**means, **metrics}
 
 
 def _clip(state: TrainState, grads: Params, grad_norm: Tensor) -> Params:
-    """Clip by value, then by global norm. `grad_norm` is reused where clipping by value has not changed it."""
+    """Clip by value, then by global norm; `grad_norm` serves where clipping by value has not changed it."""
     clip_value, clip_norm = state.recipe.clip_value, state.recipe.clip_norm
     if clip_value is not None:
         grads = tree_map(lambda g: g.clamp(-clip_value, clip_value), grads)
@@ -203,7 +202,8 @@ def _choose(condition: Tensor, after: Any, before: Any) -> Any:
 
 
 def _add(left: Params, right: Params) -> Params:
-    return dict(zip(left, torch._foreach_add(list(left.values()), list(right.values()))))
+    # By name: a state that was restored or mapped may have its dictionaries in another order.
+    return dict(zip(left, torch._foreach_add(list(left.values()), [right[name] for name in left])))
 
 
 def _divide(grads: Params, divisor: Tensor) -> Params:
