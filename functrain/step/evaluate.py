@@ -3,6 +3,7 @@
 from typing import Any
 
 from functrain.foundation.dtypes import cast_floating
+from functrain.foundation.keys import fold_in
 from functrain.objectives.loss import Totals
 from functrain.step.execution import Core, Runner, eager
 from functrain.step.state import TrainState, chosen_params
@@ -11,6 +12,8 @@ from functrain.step.train import run_objective
 
 def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner = eager) -> Totals:
     """The metric sums of one batch, the model in evaluation mode. Changes nothing.
+
+    Pure as `train_step` is: what a model or objective draws at random here depends on the state alone.
 
     Args:
         state: any state.
@@ -32,7 +35,8 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
     evaluated = state.replace(
         params=chosen_params(state, ema=ema), opt_state=(), accumulator=None, ema=None, loss_scale=None
     )
-    return run(EVALUATE, evaluated, batch, key=None, device=state.device)
+    key = fold_in(state.key, "evaluate", state.step)
+    return run(EVALUATE, evaluated, batch, key=key, device=state.device)
 
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:

@@ -33,13 +33,11 @@ class Core:
 class Runner(Protocol):
     """Runs cores."""
 
-    def __call__(self, core: Core, state: Any, batch: Any, *, key: int | None, device: torch.device) -> Any:
+    def __call__(self, core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
         """The core's result; global random generators are seeded with `key` for it, and put back."""
 
 
-def eager(core: Core, state: Any, batch: Any, *, key: int | None, device: torch.device) -> Any:
+def eager(core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
     """Run a core operation by operation."""
-    if key is None:
-        return core.fn(state, batch)
     with torch_seed(key, device):
         return core.fn(state, batch)

@@ -1,4 +1,4 @@
-"""A module without its tensors: the model as a function of parameters and buffers. Imports foundation and torch.
+"""A module without its tensors: the model as a function of parameters and buffers. Imports torch only.
 
 The network keeps a skeleton of the user's module whose parameters and buffers lie on the meta
 device (no storage). `torch.func.functional_call` puts real, traced or vmapped tensors in their
@@ -35,8 +35,9 @@ class Network:
     def __init__(self, model: nn.Module) -> None:
         skeleton = _skeleton(model)
         self._original = skeleton
-        self._training = _Harness(copy.deepcopy(skeleton) if model.training else copy.deepcopy(skeleton).train())
-        self._evaluation = _Harness(copy.deepcopy(skeleton).eval())
+        trained, evaluated = copy.deepcopy(skeleton), copy.deepcopy(skeleton)
+        self._training = _Harness(trained if model.training else trained.train())
+        self._evaluation = _Harness(evaluated.eval())
         parameters = dict(model.named_parameters())
         self.trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
         self.frozen = tuple(name for name, p in parameters.items() if not p.requires_grad)
@@ -64,7 +65,7 @@ class Network:
         return result, {name: tensors[f"net.{name}"] for name in buffers}
 
     def module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
-        """An ordinary module of its own with copies of these tensors, ties and `requires_grad` as in the original."""
+        """An ordinary module with copies of these tensors; ties and `requires_grad` as in the original."""
         memo: dict[int, Any] = {}
         for name, p in self._original.named_parameters():
             memo[id(p)] = nn.Parameter(params[name].detach().clone(), requires_grad=p.requires_grad)
@@ -77,20 +78,22 @@ def _skeleton(model: nn.Module) -> nn.Module:
     """A deep copy that holds no storage: every parameter and buffer is a meta tensor, ties kept."""
     memo: dict[int, Any] = {}
     for name, p in model.named_parameters():
-        if isinstance(p, nn.parameter.UninitializedTensorMixin):
-            raise ValueError(
-                f"parameter {name!r} has no shape yet (a lazy module); run one batch through the model before "
-                "init_state"
-            )
+        _refuse_lazy("parameter", name, p)
         memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
     for name, b in model.named_buffers():
-        if isinstance(b, nn.parameter.UninitializedTensorMixin):
-            raise ValueError(f"buffer {name!r} has no shape yet (a lazy module); run one batch through the model first")
+        _refuse_lazy("buffer", name, b)
         memo[id(b)] = torch.empty_like(b, device="meta")
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
         raise ValueError(
-            f"the model ({type(model).__name__}) cannot be copied: {error}. A module attribute that is a computed "
-            "tensor must be a buffer (register_buffer), or be made in forward"
+            f"the model ({type(model).__name__}) cannot be copied: {error}. A module attribute that is a "
+            "computed tensor must be a buffer (register_buffer), or be made in forward"
         ) from error
+
+
+def _refuse_lazy(kind: str, name: str, tensor: Tensor) -> None:
+    if nn.parameter.is_lazy(tensor):
+        raise ValueError(
+            f"{kind} {name!r} has no shape yet (a lazy module); run one batch through the model before init_state"
+        )

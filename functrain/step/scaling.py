@@ -17,6 +17,7 @@ GROWTH_FACTOR = 2.0
 BACKOFF_FACTOR = 0.5
 GROWTH_INTERVAL = 2000
 LARGEST_SCALE = 2.0**120  # stays finite in float32, times any loss that is
+SMALLEST_SCALE = 2.0**-24  # a scale that reached 0 could never grow again
 
 
 @node
@@ -35,7 +36,8 @@ class LossScale:
 def initial_loss_scale(device: torch.device) -> LossScale:
     """The scale before the first step."""
     return LossScale(
-        torch.tensor(INITIAL_SCALE, device=device), torch.tensor(0, dtype=torch.int32, device=device)
+        scale=torch.tensor(INITIAL_SCALE, dtype=torch.float32, device=device),
+        good_steps=torch.tensor(0, dtype=torch.int32, device=device),
     )
 
 
@@ -44,7 +46,8 @@ def next_loss_scale(state: LossScale, finite: Tensor) -> LossScale:
     good = torch.where(finite, state.good_steps + 1, 0)
     grows = good >= GROWTH_INTERVAL
     grown = (state.scale * GROWTH_FACTOR).clamp(max=LARGEST_SCALE)
-    scale = torch.where(finite, torch.where(grows, grown, state.scale), state.scale * BACKOFF_FACTOR)
+    shrunk = (state.scale * BACKOFF_FACTOR).clamp(min=SMALLEST_SCALE)
+    scale = torch.where(finite, torch.where(grows, grown, state.scale), shrunk)
     return LossScale(scale, torch.where(grows, 0, good).to(torch.int32))
 
 

@@ -123,8 +123,9 @@ class DonatedState(TrainState):
 
 def _donated(name: str) -> NoReturn:
     raise DonatedStateError(
-        f"this state was donated: a step compiled with donate=True has written the next state into its storage, so "
-        f"its {name!r} is gone. Use the state that the step returned, or compile with donate=False to keep both"
+        "this state was donated: a step compiled with donate=True has written the next state into its "
+        f"storage, so its {name!r} is gone. Use the state that the step returned, or compile with "
+        "donate=False to keep both"
     )
 
 
@@ -170,9 +171,7 @@ def init_state(
         (['bias', 'weight'], 0)
     """
     _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay)
-    recipe = Recipe(
-        Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay
-    )
+    recipe = Recipe(Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay)
     params = _copies(model.named_parameters(), recipe.param_dtype, device)
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
     trainable = {name: params[name] for name in recipe.network.trainable}
@@ -255,8 +254,8 @@ def _check_arguments(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(objective, nn.Module) or not callable(objective):
         raise TypeError(
-            f"objective must be a function (model, batch) -> Loss, got {type(objective).__name__}; an ordinary loss "
-            "becomes one with functrain.supervised(loss)"
+            f"objective must be a function (model, batch) -> Loss, got {type(objective).__name__}; an "
+            "ordinary loss becomes one with functrain.supervised(loss)"
         )
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
@@ -274,6 +273,6 @@ def _check_arguments(
         raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
-            f"the model ({type(model).__name__}) has no trainable parameter: every one has requires_grad=False, or "
-            "there is none"
+            f"the model ({type(model).__name__}) has no trainable parameter: every one has "
+            "requires_grad=False, or there is none"
         )
