@@ -1,4 +1,4 @@
-"""From a graph to something that runs fast: the only place that calls torch's compilers. Imports foundation and torch."""
+"""From a graph to something that runs fast: what calls torch's compilers. Imports foundation and torch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,17 +52,18 @@ def _inductor(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str) ->
 
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     try:
-        return compile_graph(graph, examples, options)  # type: ignore[arg-type,return-value]
+        return compile_graph(graph, examples, options)  # type: ignore[arg-type]
     except Exception as error:
         for cause in _causes(error):
             if isinstance(cause, InvalidCxxCompiler):
                 raise FunctrainError(
-                    "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one in "
-                    "the environment variable CXX), or run without compiling (compile=False)"
+                    "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or "
+                    "name one in the environment variable CXX), or run without compiling (compile=False)"
                 ) from error
             if isinstance(cause, CppCompileError):
                 raise FunctrainError(
-                    f"the C++ compiler failed on the compiled step: {cause}. Without compiling (compile=False) it runs"
+                    f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
+                    "(compile=False) it would run"
                 ) from error
         raise
 

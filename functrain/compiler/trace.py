@@ -5,6 +5,7 @@ does: Python values are constants of the graph, Python control flow is unrolled 
 depends on a tensor's *value* cannot be traced.
 """
 
+import contextlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +14,23 @@ from typing import Any
 
 import optree
 import torch
+import torch._functorch.config as functorch_config
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.foundation.errors import TracingError
-from functrain.foundation.trees import flatten, unflatten
+from functrain.foundation.trees import flatten, leaves_with_paths, unflatten
 from functrain.step.execution import Core
 
-_LIBRARIES = (Path(torch.__file__).parent, Path(optree.__file__).parent, Path(__file__).parents[1])
-_DEPENDS_ON_DATA = ("DataDependentOutputException", "GuardOnDataDependentSymNode", "DynamicOutputShapeException")
+_STANDARD_LIBRARY = Path(contextlib.__file__).parent
+_LIBRARIES = (
+    Path(torch.__file__).parent,
+    Path(optree.__file__).parent,
+    Path(__file__).parents[1],
+    _STANDARD_LIBRARY,
+)
+_DEPENDS_ON_DATA = ("DataDependentOutputException", "DynamicOutputShapeException")
 
 
 class _Host:
@@ -76,9 +85,7 @@ class Graph:
     random: bool
 
 
-def trace(
-    core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, donate: bool
-) -> Graph:
+def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, donate: bool) -> Graph:
     """Trace `core` for tensors like `examples` (the state's, then the batch's).
 
     With `donate`, the graph writes the new state into the old one's tensors.
@@ -111,33 +118,73 @@ def trace(
 
 def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor]) -> torch.fx.GraphModule:
     try:
-        with torch.no_grad():
-            return make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*examples)
+        # A mode of our own: make_fx's has symbols for unknown sizes and values, with which `.item()` and
+        # masks as indices would pass here and fail in the compiler, without the user's line.
+        with torch.no_grad(), functorch_config.patch(fake_tensor_allow_unsafe_data_ptr_access=False):
+            mode = FakeTensorMode(allow_fallback_kernels=True, allow_non_fake_inputs=True)
+            fakes = [mode.from_tensor(tensor) for tensor in examples]
+            return make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
     except Exception as error:
-        if type(error).__name__ not in _DEPENDS_ON_DATA:
+        needed = _what_is_missing(error)
+        if needed is None:
             raise
         raise TracingError(
-            f"the {core.name} step cannot be compiled: {_users_line(error)} needs the value of a tensor while the step "
-            "is being traced (an if, a loop, .item(), a mask as index), but a compiled step is one fixed graph. Write it "
-            "with torch.where or torch.cond, or run without compiling (compile=False)"
+            f"the {core.name} step cannot be compiled: {_users_line(error)} needs {needed} while the step is "
+            "being traced, but a compiled step is one fixed graph"
         ) from error
+
+
+def _what_is_missing(error: Exception) -> str | None:
+    """What a traced function asked for that is not there, and the way out; None for any other error."""
+    way_out = "or run without compiling (compile=False)"
+    if type(error).__name__ in _DEPENDS_ON_DATA or "Cannot access data pointer" in str(error):
+        return (
+            "the value of a tensor (as an if, a loop, .item(), .numpy() or a mask as index does; write it "
+            f"with torch.where or torch.cond, {way_out})"
+        )
+    if _Host.__name__ in str(error):
+        return f"a value of the batch that is no tensor (make it one, 0-d if need be, {way_out})"
+    return None
 
 
 def _same_layout(core: Core, layout: Layout, old: list[Tensor], new_state: Any) -> list[Tensor]:
     leaf_list, spec = flatten(new_state)
     assert spec == layout.spec, f"{core.name} changed the structure of the state:\n{layout.spec}\n{spec}"
     new = layout.tensors(leaf_list)
-    for before, after in zip(old, new):
-        assert before.shape == after.shape and before.dtype == after.dtype, (
-            f"{core.name} changed a leaf from {before.dtype}{list(before.shape)} to {after.dtype}{list(after.shape)}"
-        )
-    return new
+    for path, before, after in zip(_tensor_paths(new_state), old, new):
+        given, wanted = (after.dtype, after.shape, after.device), (before.dtype, before.shape, before.device)
+        if given != wanted:
+            raise TracingError(
+                f"the {core.name} step cannot be compiled: it turns {path!r} from {_describe(before)} into "
+                f"{_describe(after)}, but the state must keep its form. Keep the dtype and shape of what the "
+                "model or the optimizer stores"
+            )
+    return [_strided_as(before, after) for before, after in zip(old, new)]
+
+
+def _tensor_paths(tree: Any) -> list[str]:
+    return [path for path, leaf in leaves_with_paths(tree) if isinstance(leaf, Tensor)]
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)} on {tensor.device}"
+
+
+def _strided_as(before: Tensor, after: Tensor) -> Tensor:
+    """`after` laid out in memory as `before`, for which the program was compiled."""
+    if before.stride() == after.stride():
+        return after
+    strided = torch.empty_strided(before.shape, before.stride(), dtype=before.dtype, device=before.device)
+    return strided.copy_(after)
 
 
 def _draws(module: torch.fx.GraphModule) -> bool:
+    """Whether the graph, or the graph of a branch within it, draws random numbers."""
     return any(
         torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        for node in module.graph.nodes
+        for graph_module in module.modules()
+        if isinstance(graph_module, torch.fx.GraphModule)
+        for node in graph_module.graph.nodes
         if node.op == "call_function"
     )
 
