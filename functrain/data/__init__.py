@@ -1,1 +1,26 @@
-"""data."""
+"""Data: sources, the order of examples as arithmetic, loaders, streams, splits and padding."""
+
+from functrain.data.datasets import Arrays, digits
+from functrain.data.iterables import DataWarning
+from functrain.data.loader import Loader
+from functrain.data.order import batch_count, batch_indices, epoch_order
+from functrain.data.padding import batch_length, pad_batch
+from functrain.data.splits import split
+from functrain.data.streams import Stream, as_stream
+from functrain.data.transfer import to_device
+
+__all__ = [
+    "Arrays",
+    "DataWarning",
+    "Loader",
+    "Stream",
+    "as_stream",
+    "batch_count",
+    "batch_indices",
+    "batch_length",
+    "digits",
+    "epoch_order",
+    "pad_batch",
+    "split",
+    "to_device",
+]

@@ -1,0 +1,193 @@
+"""Streams of micro-batches that are found by their number: no earlier sample is read on the way.
+
+Imports torch and `functrain.foundation`.
+"""
+
+import dataclasses
+import signal
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from functrain.data.plans import Plan, Task, check_reached
+from functrain.data.reading import Collate, Reader
+from functrain.foundation.errors import DataError
+from functrain.foundation.keys import fold_in, generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """How samples are read; arguments of `torch.utils.data.DataLoader`. None of them changes a bit."""
+
+    num_workers: int = 0
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_factor: int | None = None
+    timeout: float = 0
+    worker_init_fn: Callable[[int], None] | None = None
+    multiprocessing_context: Any = None
+
+
+class IndexedStream:
+    """Micro-batches as a function of (key, epoch, position), read here or by workers.
+
+    Args:
+        plan: which examples make which micro-batch.
+        dataset: map-style data set.
+        collate_fn: puts samples together.
+        key: the key of the run's data.
+        workers: how samples are read.
+        what: "train", "eval", ...; for messages.
+    """
+
+    kind = "indexed"
+
+    def __init__(self, plan: Plan, dataset: Any, collate_fn: Collate, key: int, workers: Workers, what: str):
+        self.batch_size = plan.batch_size
+        self._plan, self._dataset, self._collate_fn, self._key = plan, dataset, collate_fn, key
+        self._workers, self._what = workers, what
+        self._engine: DataLoader[Any] | None = None
+        self._pass_number = 0
+        self._open_pass: Callable[[], Generator[Any, None, None] | None] = lambda: None
+
+    def length(self, epoch: int) -> int | None:
+        """The number of micro-batches in one pass; None if only iterating tells."""
+        return self._plan.length(epoch)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """One pass over the epoch from micro-batch `start`.
+
+        Raises:
+            ValueError: if `start` is negative.
+            DataError: if the epoch has fewer than `start` micro-batches, or none at all.
+        """
+        if start < 0:
+            raise ValueError(f"start must not be negative, got {start}")
+        length = self.length(epoch)
+        if length is not None:
+            check_reached(length, start, epoch, self._what)
+        pinning = self._workers.pin_memory and torch.accelerator.is_available()
+        if self._workers.num_workers or pinning:
+            self._pass_number += 1
+            worker_pass = self._pass_through_workers(epoch, start, self._pass_number)
+            self._open_pass = weakref.ref(worker_pass)
+            return worker_pass
+        return map(self._reader(), self._tasks(epoch, start))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: epoch and position say it all."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def close(self) -> None:
+        """Shut down the workers; a later `batches` starts new ones."""
+        self._pass_number += 1
+        if (worker_pass := self._open_pass()) is not None:
+            worker_pass.close()
+        self._engine = None
+
+    def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
+        return self._plan.tasks(self._key, epoch, start, self._what)
+
+    def _reader(self) -> Reader:
+        return Reader(self._dataset, self._collate_fn, self._key, self._plan.batched)
+
+    def _pass_through_workers(self, epoch: int, start: int, number: int) -> Generator[Any, None, None]:
+        if self._engine is None:
+            self._engine = self._start_engine()
+        feed = self._engine.sampler
+        assert isinstance(feed, _Feed)
+        feed.tasks = lambda: self._tasks(epoch, start)
+        # the same base seed in every pass: persistent workers have only one, wherever the run resumed
+        self._engine.generator.set_state(generator(fold_in(self._key, "workers")).get_state())
+        iterator = iter(self._engine)
+        try:
+            while number == self._pass_number:
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
+                yield batch
+        finally:
+            del iterator  # ends workers that are not persistent, also while a traceback keeps this frame
+        raise DataError(
+            f"this pass over epoch {epoch} of the {self._what} loader ended when a newer one was opened or "
+            "the stream was closed: workers serve one pass at a time"
+        )
+
+    def _start_engine(self) -> DataLoader[Any]:
+        options = self._workers
+        return DataLoader(
+            _WorkerDataset(self._reader()),  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=_Feed(),
+            collate_fn=_as_it_is,
+            num_workers=options.num_workers,
+            pin_memory=options.pin_memory and torch.accelerator.is_available(),
+            timeout=options.timeout,
+            worker_init_fn=_WorkerStart(options.worker_init_fn) if options.num_workers else None,
+            multiprocessing_context=options.multiprocessing_context,
+            generator=torch.Generator(),
+            prefetch_factor=options.prefetch_factor,
+            persistent_workers=options.persistent_workers,
+        )
+
+
+class _Feed:
+    """The sampler of the inner DataLoader: the tasks of the pass that was opened last."""
+
+    tasks: Callable[[], Iterator[Task]]
+
+    def __iter__(self) -> Iterator[Task]:
+        for task in self.tasks():
+            # a tensor would travel to a worker as shared memory, and the whole epoch's order with it
+            indices = task.indices.tolist() if isinstance(task.indices, torch.Tensor) else task.indices
+            yield task._replace(indices=indices)
+
+
+class _WorkerDataset:
+    """The data set as workers see it: indexed by tasks, its attributes those of the user's data set.
+
+    `get_worker_info().dataset.name`, read or written in a `worker_init_fn`, reaches the user's object.
+    """
+
+    def __init__(self, reader: Reader):
+        object.__setattr__(self, "_reader", reader)
+
+    def __getitem__(self, task: Task) -> Any:
+        return self._reader(task)
+
+    def __len__(self) -> int:
+        return len(self._reader.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._reader.dataset, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_WorkerDataset, (self._reader,))
+
+
+class _WorkerStart:
+    """Runs first in every worker."""
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None):
+        self.worker_init_fn = worker_init_fn
+
+    def __call__(self, worker: int) -> None:
+        # Ctrl-C reaches workers too: one that ended by it would fail the training process, which is about to
+        # stop in good order, in its wait for the next batch. Workers end with the training process.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.worker_init_fn is not None:
+            self.worker_init_fn(worker)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

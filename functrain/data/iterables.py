@@ -1,0 +1,222 @@
+"""Streams over loaders that can only be iterated: stateful ones, and bare iterables that are fast-forwarded.
+
+Imports torch and `functrain.foundation`.
+"""
+
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from functrain.data.plans import check_reached, set_epoch, sized
+from functrain.data.randomness import Randomness
+from functrain.foundation.errors import DataError
+from functrain.foundation.keys import fold_in
+
+
+class DataWarning(UserWarning):
+    """The data can be trained on, but at a cost or without a guarantee that one would expect."""
+
+
+class IterableStream:
+    """A loader that can only be iterated from its beginning.
+
+    It is iterated with the global generators seeded by (key, epoch, position) and put back after each
+    batch, so what it draws from them repeats. Resuming at a position reads and discards what comes before.
+
+    Args:
+        loader: an iterable of batches; an iterator serves one pass.
+        key: the key of the run's data.
+        what: "train", "eval", ...; for messages.
+    """
+
+    kind = "iterable"
+
+    def __init__(self, loader: Iterable[Any], key: int, what: str):
+        batch_size = getattr(loader, "batch_size", None)
+        self.batch_size = batch_size if isinstance(batch_size, int) else None
+        self._loader, self._key, self._what = loader, key, what
+        self._randomness = Randomness(loader)
+        self._spent = False
+
+    def length(self, epoch: int) -> int | None:  # noqa: ARG002 - an iterable does not tell it by epoch
+        """The number of micro-batches in one pass; None if only iterating tells."""
+        loader = self._loader
+        if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset) and loader.num_workers > 1:
+            return None  # len() would be an estimate: every worker may end with a ragged batch of its own
+        return sized(loader)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """One pass over the epoch from micro-batch `start`; the ones before are read and discarded.
+
+        Raises:
+            DataError: if the loader is an iterator already used up, ends before `start` or yields nothing.
+        """
+        if start < 0:
+            raise ValueError(f"start must not be negative, got {start}")
+        if isinstance(self._loader, Iterator):
+            if self._spent:
+                raise DataError(
+                    f"the {self._what} loader is an iterator ({type(self._loader).__name__}) and can be "
+                    "passed over once. Train for one epoch, or give an object whose __iter__ starts anew: "
+                    "a list, a DataLoader, functrain's Loader"
+                )
+            self._spent = True
+        if start:
+            _warn_of_fast_forward(self._loader, start, self._what)
+        return self._pass(epoch, start)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: an iterable has no state that could be asked for."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def close(self) -> None:
+        """Nothing to shut down: workers of a DataLoader end with its iterator."""
+
+    def _pass(self, epoch: int, start: int) -> Iterator[Any]:
+        parts = (getattr(self._loader, name, None) for name in ("dataset", "sampler", "batch_sampler"))
+        set_epoch(epoch, self._loader, *parts)
+        with self._randomness.seeded(fold_in(self._key, "iterable", epoch)):
+            iterator = iter(self._loader)
+        return numbered(iterator, self._randomness, self._key, epoch, 0, start, self._what)
+
+
+class StatefulStream:
+    """A loader that knows its own position: `state_dict()` and `load_state_dict(state)`.
+
+    The stream's state is the loader's, with the epoch and position that it belongs to, so that a state
+    saved at the last batch of an epoch neither repeats nor skips one.
+
+    Args:
+        loader: an iterable of batches with `state_dict` and `load_state_dict`.
+        key: the key of the run's data, for what the loader draws from the global generators.
+        what: "train", "eval", ...; for messages.
+    """
+
+    kind = "stateful"
+
+    def __init__(self, loader: Any, key: int, what: str):
+        batch_size = getattr(loader, "batch_size", None)
+        self.batch_size = batch_size if isinstance(batch_size, int) else None
+        self._loader, self._key, self._what = loader, key, what
+        self._randomness = Randomness(loader)
+        self._restored: Mapping[str, Any] | None = None
+        self._epoch, self._position, self._ended = 0, 0, False
+
+    def length(self, epoch: int) -> int | None:  # noqa: ARG002 - a loader does not tell it by epoch
+        """The number of micro-batches in one pass; None if only iterating tells."""
+        return sized(self._loader)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """One pass over the epoch from micro-batch `start`, where the restored state, if any, must stand.
+
+        Without a restored state the batches before `start` are read and discarded.
+
+        Raises:
+            DataError: if the restored state is of another position, or as for other loaders.
+        """
+        if start < 0:
+            raise ValueError(f"start must not be negative, got {start}")
+        restored = self._restored
+        if restored is None:
+            whole = self._pass(epoch, 0)
+            if start:
+                _warn_of_fast_forward(self._loader, start, self._what)
+                check_reached(sum(1 for _ in itertools.islice(whole, start)), start, epoch, self._what)
+            return whole
+        saved = (restored["epoch"], restored["position"])
+        if (epoch, start) == saved and restored["ended"]:
+            return iter(())  # nothing more in this epoch; the loader starts the next one from this state
+        if (epoch, start) != saved and (epoch <= saved[0] or start):
+            raise DataError(
+                f"the restored state of the {self._what} loader stands at micro-batch {saved[1]} of "
+                f"epoch {saved[0]}, asked for was micro-batch {start} of epoch {epoch}"
+            )
+        self._restored = None
+        if (epoch, start) == saved:
+            return self._pass(epoch, start)
+        if not restored["ended"]:
+            # the state was saved before the loader noticed the end of its pass: let it see it
+            for _ in self._pass(*saved):
+                pass
+        return self._pass(epoch, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loader's state after the batch that was handed out last, and where that is."""
+        if self._restored is not None:
+            return dict(self._restored)
+        where = {"epoch": self._epoch, "position": self._position, "ended": self._ended}
+        return {**where, "loader": self._loader.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hand the state back to the loader; the next pass goes on from it."""
+        missing = {"epoch", "position", "ended", "loader"} - state.keys()
+        if missing:
+            raise DataError(
+                f"this is no state of a stateful loader: {sorted(missing)} missing, got the keys "
+                f"{sorted(state)}. The run was saved with another kind of loader: go on with that one, or "
+                "start a new run"
+            )
+        self._loader.load_state_dict(state["loader"])
+        self._restored = state
+
+    def close(self) -> None:
+        """Nothing to shut down: a loader ends its workers with its iterator."""
+
+    def _pass(self, epoch: int, start: int) -> Iterator[Any]:
+        set_epoch(epoch, self._loader)
+        with self._randomness.seeded(fold_in(self._key, "iterable", epoch)):
+            iterator = iter(self._loader)
+        self._epoch, self._position, self._ended = epoch, start, False
+        return self._tracked(numbered(iterator, self._randomness, self._key, epoch, start, 0, self._what))
+
+    def _tracked(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self._position += 1
+            yield batch
+        self._ended = True
+
+
+def numbered(
+    iterator: Iterator[Any], randomness: Randomness, key: int, epoch: int, first: int, discard: int, what: str
+) -> Iterator[Any]:
+    """The batches of an iterator, each read with the generators seeded for its number.
+
+    Args:
+        iterator: stands before micro-batch `first`.
+        randomness: the generators to seed.
+        key: the key of the run's data.
+        epoch: number of the epoch.
+        first: number of the iterator's first batch.
+        discard: batches with smaller numbers are read and thrown away.
+        what: name of the loader in messages.
+
+    Raises:
+        DataError: if there is no batch at all, or not as many as are to be discarded.
+    """
+    position, nothing = first, object()
+    while True:
+        with randomness.seeded(fold_in(key, "iterable", epoch, position)):
+            batch = next(iterator, nothing)
+        if batch is nothing:
+            break
+        position += 1
+        if position > discard:
+            yield batch
+    check_reached(position, discard, epoch, what)
+
+
+def _warn_of_fast_forward(loader: Any, start: int, what: str) -> None:
+    warnings.warn(
+        f"resuming at micro-batch {start}: the {what} loader ({type(loader).__name__}) starts at "
+        f"its beginning, so {start} batches are now read and thrown away, and the run repeats bit for bit "
+        "only if it yields the same batches again. A map-style data set in functrain's Loader or torch's "
+        "DataLoader, or a restored loader with state_dict and load_state_dict, resumes without reading",
+        DataWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,113 @@
+"""functrain's own loader: a frozen description of how a data set becomes micro-batches.
+
+Imports torch and `functrain.foundation`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import IterableDataset, default_collate
+
+from functrain.data.indexed import IndexedStream, Workers
+from functrain.data.order import batch_count
+from functrain.data.plans import ArithmeticPlan
+from functrain.foundation.errors import DataError
+from functrain.foundation.keys import root_key
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loader:
+    """Micro-batches of a map-style data set, in an order that is a function of (key, epoch, position).
+
+    `functrain.fit` supplies the key. Iterating over the loader itself gives epoch 0 of a fixed key,
+    the same batches every time: for a look at the data, not for training.
+
+    Args:
+        dataset: anything with `__getitem__` and `__len__`. What a sample draws from the global generators of
+            torch, NumPy or Python, or from a generator that is an attribute of the data set, is a function of
+            the key, the epoch and its index.
+        batch_size: examples in a full micro-batch.
+        shuffle: a new permutation for each epoch, or the data set's order.
+        drop_last: leave out the last micro-batch of an epoch if it is not full.
+        num_workers: processes that read; 0 reads in the training process. The batches are the same.
+        collate_fn: puts samples together; None is torch's `default_collate`.
+        pin_memory: hand out batches in page-locked memory, where there is an accelerator.
+        persistent_workers: start workers once, not once an epoch.
+        prefetch_factor: batches that each worker reads ahead; None is torch's 2.
+
+    Raises:
+        TypeError: if `dataset` is not map-style.
+        ValueError: if an argument is out of range.
+        DataError: if there is no batch.
+
+    Example:
+        >>> import torch
+        >>> from functrain.data.datasets import Arrays
+        >>> loader = Loader(Arrays(torch.arange(5.0), torch.arange(5)), batch_size=2, shuffle=False)
+        >>> len(loader), [targets.tolist() for _, targets in loader]
+        (3, [[0, 1], [2, 3], [4]])
+    """
+
+    dataset: Any
+    batch_size: int
+    _: dataclasses.KW_ONLY
+    shuffle: bool = True
+    drop_last: bool = False
+    num_workers: int = 0
+    collate_fn: Callable[[Any], Any] | None = None
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_factor: int | None = None
+
+    def __post_init__(self) -> None:
+        given = type(self.dataset).__name__
+        map_style = hasattr(self.dataset, "__getitem__") and hasattr(self.dataset, "__len__")
+        if not map_style or isinstance(self.dataset, IterableDataset):
+            raise TypeError(
+                f"Loader needs a data set with __getitem__ and __len__, got {given}; "
+                "give an IterableDataset to torch.utils.data.DataLoader, and that to functrain"
+            )
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+        if not self.num_workers and (self.persistent_workers or self.prefetch_factor is not None):
+            raise ValueError("persistent_workers and prefetch_factor need num_workers >= 1, got num_workers=0")
+        if self.prefetch_factor is not None and self.prefetch_factor < 1:
+            raise ValueError(f"prefetch_factor must be an integer >= 1 or None, got {self.prefetch_factor!r}")
+        if len(self) == 0:
+            raise DataError(
+                f"the data set ({given}) has {len(self.dataset)} examples, which make no batch with "
+                f"batch_size={self.batch_size}, drop_last={self.drop_last}. Check the path or filter that it "
+                "is made from; lower batch_size or set drop_last=False"
+            )
+
+    def __len__(self) -> int:
+        return batch_count(len(self.dataset), self.batch_size, self.drop_last)
+
+    def __iter__(self) -> Iterator[Any]:
+        stream = self.stream(root_key(0))
+        try:
+            yield from stream.batches(0)
+        finally:
+            stream.close()
+
+    def stream(self, key: int, *, what: str = "train") -> IndexedStream:
+        """The micro-batches of all epochs for this key.
+
+        Args:
+            key: the key of the run's data.
+            what: name of the loader in messages.
+
+        Example:
+            >>> import torch
+            >>> from functrain.data.datasets import Arrays
+            >>> stream = Loader(Arrays(torch.arange(9)), batch_size=2).stream(key=1)
+            >>> whole = [rows.tolist() for [rows] in stream.batches(epoch=3)]
+            >>> [rows.tolist() for [rows] in stream.batches(epoch=3, start=2)] == whole[2:]
+            True
+        """
+        plan = ArithmeticPlan(self.dataset, self.batch_size, self.drop_last, self.shuffle)
+        workers = Workers(self.num_workers, self.pin_memory, self.persistent_workers, self.prefetch_factor)
+        return IndexedStream(plan, self.dataset, self.collate_fn or default_collate, key, workers, what)

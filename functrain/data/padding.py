@@ -1,0 +1,95 @@
+"""Ragged batches to full size with zero weights, so that a compiled step sees one shape.
+
+Imports torch, numpy, `functrain.foundation` and `functrain.objectives.batch`.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from functrain.foundation.trees import leaves, tree_map
+from functrain.objectives.batch import unpack, with_weight
+
+
+def batch_length(batch: Any) -> int:
+    """The number of examples in a batch: the first dimension of its first tensor that has one.
+
+    Raises:
+        TypeError: if the batch holds no such tensor.
+
+    Example:
+        >>> batch_length((torch.zeros(3, 8), torch.zeros(3)))
+        3
+    """
+    for leaf in leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return leaf.shape[0]
+    raise TypeError(
+        f"a batch needs at least one tensor with a batch dimension, got a {type(batch).__name__} without; "
+        "collate the samples to tensors"
+    )
+
+
+def pad_batch(batch: Any, size: int) -> Any:
+    """The batch with `size` examples and a weight for each.
+
+    Missing examples are repeats of the batch's own rows, in order and from the first again, with
+    weight 0: real values, so that nothing becomes NaN on the way to being ignored. BatchNorm does
+    see them.
+
+    Args:
+        batch: `(inputs, targets[, weight])` or a mapping with these keys; every tensor whose first
+            dimension is the number of examples is padded.
+        size: examples in a full batch.
+
+    Returns:
+        A batch with weight, floating `[size]`: 1, or the given weight, for real examples. Weights of
+        1 are tensors shared between calls: do not write into them.
+
+    Raises:
+        ValueError: if the batch has more than `size` examples, or none.
+
+    Example:
+        >>> pad_batch((torch.tensor([5.0, 6.0]), torch.tensor([0, 1])), 3)
+        (tensor([5., 6., 5.]), tensor([0, 1, 0]), tensor([1., 1., 0.]))
+    """
+    length = batch_length(batch)
+    weight = unpack(batch).weight
+    if length == size:
+        return batch if weight is not None else with_weight(batch, _real_weight(size, size, _device(batch)))
+    if not 0 < length < size:
+        raise ValueError(
+            f"a batch of {length} examples cannot be padded to {size}: it must hold from 1 to {size}; "
+            "pass the size of the largest batch"
+        )
+    device = _device(batch)
+    real = _real_weight(length, size, device)
+    rows = torch.arange(size, device=device) % length
+    padded = tree_map(lambda leaf: _repeat(leaf, rows, length), batch)
+    if weight is None:
+        return with_weight(padded, real)
+    given = unpack(padded).weight
+    assert given is not None
+    is_real = (real > 0).reshape(-1, *(1,) * (given.ndim - 1))
+    # where, not a product: a NaN or infinite weight of a repeated row must not survive
+    return with_weight(padded, torch.where(is_real, given, 0))
+
+
+def _repeat(leaf: Any, rows: Tensor, length: int) -> Any:
+    if isinstance(leaf, Tensor) and leaf.ndim and leaf.shape[0] == length:
+        return leaf.index_select(0, rows)
+    return leaf
+
+
+def _device(batch: Any) -> torch.device:
+    return next(leaf.device for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)
+
+
+@functools.lru_cache(maxsize=64)
+def _real_weight(real: int, size: int, device: torch.device) -> Tensor:
+    """1 for the first `real` of `size` examples, 0 for the others; made once."""
+    # the cache outlives the call: a tensor made under a caller's inference mode could not be trained with
+    with torch.inference_mode(False):
+        return (torch.arange(size, device=device) < real).to(torch.float32)

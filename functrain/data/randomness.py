@@ -1,0 +1,97 @@
+"""The random generators that a data set or a sampler may draw from, seeded and put back.
+
+Imports torch, numpy and `functrain.foundation`.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from functrain.foundation.keys import KEY_BITS
+
+_SIGN = 1 << (KEY_BITS - 1)
+
+
+class Randomness:
+    """The global generators of torch (CPU), NumPy and Python, and the ones that `owners` hold in attributes.
+
+    A `torch.Generator`, `numpy.random.Generator`, `numpy.random.RandomState` or `random.Random` that is
+    an attribute of an owner (`self.rng` of a data set, `generator` of a sampler) counts; one that is
+    hidden deeper, in a list or in an object of an object, is not found.
+
+    Example:
+        >>> draws = Randomness()
+        >>> with draws.seeded(7):
+        ...     first = torch.rand(())
+        >>> with draws.seeded(7):
+        ...     bool(torch.rand(()) == first)
+        True
+    """
+
+    def __init__(self, *owners: Any):
+        found = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
+        kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+        own = {id(g): g for g in found if isinstance(g, kinds) and g is not torch.default_generator}
+        self.own = list(own.values())
+
+    def seed(self, key: int) -> None:
+        """Make everything that is drawn next a function of `key`."""
+        random.seed(key)
+        np.random.seed(key & 0xFFFFFFFF)
+        torch.default_generator.manual_seed(key - 2 * _SIGN if key >= _SIGN else key)
+        for own in self.own:
+            _seed(own, key)
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Put all these generators back to where they are now at the end."""
+        torch_state, python_state, numpy_state = (
+            torch.default_generator.get_state(),
+            random.getstate(),
+            np.random.get_state(),
+        )
+        put_back = [_restorer(own) for own in self.own]
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(torch_state)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+            for restore in put_back:
+                restore()
+
+    @contextmanager
+    def seeded(self, key: int) -> Iterator[None]:
+        """Seed with `key`; put everything back at the end."""
+        with self.preserved():
+            self.seed(key)
+            yield
+
+
+def _seed(own: Any, key: int) -> None:
+    if isinstance(own, torch.Generator):
+        own.manual_seed(key - 2 * _SIGN if key >= _SIGN else key)
+    elif isinstance(own, random.Random):
+        own.seed(key)
+    elif isinstance(own, np.random.RandomState):
+        own.seed(key & 0xFFFFFFFF)
+    else:
+        own.bit_generator.state = type(own.bit_generator)(key).state
+
+
+def _restorer(own: Any) -> Callable[[], object]:
+    if isinstance(own, torch.Generator):
+        torch_state = own.get_state()
+        return lambda: own.set_state(torch_state)
+    if isinstance(own, random.Random):
+        python_state = own.getstate()
+        return lambda: own.setstate(python_state)
+    if isinstance(own, np.random.RandomState):
+        numpy_state = own.get_state()
+        return lambda: own.set_state(numpy_state)
+    bits, bit_state = own.bit_generator, own.bit_generator.state
+    return lambda: setattr(bits, "state", bit_state)
