@@ -1,1 +1,14 @@
-"""checkpoint."""
+"""Any tree of tensors and scalars <-> disk, through orbax: integrity, retention, fallback.
+
+Imports functrain.foundation only; orbax and jax load with the first save or restore.
+"""
+
+from functrain.checkpoint.checkpointer import Checkpointer as Checkpointer
+from functrain.checkpoint.errors import CheckpointWarning as CheckpointWarning
+from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpointError
+from functrain.checkpoint.info import CheckpointInfo as CheckpointInfo
+from functrain.checkpoint.info import LeafInfo as LeafInfo
+from functrain.checkpoint.info import read_info as read_info
+from functrain.checkpoint.reader import Restored as Restored
+from functrain.checkpoint.reader import read_arrays as read_arrays
+from functrain.checkpoint.reader import read_checkpoint as read_checkpoint

@@ -1,0 +1,82 @@
+"""One piece of work in a thread that the interpreter waits for.
+
+Imports the standard library, functrain.foundation and the neighbouring modules only.
+"""
+
+import concurrent.futures.thread  # noqa: F401 - for the order of exit hooks, see _finish_at_exit
+import threading
+import warnings
+from collections.abc import Callable
+
+from functrain.checkpoint.errors import CheckpointWarning, describe
+from functrain.foundation.errors import CheckpointError
+
+
+class BackgroundSave:
+    """A save that runs in its own thread, from construction on.
+
+    A program may end without waiting for its last save. A thread that is not a daemon is not
+    enough then: while such threads still run, the interpreter has already closed the thread pools
+    that orbax needs. So the save is finished by a hook that runs before those pools are closed.
+    """
+
+    def __init__(self, work: Callable[[], None], description: str) -> None:
+        self._work: Callable[[], None] | None = work
+        self._description = description
+        self._error: CheckpointError | None = None
+        self._thread = threading.Thread(target=self._run, name="functrain-checkpoint", daemon=False)
+        _finish_at_exit(self)
+        try:
+            self._thread.start()
+        except BaseException:
+            _unfinished.discard(self)
+            raise
+
+    def _run(self) -> None:
+        work, self._work = self._work, None  # the tensors are let go when the work is done
+        assert work is not None
+        try:
+            work()
+        except CheckpointError as error:
+            self._error = error
+        except BaseException as error:
+            self._error = CheckpointError(f"could not save {self._description}: {describe(error)}")
+            self._error.__cause__ = error
+        else:
+            _unfinished.discard(self)
+
+    def join(self) -> None:
+        """Wait until the work is done; never raises its error."""
+        self._thread.join()
+
+    def take_error(self) -> CheckpointError | None:
+        """The error of finished work, the first time it is asked for."""
+        error, self._error = self._error, None
+        _unfinished.discard(self)
+        return error
+
+
+# Saves that still run, and failed ones whose error nobody has seen.
+_unfinished: set[BackgroundSave] = set()
+_hook_installed = False
+
+
+def _finish_at_exit(save: BackgroundSave) -> None:
+    global _hook_installed
+    _unfinished.add(save)
+    if not _hook_installed:
+        _hook_installed = True
+        # The hooks run last in, first out, so importing concurrent.futures.thread above puts its
+        # closing of the pools after ours. `atexit` runs too late. The name is private to Python but
+        # unchanged since 3.9; without it only the thread itself keeps the interpreter waiting.
+        register = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            register(_finish_all)
+
+
+def _finish_all() -> None:
+    for save in list(_unfinished):
+        save.join()
+        error = save.take_error()
+        if error is not None:
+            warnings.warn(str(error), CheckpointWarning, stacklevel=2)

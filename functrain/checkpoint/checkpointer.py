@@ -1,0 +1,289 @@
+"""Checkpoints of a run: saved in the background, kept by age and metric, restored with fallback.
+
+Imports functrain.foundation and the neighbouring modules only.
+orbax and jax load with the first save or restore.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from functrain.checkpoint import files
+from functrain.checkpoint.background import BackgroundSave
+from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError
+from functrain.checkpoint.index import Index
+from functrain.checkpoint.info import CheckpointInfo, read_info
+from functrain.checkpoint.names import Position
+from functrain.checkpoint.reader import Restored, read_checkpoint
+from functrain.checkpoint.retention import Mode, rank_by_metric, retained
+from functrain.checkpoint.snapshot import Snapshot, take_snapshot
+from functrain.checkpoint.writer import write_checkpoint
+from functrain.foundation.errors import CheckpointError
+from functrain.foundation.trees import Tree
+
+
+class Checkpointer:
+    """The checkpoints in a directory. One process writes; any number may read.
+
+    A checkpoint is a directory `step-00000120` (`.m2` added for two micro-batches past the update,
+    `.r1` for the second checkpoint at the same place). It appears by one rename when it is complete.
+    The symlinks `last` and `best` are there for people; nothing relies on them.
+
+    Args:
+        directory: made when the first checkpoint is saved.
+        keep: how many of the newest checkpoints are kept, besides the best one.
+        mode: whether a smaller ("min") or a larger ("max") metric is better.
+        read_only: never change the directory: for tools, and for all ranks but one.
+
+    Raises:
+        ValueError: `keep` or `mode` is not allowed.
+
+    Example:
+        >>> import tempfile, torch
+        >>> directory = tempfile.TemporaryDirectory()
+        >>> state = {"params": {"w": torch.arange(3.0)}, "step": 7}
+        >>> with Checkpointer(directory.name) as checkpointer:
+        ...     checkpointer.save(state, step=7, metric=0.25)
+        ...     tree, info = checkpointer.restore(like=state)
+        >>> tree, info.name, info.metric
+        ({'params': {'w': tensor([0., 1., 2.])}, 'step': 7}, 'step-00000007', 0.25)
+        >>> directory.cleanup()
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, keep: int = 3, mode: Mode = "min", read_only: bool = False
+    ) -> None:
+        if type(keep) is not int or keep < 1:
+            raise ValueError(f"keep must be an integer of at least 1, got {keep!r}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+        self.directory = Path(os.path.abspath(directory))  # a later chdir must not move it
+        self._keep = keep
+        self._mode: Mode = mode
+        self._read_only = read_only
+        self._save: BackgroundSave | None = None
+        self._swept = False
+        self._closed = False
+
+    def save(
+        self,
+        tree: Tree,
+        *,
+        step: int,
+        micro_step: int = 0,
+        status: str = "COMPLETE",
+        metric: float | None = None,
+        metadata: Mapping[str, Any] = {},
+        copy: bool = False,
+    ) -> None:
+        """Save a tree in the background. Waits for the save in flight, if there is one.
+
+        Args:
+            tree: a `@node` dataclass or dictionary of tensors and Python scalars.
+            step: optimizer updates done.
+            micro_step: micro-batches done since.
+            status: a word for what the checkpoint is, such as "INTERRUPTED".
+            metric: the watched metric; NaN is never the best.
+            metadata: anything that JSON can hold.
+            copy: whether tensors on the CPU are copied before this returns. Needed if their memory
+                will be written to while the save is in flight.
+
+        Raises:
+            TypeError: a leaf or the metadata cannot be stored.
+            ValueError: `step` or `micro_step` is not a natural number.
+            CheckpointError: the *previous* save failed (this one was not begun: call again to try),
+                or the checkpointer is closed or read-only.
+        """
+        if self._closed or self._read_only:
+            reason = "closed" if self._closed else "read_only"
+            raise CheckpointError(f"cannot save to {self.directory}: this Checkpointer is {reason}")
+        index = _make_index(step, micro_step, status, metric, metadata)
+        self.wait()
+        snapshot = take_snapshot(tree, copy=copy)
+        where = self.directory / Position(step, micro_step).name
+        self._save = BackgroundSave(partial(self._write, index, snapshot), f"checkpoint {where}")
+
+    def wait(self) -> None:
+        """Wait for the save in flight.
+
+        Raises:
+            CheckpointError: it failed. An error is raised once.
+        """
+        if self._save is not None:
+            self._save.join()
+            finished, self._save = self._save, None
+            error = finished.take_error()
+            if error is not None:
+                raise error
+
+    def close(self) -> None:
+        """Wait for the save in flight and refuse further ones; restoring stays possible.
+
+        Raises:
+            CheckpointError: the save failed.
+        """
+        self._closed = True
+        self.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except CheckpointError as failure:
+            if error is None:
+                raise
+            # The exception that is passing is the one the user must see.
+            warnings.warn(str(failure), CheckpointWarning, stacklevel=2)
+
+    def names(self) -> list[str]:
+        """The names of the committed checkpoints, oldest first, damaged or not."""
+        return [path.name for path in files.list_checkpoints(self.directory)[0]]
+
+    def infos(self) -> list[CheckpointInfo]:
+        """The committed checkpoints, oldest first: by step, micro-step and revision.
+
+        Those whose index is damaged are left out.
+        """
+        found = []
+        for path in files.list_checkpoints(self.directory)[0]:
+            try:
+                found.append(read_info(path))
+            except CheckpointError:
+                continue  # `restore` is where damage is reported
+        return found
+
+    def restore(
+        self, like: Tree, which: str | os.PathLike[str] = "last", *, groups: Iterable[str] | None = None
+    ) -> Restored:
+        """Read a checkpoint into the structure of `like`. Waits for the save in flight.
+
+        Args:
+            like: tree of the saved structure, see `read_checkpoint`.
+            which: "last", "best", a checkpoint's name or a path. "last" and "best" pass over damaged
+                checkpoints with a `CheckpointWarning`; those are renamed to `<name>.damaged` once
+                another is found good.
+            groups: the top-level children to read, all by default; the others stay as they are in `like`.
+
+        Returns:
+            `Restored(tree, info)`.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, it does not fit `like`, or none is undamaged.
+        """
+        if self._save is not None:
+            self._save.join()
+        groups = [groups] if isinstance(groups, str) else groups if groups is None else list(groups)
+        if which not in ("last", "best"):
+            return read_checkpoint(self._locate(which), like, groups=groups)
+        candidates, damaged = self._candidates(str(which))
+        for path in candidates:
+            try:
+                restored = read_checkpoint(path, like, groups=groups)
+            except DamagedCheckpointError as error:
+                damaged.append(error)
+            else:
+                self._set_aside(damaged, path.name)
+                return restored
+        reasons = "".join(f"\n  {error.path.name}: {error.reason}" for error in damaged)
+        raise CheckpointError(f"no checkpoint in {self.directory} is undamaged:{reasons}")
+
+    def _write(self, index: Index, snapshot: Snapshot) -> None:
+        """Runs in the writer's thread."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self._swept:
+            files.sweep(self.directory)
+            self._swept = True
+        path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
+        write_checkpoint(path, index, snapshot)
+        try:
+            infos = self.infos()
+            # A run that went back to an older checkpoint saves below the newest: that one stays, too.
+            kept = retained(infos, self._keep, self._mode) | {path.name}
+            for info in infos:
+                if info.name not in kept:
+                    files.delete(info.path)
+            self._refresh_links([info for info in infos if info.name in kept])
+        except OSError as error:
+            raise CheckpointError(f"saved {path}, but could not remove older checkpoints: {error}") from error
+
+    def _refresh_links(self, infos: list[CheckpointInfo]) -> None:
+        files.point_link(self.directory / "last", infos[-1].path if infos else None)
+        ranked = rank_by_metric(infos, self._mode)
+        files.point_link(self.directory / "best", ranked[0].path if ranked else None)
+
+    def _candidates(self, which: str) -> tuple[list[Path], list[DamagedCheckpointError]]:
+        """Checkpoints to try in turn, and those known to be damaged already."""
+        committed, incomplete = files.list_checkpoints(self.directory)
+        for path in incomplete:
+            warnings.warn(f"ignoring {path}: it is not a complete checkpoint", CheckpointWarning, stacklevel=3)
+        if not committed:
+            raise CheckpointError(f"there is no checkpoint in {self.directory}")
+        if which == "last":
+            return committed[::-1], []
+        infos, damaged = [], []
+        for path in committed:
+            try:
+                infos.append(read_info(path))
+            except DamagedCheckpointError as error:
+                damaged.append(error)
+        ranked = [info.path for info in rank_by_metric(infos, self._mode)]
+        if infos and not ranked:
+            raise CheckpointError(
+                f"none of the {len(infos)} checkpoints in {self.directory} was saved with a metric, "
+                f"so none is the best: restore 'last' or a name"
+            )
+        return ranked, damaged
+
+    def _locate(self, which: str | os.PathLike[str]) -> Path:
+        inside = self.directory / which
+        path = inside if inside.is_dir() else Path(which)
+        if not path.is_dir():
+            available = ", ".join(self.names()) or "none"
+            raise CheckpointError(
+                f"there is no checkpoint {os.fspath(which)!r} in {self.directory}, "
+                f"nor a directory of that path; available: {available}"
+            )
+        return path
+
+    def _set_aside(self, damaged: list[DamagedCheckpointError], used: str) -> None:
+        for error in damaged:
+            fate = "it was left where it is"
+            if not self._read_only:
+                try:
+                    fate = f"it was renamed to {files.set_aside(error.path).name}"
+                except OSError as failure:
+                    fate = f"it could not be renamed ({failure})"
+            warnings.warn(f"{error}; {fate} and {used} is used instead", CheckpointWarning, stacklevel=3)
+        if damaged and not self._read_only:
+            self._refresh_links(self.infos())
+
+
+def _make_index(step: int, micro_step: int, status: str, metric: float | None, metadata: Mapping[str, Any]) -> Index:
+    for name, value in (("step", step), ("micro_step", micro_step)):
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    if not isinstance(status, str) or not status:
+        raise ValueError(f"status must be a word, got {status!r}")
+    try:
+        # Through JSON now: errors show at the call, and later changes by the caller do not.
+        plain = json.loads(json.dumps(dict(metadata)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"metadata must be what JSON can hold: {error}") from error
+    return Index(
+        step=step,
+        micro_step=micro_step,
+        status=status,
+        metric=None if metric is None else float(metric),
+        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        metadata=plain,
+    )

@@ -1,0 +1,63 @@
+"""What can be wrong with a checkpoint on disk, and how causes are told. Imports functrain.foundation only."""
+
+import os
+import re
+from pathlib import Path
+
+from functrain.foundation.errors import CheckpointError
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A committed checkpoint whose bytes are not those that were written.
+
+    It is a class of its own because damage is answered by falling back to another checkpoint,
+    whereas a checkpoint that does not fit the state at hand must never be passed over.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"checkpoint {path} is damaged: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was passed over, or a save failed where no error could be raised."""
+
+
+# tensorstore raises ValueError whatever is wrong, and tells the system's error number in the text only.
+_SYSTEM_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error, its cause, the cause of that, ...; the last one is where it began."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
+def system_errno(error: BaseException) -> int | None:
+    """The operating system's error number, if that is what is behind an error.
+
+    Example:
+        >>> system_errno(OSError(28, "No space left on device")), system_errno(ValueError("no"))
+        (28, None)
+    """
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause.errno
+        match = _SYSTEM_ERROR.search(str(cause))
+        if match:
+            return int(match[1])
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """One line that says what went wrong: the system's words if it is a system error."""
+    root = causes(error)[-1]
+    number = system_errno(error)
+    if isinstance(root, OSError):
+        return str(root)
+    if number is not None:
+        return f"[Errno {number}] {os.strerror(number)}"
+    return f"{type(root).__name__}: {str(root).strip()}".splitlines()[0][:300]

@@ -1,0 +1,212 @@
+"""One checkpoint from disk, verified.
+
+Imports torch, functrain.foundation and the neighbouring modules only.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from functrain.checkpoint import arrays, names, orbax_io
+from functrain.checkpoint.errors import DamagedCheckpointError, describe, system_errno
+from functrain.checkpoint.grouping import full_path, split
+from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
+from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
+from functrain.checkpoint.inventory import check_inventory
+from functrain.checkpoint.matching import check_fit
+from functrain.checkpoint.scalars import Scalar
+from functrain.foundation.errors import CheckpointError
+from functrain.foundation.trees import Tree
+
+_Source = tuple[str, str]  # (group, path) of a leaf whose data are stored
+
+# Conditions of the machine, which say nothing about the checkpoint.
+_PASSING_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
+
+
+class Restored(NamedTuple):
+    """A tree from a checkpoint, and what the checkpoint says about itself."""
+
+    tree: Tree
+    info: CheckpointInfo
+
+
+def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterable[str] | None = None) -> Restored:
+    """Read a checkpoint into the structure of `like`.
+
+    Args:
+        path: a checkpoint's directory.
+        like: a tree of the saved structure. Its tensors (which may be on the meta device) give the
+            expected shape and dtype and the device to restore to, meta meaning the CPU; its scalars
+            only the place.
+        groups: the top-level children to read, all by default; the others stay as they are in `like`.
+
+    Returns:
+        The tree, with plain tensors in fresh memory. Tensors that were tied when they were saved are
+        one tensor again; scalars have the type they had.
+
+    Raises:
+        DamagedCheckpointError: bytes are missing or are not those that were written.
+        CheckpointError: the checkpoint does not fit `like`, or cannot be read now.
+
+    Example:
+        >>> import tempfile
+        >>> from functrain.checkpoint import Checkpointer
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with Checkpointer(directory) as checkpointer:
+        ...         checkpointer.save({"params": {"w": torch.ones(2)}, "key": 2**64 - 1}, step=4)
+        ...     like = {"params": {"w": torch.empty(2, device="meta")}, "key": 0}
+        ...     read_checkpoint(f"{directory}/step-00000004", like).tree
+        {'params': {'w': tensor([1., 1.])}, 'key': 18446744073709551615}
+    """
+    directory = checkpoint_directory(path)
+    index = load_index(directory)
+    grouped = split(like)
+    if groups is None:
+        chosen = list(dict.fromkeys([*grouped.groups, *index.groups]))
+    else:
+        chosen = _known_groups(directory, groups, grouped.groups)
+    targets = {group: grouped.groups.get(group, {}) for group in chosen}
+    check_fit(directory, index, targets)
+    values = _read_leaves(directory, index, _records(index, targets), targets)
+    # A leaf without a value is None on both sides, or None here and absent there.
+    leaves = {group: [values.get((group, leaf)) for leaf in targets[group]] for group in targets}
+    return Restored(grouped.rebuild(leaves), make_info(directory, index))
+
+
+def read_arrays(
+    path: str | os.PathLike[str], *, groups: Iterable[str] | None = None
+) -> dict[str, dict[str, torch.Tensor | Scalar]]:
+    """Read a checkpoint without knowing its structure.
+
+    Args:
+        path: a checkpoint's directory.
+        groups: the top-level children to read, all by default.
+
+    Returns:
+        For each group, its tensors (on the CPU) and scalars by path.
+
+    Raises:
+        DamagedCheckpointError: bytes are missing or are not those that were written.
+        CheckpointError: it has no such group, or cannot be read now.
+
+    Example:
+        >>> import tempfile
+        >>> from functrain.checkpoint import Checkpointer
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with Checkpointer(directory) as checkpointer:
+        ...         checkpointer.save({"params": {"w": torch.ones(2)}, "optimizer": (torch.zeros(2), 3)}, step=4)
+        ...     read_arrays(f"{directory}/step-00000004", groups=["optimizer"])
+        {'optimizer': {'0': tensor([0., 0.]), '1': 3}}
+    """
+    directory = checkpoint_directory(path)
+    index = load_index(directory)
+    chosen = list(index.groups) if groups is None else _known_groups(directory, groups, index.groups)
+    records = {group: index.groups[group].leaves for group in chosen}
+    values = _read_leaves(directory, index, records, {})
+    return {group: {p: values[group, p] for p in leaves} for group, leaves in records.items()}
+
+
+def _records(index: Index, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, LeafRecord]]:
+    """The index's records of those target leaves that the checkpoint has."""
+    saved = {group: index.groups[group].leaves for group in targets if group in index.groups}
+    return {group: {p: leaves[p] for p in targets[group] if p in leaves} for group, leaves in saved.items()}
+
+
+def _known_groups(directory: Path, wanted: Iterable[str], known: Mapping[str, Any]) -> list[str]:
+    chosen = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted))
+    for group in chosen:
+        if group not in known:
+            raise CheckpointError(f"there is no group {group!r} to read from {directory}: there are {', '.join(known)}")
+    return chosen
+
+
+def _read_leaves(
+    directory: Path,
+    index: Index,
+    records: Mapping[str, Mapping[str, LeafRecord]],
+    targets: Mapping[str, Mapping[str, Any]],
+) -> dict[_Source, torch.Tensor | Scalar]:
+    """The values of `records` by (group, path), on the devices of `targets`."""
+    values: dict[_Source, torch.Tensor | Scalar] = {}
+    users: dict[_Source, dict[torch.device, list[_Source]]] = {}  # who shares which stored array, where
+    for group, leaves in records.items():
+        for path, record in leaves.items():
+            device = _device(targets.get(group, {}).get(path))
+            if record.kind == "scalar":
+                values[group, path] = record.value
+            elif record.kind == "empty":
+                values[group, path] = arrays.empty(record.dtype, record.shape, None, device)
+            else:
+                owner, source = index.source(group, record)
+                users.setdefault((owner, source.path), {}).setdefault(device, []).append((group, path))
+    _check_files(directory, index, {owner for owner, _ in users})
+    for (owner, path), array in _verified_arrays(directory, index, users):
+        source = index.groups[owner].leaves[path]
+        for device, places in users[owner, path].items():
+            tensor = arrays.from_numpy(array, source.dtype, source.shape, source.stride, device)
+            values.update(dict.fromkeys(places, tensor))
+    return values
+
+
+def _device(leaf: Any) -> torch.device:
+    if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
+        return leaf.device
+    return torch.device("cpu")
+
+
+def _check_size(directory: Path, index: Index) -> None:
+    """Bound what will be allocated by what is there; nothing is compressed."""
+    declared = sum(leaf.stored_nbytes for group in index.groups.values() for leaf in group.leaves.values())
+    present = sum(Path(root, file).stat().st_size for root, _, files in os.walk(directory) for file in files)
+    if declared > present:
+        raise DamagedCheckpointError(directory, f"it should hold {declared} bytes of arrays, its files have {present}")
+
+
+def _check_files(directory: Path, index: Index, groups: Iterable[str]) -> None:
+    try:
+        _check_size(directory, index)
+        check_inventory(directory, index.files, {index.groups[group].item for group in groups})
+    except FileNotFoundError as error:
+        raise DamagedCheckpointError(directory, f"its file {error.filename} vanished") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint {directory}: {error}") from error
+
+
+def _verified_arrays(
+    directory: Path, index: Index, wanted: Iterable[_Source]
+) -> Iterator[tuple[_Source, orbax_io.Array]]:
+    """Verified arrays, group by group, so that no more than a group is in memory twice."""
+    paths: dict[str, list[str]] = {}
+    for group, path in wanted:
+        paths.setdefault(group, []).append(path)
+    for name, group_paths in paths.items():
+        loaded = _load_group(directory, index.groups[name], group_paths)
+        for path in group_paths:
+            record = index.groups[name].leaves[path]
+            array = loaded.pop(names.array_key(path))
+            form = arrays.stored_form(record.dtype, record.shape)
+            if (array.dtype, array.shape) != form or arrays.crc32(array) != record.crc32:
+                raise DamagedCheckpointError(
+                    directory, f"the data of {full_path(name, path)} do not match their checksum"
+                )
+            yield (name, path), array
+
+
+def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> dict[str, orbax_io.Array]:
+    wanted = {names.array_key(p): arrays.stored_form(group.leaves[p].dtype, group.leaves[p].shape) for p in paths}
+    whole = len(paths) == sum(leaf.kind == "array" for leaf in group.leaves.values())
+    orbax_io.import_orbax()  # outside of the try: a broken installation is not a damaged checkpoint
+    try:
+        return orbax_io.load_item(directory, group.item, wanted, whole=whole)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = f"the arrays of {group.name} cannot be read ({describe(error)})"
+        if system_errno(error) in _PASSING_ERRNOS:
+            raise CheckpointError(f"checkpoint {directory}: {reason}") from error
+        raise DamagedCheckpointError(directory, reason) from error

@@ -1,0 +1,126 @@
+"""Which checkpoints are there: positions, revisions, retention, leftovers, links."""
+
+import math
+import os
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functrain.checkpoint import Checkpointer, CheckpointInfo
+from functrain.checkpoint.names import Position, array_key, item_names, next_position, parse_name
+from functrain.checkpoint.retention import rank_by_metric, retained
+
+positions = st.builds(Position, st.integers(0, 10**12), st.integers(0, 99), st.integers(0, 99))
+
+
+def info(step, metric):
+    return CheckpointInfo(None, Position(step).name, step, 0, "COMPLETE", metric, {}, "", {}, {}, 1)
+
+
+@given(positions)
+def test_a_name_tells_its_position(position):
+    assert parse_name(position.name) == position
+
+
+@given(st.text(max_size=20) | st.from_regex(r"step-[0-9mr.]{6,12}", fullmatch=True))
+def test_only_what_we_would_write_is_a_name(text):
+    position = parse_name(text)
+    assert position is None or position.name == text
+
+
+@given(st.lists(positions, max_size=8), positions)
+def test_the_next_revision_is_new_and_newest(existing, position):
+    new = next_position(position.step, position.micro_step, [p.name for p in existing])
+    same_place = [p for p in existing if (p.step, p.micro_step) == (position.step, position.micro_step)]
+    assert all(new > p for p in same_place)
+
+
+@given(st.lists(st.text(max_size=4), unique=True))
+def test_array_keys_and_item_names_of_different_names_differ(names):
+    assert len({array_key(name) for name in names}) == len(names)
+    assert len({item.casefold() for item in item_names(names).values()}) == len(names)
+
+
+metrics = st.none() | st.sampled_from([0.0, 1.0, 2.0, math.nan, math.inf, -math.inf])
+
+
+@given(st.lists(metrics, min_size=1, max_size=8), st.integers(1, 4), st.sampled_from(["min", "max"]))
+def test_the_newest_and_the_first_best_are_kept_and_nothing_else(values, keep, mode):
+    infos = [info(step, value) for step, value in enumerate(values)]
+    rated = [(value if mode == "min" else -value, i) for i, value in enumerate(values) if value is not None]
+    best = min(((v, i) for v, i in rated if not math.isnan(v)), default=None)  # of equal ones the earliest
+    expected = {info.name for info in infos[-keep:]} | ({infos[best[1]].name} if best else set())
+    assert retained(infos, keep, mode) == expected
+    assert [i.name for i in rank_by_metric(infos, mode)][:1] == ([infos[best[1]].name] if best else [])
+
+
+def test_retention_on_disk_with_nan_ties_and_missing_metrics(tmp_path):
+    with Checkpointer(tmp_path, keep=2, mode="min") as checkpointer:
+        for step, metric in enumerate([math.nan, 0.5, None, 0.5, math.nan, 0.75]):
+            checkpointer.save({"params": {"w": torch.tensor(step)}}, step=step, metric=metric)
+        checkpointer.wait()
+        assert checkpointer.names() == ["step-00000001", "step-00000004", "step-00000005"]
+        assert sorted(os.listdir(tmp_path)) == [
+            "best", "last", "step-00000001", "step-00000004", "step-00000005",
+        ]  # fmt: skip
+        assert os.readlink(tmp_path / "last") == "step-00000005"
+        assert os.readlink(tmp_path / "best") == "step-00000001"
+        like = {"params": {"w": torch.tensor(0)}}
+        assert checkpointer.restore(like, "best").tree["params"]["w"] == 1
+        assert checkpointer.restore(like, "last").tree["params"]["w"] == 5
+        assert checkpointer.restore(like, "step-00000004").tree["params"]["w"] == 4
+        assert checkpointer.restore(like, tmp_path / "best").tree["params"]["w"] == 1
+
+
+def test_the_same_position_is_saved_anew_not_overwritten(tmp_path):
+    like = {"params": {"w": torch.tensor(0)}}
+    with Checkpointer(tmp_path, keep=4) as checkpointer:
+        for value, (micro_step, status) in enumerate([(1, "COMPLETE"), (0, "INTERRUPTED"), (0, "COMPLETE"), (1, "X")]):
+            checkpointer.save({"params": {"w": torch.tensor(value)}}, step=5, micro_step=micro_step, status=status)
+        checkpointer.wait()
+        assert checkpointer.names() == [
+            "step-00000005",
+            "step-00000005.r1",
+            "step-00000005.m1",
+            "step-00000005.m1.r1",
+        ]
+        assert [i.status for i in checkpointer.infos()] == ["INTERRUPTED", "COMPLETE", "COMPLETE", "X"]
+        assert checkpointer.restore(like).tree["params"]["w"] == 3
+
+
+def test_a_checkpoint_older_than_the_kept_ones_survives_its_own_save(tmp_path):
+    with Checkpointer(tmp_path, keep=1) as checkpointer:
+        checkpointer.save({"w": torch.ones(1)}, step=9)
+        checkpointer.save({"w": torch.ones(1)}, step=4)
+        checkpointer.wait()
+        assert checkpointer.names() == ["step-00000004", "step-00000009"]
+
+
+def test_a_writer_sweeps_up_leftovers_and_a_reader_does_not(tmp_path):
+    leftovers = [".tmp-step-00000001-ab.orbax-checkpoint-tmp", ".trash-step-00000002-cd"]
+    for name in leftovers:
+        (tmp_path / name / "params").mkdir(parents=True)
+    (tmp_path / ".tmp-last-ef").symlink_to("step-00000001")
+    (tmp_path / ".other").mkdir()
+    assert Checkpointer(tmp_path, read_only=True).infos() == []
+    assert len(os.listdir(tmp_path)) == 4
+    with Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save({"w": torch.ones(1)}, step=3)
+    assert sorted(os.listdir(tmp_path)) == [".other", "last", "step-00000003"]
+
+
+def test_links_are_a_convenience_that_may_be_missing_or_wrong(tmp_path):
+    (tmp_path / "last").mkdir()
+    (tmp_path / "best").symlink_to("nowhere")
+    with Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save({"w": torch.ones(1)}, step=3)
+        assert checkpointer.restore({"w": torch.zeros(1)}).info.step == 3
+    assert sorted(os.listdir(tmp_path)) == ["last", "step-00000003"]
+
+
+@pytest.mark.parametrize("arguments", [{"keep": 0}, {"keep": 1.5}, {"keep": True}, {"mode": "smaller"}])
+def test_settings_out_of_range_are_refused(tmp_path, arguments):
+    with pytest.raises(ValueError, match=r"must be"):
+        Checkpointer(tmp_path, **arguments)
