@@ -8,6 +8,14 @@
 
 from functrain import optim as optim
 from functrain.compiler import compile as compile
+from functrain.checkpoint import Checkpointer as Checkpointer
+from functrain.loop import Event as Event
+from functrain.loop import FitResult as FitResult
+from functrain.loop import Interrupted as Interrupted
+from functrain.loop import ResumeWarning as ResumeWarning
+from functrain.loop import Stop as Stop
+from functrain.loop import fit as fit
+from functrain.loop import on as on
 from functrain.objectives import Loss as Loss
 from functrain.objectives import classification as classification
 from functrain.objectives import language_modelling as language_modelling

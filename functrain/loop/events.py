@@ -11,7 +11,15 @@ from typing import Any
 
 from functrain.step.state import TrainState
 
-SCOPES = ("before_loop", "before_epoch", "before_step", "process_batch", "after_step", "after_epoch", "after_loop")
+SCOPES = (
+    "before_loop",
+    "before_epoch",
+    "before_step",
+    "process_batch",
+    "after_step",
+    "after_epoch",
+    "after_loop",
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class Callbacks:
             scopes = getattr(callback, "scopes", None)
             if not callable(callback) or not scopes:
                 raise TypeError(
-                    f"a callback is a function that names its scopes with @functrain.on('after_epoch'), say; got {callback!r}"
+                    f"a callback is a function that names its scopes, with @functrain.on('after_epoch') say; "
+                    f"got {callback!r}"
                 )
             _check(scopes)
             for scope in scopes:

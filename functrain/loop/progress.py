@@ -17,8 +17,8 @@ REDRAW_SECONDS = 0.2
 class Display:
     """Shows nothing: the base of the others, and the choice of `progress=False`."""
 
-    def start(self, state: TrainState, total: int | None) -> None:
-        """Training starts, or goes on, at `state`; `total` micro-batches in all, where known."""
+    def start(self, state: TrainState, total: int | None, done: int) -> None:
+        """Training starts, or goes on, at `state`: `done` micro-batches of `total` in all, where known."""
 
     def step(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
         """A micro-batch is done."""
@@ -62,15 +62,14 @@ class Bar(Display):
         )
         self._task = self._progress.add_task("", total=None, epoch="", metrics="", rate="", left="")
         self._drawn = self._started = 0.0
-        self._examples = self._first_examples = self._first_batch = 0
-        self._batches = 0
+        self._examples = self._first_batch = self._batches = 0
         self._total: int | None = None
 
-    def start(self, state: TrainState, total: int | None) -> None:
+    def start(self, state: TrainState, total: int | None, done: int) -> None:
         """Draw the bar."""
-        self._total = total
+        self._total, self._first_batch = total, done
         self._started = self._drawn = time.perf_counter()
-        self._first_examples = self._examples = state.samples_seen
+        self._examples = state.samples_seen
         self._progress.update(self._task, total=total)
         self._progress.start()
 
@@ -97,10 +96,6 @@ class Bar(Display):
             left=left,
         )
         self._progress.refresh()
-
-    def seek(self, batches: int) -> None:
-        """Training goes on after this many micro-batches."""
-        self._first_batch = batches
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line above the bar."""

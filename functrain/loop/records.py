@@ -38,8 +38,8 @@ class Records:
             self.all = read_records(self._json)[:keep]
             if len(self.all) < keep:
                 raise FunctrainError(
-                    f"{self._json} holds {len(self.all)} records, but the checkpoint was saved after {keep}: the log has "
-                    "been cut or replaced. Put it back, or start in a new run directory"
+                    f"{self._json} holds {len(self.all)} records, but the checkpoint was saved after {keep}: the log "
+                    "has been cut or replaced. Put it back, or start in a new run directory"
                 )
             self._rewrite()
 

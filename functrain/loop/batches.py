@@ -1,0 +1,94 @@
+"""The micro-batches of an epoch, as the steps get them. Imports data, objectives, step.
+
+Where an epoch's batches do not fill the last accumulation window, `tail` says what happens: "extend" draws on
+from the start of the epoch's order, "short" makes a smaller window, "drop" leaves the rest out.
+A ragged batch is padded with examples of weight zero, so that there is one shape and one compilation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from functrain.data import Stream, batch_length, pad_batch, to_device
+from functrain.objectives.supervised import Objective, takes_weight
+
+TAILS = ("extend", "short", "drop")
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A batch on its way into a step.
+
+    Attributes:
+        batch: padded, on the device.
+        examples: real ones among its rows.
+        ends_window: it is the last of a window that is shorter than the others.
+    """
+
+    batch: Any
+    examples: int
+    ends_window: bool = False
+
+
+class Feed:
+    """Prepares a stream's batches for an objective: pads, moves."""
+
+    def __init__(self, stream: Stream, objective: Objective, device: torch.device) -> None:
+        self.stream = stream
+        self._pads = takes_weight(objective) and getattr(stream, "ragged", True)
+        self._size = stream.batch_size
+        self._device = device
+
+    def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
+        """Pad to the full size (the first batch's, where the stream does not know) and move to the device."""
+        batch = to_device(batch, self._device)
+        examples = batch_length(batch)
+        if self._pads:
+            self._size = self._size or examples
+            batch = pad_batch(batch, self._size)
+        return MicroBatch(batch, examples, ends_window)
+
+    def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
+        """All batches of an epoch, once."""
+        return map(self.prepare, self.stream.batches(epoch))
+
+    def windows(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[MicroBatch]:
+        """The epoch's micro-batches from number `start` on, in whole windows as `tail` says."""
+        length = self.stream.length(epoch)
+        rest = 0 if length is None else length % accumulate
+        if length is not None and tail == "drop":
+            return map(self.prepare, islice(self.stream.batches(epoch, start), max(length - rest - start, 0)))
+        if length is not None and tail == "short" and rest:
+            numbered = enumerate(self.stream.batches(epoch, start), start + 1)
+            return (self.prepare(batch, ends_window=number == length) for number, batch in numbered)
+        if accumulate == 1:
+            return map(self.prepare, self.stream.batches(epoch, start))
+        return map(self.prepare, self._extended(epoch, start, length, accumulate))
+
+    def _extended(self, epoch: int, start: int, length: int | None, accumulate: int) -> Iterator[Any]:
+        """One pass from `start`, then on from the epoch's beginning until the window is full."""
+        position = start
+        if length is None or start < length:
+            for batch in self.stream.batches(epoch, start):
+                yield batch
+                position += 1
+        while missing := -position % accumulate:
+            before = position
+            for batch in islice(self.stream.batches(epoch, 0 if length is None else position % length), missing):
+                yield batch
+                position += 1
+            if position == before:
+                return
+
+
+def windows_in(length: int, accumulate: int, tail: str) -> int:
+    """Micro-batches that are trained on in an epoch of `length` batches.
+
+    Example:
+        >>> windows_in(10, 4, "extend"), windows_in(10, 4, "short"), windows_in(10, 4, "drop")
+        (12, 10, 8)
+    """
+    return {"extend": length + -length % accumulate, "short": length, "drop": length - length % accumulate}[tail]

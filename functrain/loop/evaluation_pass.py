@@ -1,0 +1,39 @@
+"""One pass over evaluation data. Imports data, objectives, step."""
+
+from collections.abc import Callable
+
+from functrain.foundation.errors import DataError
+from functrain.loop.batches import Feed
+from functrain.objectives import Totals
+from functrain.step.state import TrainState
+
+Evaluate = Callable[..., Totals]
+
+
+def evaluate_pass(
+    state: TrainState,
+    feed: Feed,
+    evaluate: Evaluate,
+    *,
+    ema: bool = False,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Totals | None:
+    """The totals over a stream; None if `interrupted` said so between two batches.
+
+    Raises:
+        DataError: if there is no batch.
+    """
+    totals: Totals | None = None
+    for micro_batch in feed.one_pass(0):
+        if interrupted():
+            return None
+        batch_totals = evaluate(state, micro_batch.batch, ema=ema)
+        totals = batch_totals if totals is None else totals + batch_totals
+    if totals is None:
+        raise DataError("the evaluation data are empty: the loader gave no batch")
+    return totals
+
+
+def to_numbers(totals: Totals, prefix: str) -> dict[str, float]:
+    """Means as Python numbers under prefixed names."""
+    return {f"{prefix}{name}": value.item() for name, value in totals.means().items()}

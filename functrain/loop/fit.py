@@ -1,0 +1,151 @@
+"""Training, as a user calls it. Imports what is above it in DESIGN's list."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from functrain.compiler import CompilingRunner
+from functrain.compiler.backends import check as check_backend
+from functrain.data import as_stream
+from functrain.foundation.keys import fold_in
+from functrain.foundation.trees import tree_map
+from functrain.loop import progress as displays
+from functrain.loop.batches import Feed
+from functrain.loop.environment import fingerprint
+from functrain.loop.events import Callback, Callbacks
+from functrain.loop.plan import Plan, check
+from functrain.loop.records import Records
+from functrain.loop.run import FitResult, Run
+from functrain.loop.saving import initial_learning_rate, open_run
+from functrain.loop.signals import Interrupted, SignalFlag
+from functrain.step.execution import eager
+from functrain.step.state import TrainState
+
+
+def fit(
+    state: TrainState,
+    loader: Any,
+    *,
+    eval_loader: Any = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    run_dir: str | Path | None = None,
+    resume: str = "auto",
+    compile: bool = True,
+    backend: str = "inductor",
+    mode: str = "default",
+    donate: bool = False,
+    callbacks: Sequence[Callback] = (),
+    tail: str = "extend",
+    eval_every: int = 1,
+    save_every: int | None = None,
+    keep: int = 3,
+    watch: str | None = None,
+    watch_mode: Literal["min", "max"] = "min",
+    log_every: int = 10,
+    progress: bool | None = None,
+    on_nonfinite: str = "stop",
+    on_signal: str = "exit",
+    metadata: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train until `epochs` epochs or `steps` updates are done, whichever comes first.
+
+    Both count from the run's beginning: a state that has done 3 epochs needs 2 more for `epochs=5`.
+    With a `run_dir`, the same call after an interruption goes on at the very batch, bit for bit.
+
+    Args:
+        state: where training starts; never changed.
+        loader: a `functrain.data.Loader`, a `torch.utils.data.DataLoader`, a loader with
+            `state_dict()`/`load_state_dict()`, or any iterable of batches.
+        eval_loader: evaluated after every `eval_every` epochs, and at the end.
+        epochs, steps: how long; at least one of them.
+        run_dir: where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing.
+        resume: "auto" continues from the newest valid checkpoint in `run_dir`, if there is one; "never" starts
+            afresh and moves an earlier run aside to `run_dir/previous-N`; a path continues from that checkpoint.
+        compile: run steps as compiled graphs; `backend` and `mode` as in `functrain.compile`.
+        donate: let each state take over the storage of the one before: less memory, but a callback must
+            not keep a state beyond its call.
+        callbacks: functions marked with `functrain.on`.
+        tail: what happens if an epoch's batches do not fill the last accumulation window: "extend" it from the
+            start of the epoch's order, make it "short" (rightly weighted), or "drop" it.
+        save_every: save also every so many updates, not only after each epoch.
+        keep: how many of the newest checkpoints to keep, besides the best.
+        watch, watch_mode: the record whose best value marks the best checkpoint, and whether "min" or "max"
+            is better; default: `eval_loss`, or `train_loss` without an eval_loader.
+        log_every: updates between two step records in the log.
+        progress: True or None for a display, False for none.
+        on_nonfinite: "stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of
+            fp16's loss scaling are always skipped.)
+        on_signal: after SIGINT, SIGTERM or SIGUSR1 the INTERRUPTED snapshot is saved; then "exit" raises
+            `Interrupted`, a SystemExit with code 128 + signal, and "return" returns.
+        metadata: JSON-able values to keep in every checkpoint (the configuration, say).
+
+    Raises:
+        ValueError, TypeError: for arguments that are not allowed.
+        DataError: if there is no batch.
+        NonFiniteError: see `on_nonfinite`; the state before the step is saved as NONFINITE.
+        CheckpointError: if the run directory belongs to another model, or cannot be written.
+        Interrupted: see `on_signal`.
+
+    Example:
+        >>> import functrain as ft
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> data = [(torch.ones(4, 2), torch.zeros(4, 1))]
+        >>> result = ft.fit(state, data, epochs=2, compile=False, progress=False)
+        >>> result.stopped_by, result.state.step, len(result.history)
+        ('epochs', 2, 2)
+    """
+    plan = Plan(epochs, steps, tail, eval_every, save_every, log_every, watch, on_nonfinite)
+    check(plan, state, resume, on_signal, watch_mode)
+    if compile:
+        check_backend(backend, mode)
+    runner = CompilingRunner(donate=donate, backend=backend, mode=mode) if compile else eager
+    feeds = _feeds(state, loader, eval_loader)
+    _check_tail(plan, feeds[0], state)
+    with ExitStack() as stack:
+        flag = stack.enter_context(SignalFlag())
+        for feed in feeds:
+            stack.callback(feed.stream.close)
+        constant = {
+            "environment": fingerprint(state.device, f"{backend}/{mode}" if compile else "eager"),
+            "lr": initial_learning_rate(state),
+            **(metadata or {}),
+        }
+        saver, state, position = open_run(state, run_dir, resume, keep, watch_mode, constant, donate, stack)
+        records = Records(Path(run_dir) if run_dir is not None else None, position.records)
+        display = displays.display(progress)
+        stack.callback(display.close)
+        if isinstance(runner, CompilingRunner):
+            runner.on_compile = lambda name: display.say(f"compiling the {name} step ...")
+        if position.stream:
+            feeds[0].stream.load_state_dict(position.stream)
+        run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)
+        result = run.to_the_end(_copy(state) if donate else state)
+    if result.stopped_by == "signal" and on_signal == "exit":
+        assert flag.number is not None
+        raise Interrupted(flag.number, result)
+    return result
+
+
+def _feeds(state: TrainState, loader: Any, eval_loader: Any) -> list[Feed]:
+    objective, device = state.recipe.objective, state.device
+    feeds = [Feed(as_stream(loader, fold_in(state.key, "train"), what="loader"), objective, device)]
+    if eval_loader is not None:
+        stream = as_stream(eval_loader, fold_in(state.key, "eval"), what="eval_loader")
+        feeds.append(Feed(stream, objective, device))
+    return feeds
+
+
+def _copy(state: TrainState) -> TrainState:
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, state)
+
+
+def _check_tail(plan: Plan, feed: Feed, state: TrainState) -> None:
+    if plan.tail != "extend" and state.recipe.accumulate > 1 and feed.stream.length(0) is None:
+        raise ValueError(
+            f"tail={plan.tail!r} needs a loader of known length (one with len()), to know which window is the last; "
+            "use tail='extend'"
+        )

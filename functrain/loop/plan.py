@@ -1,0 +1,44 @@
+"""The settings of a run, and what is allowed. Imports step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from functrain.loop.batches import TAILS
+from functrain.step.state import TrainState
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of a run; see `fit`."""
+
+    epochs: int | None
+    steps: int | None
+    tail: str
+    eval_every: int
+    save_every: int | None
+    log_every: int
+    watch: str | None
+    on_nonfinite: str
+
+
+def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:
+    """Refuse arguments of `fit` that are not allowed, before anything is done."""
+    if not isinstance(state, TrainState):
+        raise TypeError(f"fit takes a TrainState made by init_state, got {type(state).__name__}")
+    if plan.epochs is None and plan.steps is None:
+        raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
+    for name in ("epochs", "steps", "eval_every", "save_every", "log_every"):
+        value = getattr(plan, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}")
+    for name, value, allowed in (
+        ("tail", plan.tail, TAILS),
+        ("on_nonfinite", plan.on_nonfinite, ("stop", "skip")),
+        ("on_signal", on_signal, ("exit", "return")),
+        ("watch_mode", watch_mode, ("min", "max")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+    if not isinstance(resume, (str, Path)):
+        raise TypeError(f"resume must be 'auto', 'never' or a path, got {resume!r}")

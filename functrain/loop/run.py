@@ -1,0 +1,280 @@
+"""A run under way: epochs, micro-batches, events, records, checkpoints. Imports what is above it in DESIGN's list."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from functrain.compiler import CompilingRunner
+from functrain.foundation.errors import DataError, NonFiniteError
+from functrain.loop import progress as displays
+from functrain.loop.batches import Feed, MicroBatch, windows_in
+from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
+from functrain.loop.events import Callbacks, Event
+from functrain.loop.failures import nonfinite_message
+from functrain.loop.plan import Plan
+from functrain.loop.records import Record, Records
+from functrain.loop.saving import Position, Saver
+from functrain.loop.signals import SignalFlag
+from functrain.objectives import Totals
+from functrain.step import eval_step, train_step
+from functrain.step.execution import Runner
+from functrain.step.state import TrainState
+
+_ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training came to.
+
+    Attributes:
+        state: the last state.
+        history: a record per epoch: `epoch, step, lr, train_loss, ..., eval_loss, ...`.
+        stopped_by: "epochs", "steps", "callback" or "signal".
+    """
+
+    state: TrainState
+    history: list[Record]
+    stopped_by: str
+
+
+class Run:
+    """A run's collaborators, and why it ends. States pass through as values."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        feeds: Sequence[Feed],
+        runner: Runner,
+        callbacks: Callbacks,
+        flag: SignalFlag,
+        saver: Saver | None,
+        records: Records,
+        display: displays.Display,
+        position: Position,
+    ) -> None:
+        self.plan = plan
+        self.feed = feeds[0]
+        self.eval_feed = feeds[1] if len(feeds) > 1 else None
+        self.train = partial(train_step, run=runner)
+        self.evaluate = partial(eval_step, run=runner)
+        self.donates = isinstance(runner, CompilingRunner) and runner.donate
+        self.callbacks = callbacks
+        self.flag = flag
+        self.saver = saver
+        self.records = records
+        self.display = display
+        self.metric_names = position.metric_names
+        self.saved: tuple[int, ...] | None = None  # counters of the state saved last
+        self.stopped_by: str | None = None
+        self.unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
+
+    def to_the_end(self, state: TrainState) -> FitResult:
+        """Train to the end, or to an interruption."""
+        self._start_display(state)
+        state = self._tell("before_loop", state)
+        while not self._finished(state):
+            state = self._epoch(state)
+        state = self._tell("after_loop", state, metrics=self.records.epochs[-1] if self.records.epochs else {})
+        self._save_last(state)
+        assert self.stopped_by is not None
+        return FitResult(state, self.records.epochs, self.stopped_by)
+
+    # -- an epoch ------------------------------------------------------------------------------------
+
+    def _epoch(self, state: TrainState) -> TrainState:
+        if state.batch_idx == 0:
+            state = self._tell("before_epoch", state)
+        start = state.batch_idx
+        micro_batches = self.feed.windows(state.epoch, start, state.recipe.accumulate, self.plan.tail)
+        for micro_batch in micro_batches:
+            if self._finished(state, between_epochs=False):
+                break
+            state = self._micro_batch(state, micro_batch)
+        if state.batch_idx == 0 and not self._finished(state):
+            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+        if self.stopped_by == "steps" and self.eval_feed is not None:
+            return self._final_record(state)
+        return state if self.stopped_by is not None else self._end_epoch(state)
+
+    def _end_epoch(self, state: TrainState) -> TrainState:
+        number = state.epoch + 1
+        last = number == self.plan.epochs
+        record = self._record(state, "epoch", number, evaluate=last or number % self.plan.eval_every == 0)
+        if record is None:
+            return state
+        state = self._tell("after_epoch", state, metrics=record)
+        state = state.replace(epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(state.epoch_totals))
+        self._keep(record, state)
+        return state
+
+    def _final_record(self, state: TrainState) -> TrainState:
+        """The evaluation at the end of a run that `steps` ended within an epoch."""
+        record = self._record(state, "final", state.epoch + 1, evaluate=True)
+        if record is not None:
+            self._keep(record, state)
+        return state
+
+    def _record(self, state: TrainState, kind: str, epoch: int, *, evaluate: bool) -> Record | None:
+        """What the epoch came to; None if a signal came in the middle of the evaluation."""
+        self._look_at_skips(state)
+        record: Record = {"kind": kind, "epoch": epoch, "step": state.step, "samples": state.samples_seen}
+        record |= to_numbers(Totals(state.epoch_totals, self.metric_names), "train_")
+        if self.eval_feed is not None and evaluate:
+            for prefix, ema in (("eval_", False), ("ema_", True)):
+                if ema and state.ema is None:
+                    continue
+                totals = evaluate_pass(state, self.eval_feed, self.evaluate, ema=ema, interrupted=self._interrupted)
+                if totals is None:
+                    return None
+                record |= to_numbers(totals, prefix)
+        return record
+
+    def _keep(self, record: Record, state: TrainState) -> None:
+        self.records.append(record)
+        self.display.epoch(record)
+        self._save(state, metric=self._watched(record))
+
+    # -- a micro-batch -------------------------------------------------------------------------------
+
+    def _micro_batch(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
+        batch = micro_batch.batch
+        if state.micro_step == 0:
+            state = self._tell("before_step", state)
+        if self.callbacks.has("process_batch"):
+            event, stop = self.callbacks.run(Event("process_batch", state, batch))
+            state, batch = event.state, event.batch
+            self._stop_if(stop)
+        counters = {name: getattr(state, name) for name in ("step", "batch_idx", "samples_seen")}
+        try:
+            new, metrics = self.train(state, batch, examples=micro_batch.examples, end_window=micro_batch.ends_window)
+        except Exception:
+            # A Ctrl-C in a terminal also reaches a C++ compiler at work, which then fails. The state is whole.
+            if self._interrupted():
+                return state
+            raise
+        if not self.metric_names:
+            self.metric_names = tuple(name for name in metrics if name not in _ABOUT_UPDATES)
+            self._check_watch()
+        self.display.step(new, metrics)
+        if new.micro_step:
+            return new
+        self.unread.append((new.step, metrics["skipped"]))
+        if self._must_look(new):
+            self._look_at_skips(new, partial(self._before, new, state, counters), batch, metrics)
+        if new.step % self.plan.log_every == 0:
+            self.records.append(_step_record(new, metrics))
+        new = self._tell("after_step", new, metrics=metrics)
+        if self.plan.save_every is not None and new.step % self.plan.save_every == 0:
+            self._save(new)
+        return new
+
+    def _must_look(self, state: TrainState) -> bool:
+        """On a CPU looking costs nothing; elsewhere the host would wait for the device at each step."""
+        return state.device.type == "cpu" or len(self.unread) >= self.plan.log_every
+
+    def _look_at_skips(
+        self,
+        state: TrainState,
+        before: Callable[[], TrainState] | None = None,
+        batch: Any = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Stop at the first update that was refused since the last look, unless that is wanted."""
+        unread, self.unread = self.unread, []
+        if self.plan.on_nonfinite == "skip" or state.loss_scale is not None or not unread:
+            return
+        steps, flags = zip(*unread)
+        bad = [step for step, refused in zip(steps, torch.stack(flags).tolist()) if refused]
+        if not bad:
+            return
+        if before is not None and metrics is not None and bad[0] == state.step:
+            state = before()
+            message = nonfinite_message(state, batch, float(metrics["loss"]), float(metrics["grad_norm"]))
+        else:
+            message = (
+                f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
+                "since then were applied, that one was not)"
+            )
+        self._save(state, status="NONFINITE")
+        saved = "" if self.saver is None else " The last good state was saved (status NONFINITE)."
+        raise NonFiniteError(f"{message}.{saved}")
+
+    def _before(self, new: TrainState, old: TrainState, counters: Mapping[str, int]) -> TrainState:
+        """The state before a refused update: an update that is refused keeps every leaf but the counters."""
+        if not self.donates:
+            return old
+        return new.replace(**counters) if new.accumulator is None else new
+
+    # -- ends, events, checkpoints -------------------------------------------------------------------
+
+    def _finished(self, state: TrainState, *, between_epochs: bool = True) -> bool:
+        if self.stopped_by is None:
+            if self._interrupted():
+                self.stopped_by = "signal"
+            elif self.plan.steps is not None and state.step >= self.plan.steps:
+                self.stopped_by = "steps"
+            elif between_epochs and self.plan.epochs is not None and state.epoch >= self.plan.epochs:
+                self.stopped_by = "epochs"
+        return self.stopped_by is not None
+
+    def _interrupted(self) -> bool:
+        return self.flag.number is not None
+
+    def _stop_if(self, wanted: bool) -> None:
+        if wanted and self.stopped_by is None:
+            self.stopped_by = "callback"
+
+    def _tell(self, scope: str, state: TrainState, **details: Any) -> TrainState:
+        if not self.callbacks.has(scope):
+            return state
+        event, stop = self.callbacks.run(Event(scope, state, **details))
+        self._stop_if(stop)
+        return event.state
+
+    def _save(self, state: TrainState, *, status: str = "COMPLETE", metric: float | None = None) -> None:
+        if self.saver is None:
+            return
+        position = Position(len(self.records), self.metric_names, self.feed.stream.state_dict())
+        self.saver.save(state, position, status=status, metric=metric)
+        self.saved = _counters(state)
+
+    def _save_last(self, state: TrainState) -> None:
+        """Whatever ended the run, its last state is on disk when `fit` returns."""
+        if self.saver is None:
+            return
+        status = "INTERRUPTED" if self.stopped_by == "signal" else "COMPLETE"
+        if status == "INTERRUPTED" or self.saved != _counters(state):
+            self._save(state, status=status)
+        self.saver.finish()
+
+    def _watched(self, record: Record) -> float | None:
+        default = "train_loss" if self.eval_feed is None else "eval_loss"
+        return record.get(self.plan.watch or default)
+
+    def _check_watch(self) -> None:
+        """As soon as the metrics' names are known: after the first step, not after the first epoch."""
+        prefixes = ("train_",) if self.eval_feed is None else ("train_", "eval_", "ema_")
+        known = [prefix + name for prefix in prefixes for name in self.metric_names]
+        if self.plan.watch is not None and self.plan.watch not in known:
+            raise ValueError(f"watch must be one of {', '.join(known)}; got {self.plan.watch!r}")
+
+    def _start_display(self, state: TrainState) -> None:
+        length = self.feed.stream.length(state.epoch)
+        if length is None or self.plan.epochs is None:
+            self.display.start(state, None, 0)
+            return
+        per_epoch = windows_in(length, state.recipe.accumulate, self.plan.tail)
+        self.display.start(state, per_epoch * self.plan.epochs, per_epoch * state.epoch + state.batch_idx)
+
+
+def _step_record(state: TrainState, metrics: Mapping[str, torch.Tensor]) -> Record:
+    names = {"kind": "step", "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
+    return names | {name: value.item() for name, value in metrics.items()}
+
+
+def _counters(state: TrainState) -> tuple[int, ...]:
+    return (state.step, state.epoch, state.batch_idx, state.samples_seen)
