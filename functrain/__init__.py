@@ -25,6 +25,7 @@ from functrain.objectives import segmentation as segmentation
 from functrain.objectives import supervised as supervised
 from functrain.optim import schedules as schedules
 from functrain.step import TrainState as TrainState
+from functrain.step import diff_states as diff_states
 from functrain.step import eval_step as eval_step
 from functrain.step import init_state as init_state
 from functrain.step import to_module as to_module

@@ -34,25 +34,31 @@ class MicroBatch:
 
 
 class Feed:
-    """Prepares a stream's batches for an objective: pads, moves."""
+    """Prepares a stream's batches for an objective: pads, moves.
+
+    Attributes:
+        stream: where batches come from.
+        size: rows of a padded batch.
+    """
 
     def __init__(self, stream: Stream, objective: Objective, device: torch.device) -> None:
         self.stream = stream
         self._pads = takes_weight(objective) and getattr(stream, "ragged", True)
-        self._size = stream.batch_size
         self._device = device
+        self.size = stream.batch_size or 0
 
     def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
-        """Pad to the full size (the first batch's, where the stream does not know) and move to the device."""
+        """Pad to the full size (the largest so far, where the stream does not know it) and move to the device."""
         batch = to_device(batch, self._device)
         examples = batch_length(batch)
         if self._pads:
-            self._size = self._size or examples
-            batch = pad_batch(batch, self._size)
+            self.size = max(self.size, examples)
+            batch = pad_batch(batch, self.size)
         return MicroBatch(batch, examples, ends_window)
 
     def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
         """All batches of an epoch, once."""
+        self.size = self.stream.batch_size or 0  # what earlier passes saw must not show in this one's rounding
         return map(self.prepare, self.stream.batches(epoch))
 
     def windows(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[MicroBatch]:

@@ -120,6 +120,7 @@ def fit(
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):
             runner.on_compile = lambda name: display.say(f"compiling the {name} step ...")
+        feeds[0].size = max(feeds[0].size, position.batch_size)
         if position.stream:
             feeds[0].stream.load_state_dict(position.stream)
         run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)

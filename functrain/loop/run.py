@@ -90,8 +90,11 @@ class Run:
             state = self._tell("before_epoch", state)
         start = state.batch_idx
         micro_batches = self.feed.windows(state.epoch, start, state.recipe.accumulate, self.plan.tail)
-        for micro_batch in micro_batches:
-            if self._finished(state, between_epochs=False):
+        # Asked before the next batch is drawn: a loader with a state of its own has then given none too many.
+        total = self._micro_batches_per_epoch(state)
+        while state.batch_idx != total and not self._finished(state, between_epochs=False):
+            micro_batch = next(micro_batches, None)
+            if micro_batch is None:
                 break
             state = self._micro_batch(state, micro_batch)
         if state.batch_idx == 0 and not self._finished(state):
@@ -238,7 +241,7 @@ class Run:
     def _save(self, state: TrainState, *, status: str = "COMPLETE", metric: float | None = None) -> None:
         if self.saver is None:
             return
-        position = Position(len(self.records), self.metric_names, self.feed.stream.state_dict())
+        position = Position(len(self.records), self.feed.size, self.metric_names, self.feed.stream.state_dict())
         self.saver.save(state, position, status=status, metric=metric)
         self.saved = _counters(state)
 
@@ -263,12 +266,15 @@ class Run:
             raise ValueError(f"watch must be one of {', '.join(known)}; got {self.plan.watch!r}")
 
     def _start_display(self, state: TrainState) -> None:
-        length = self.feed.stream.length(state.epoch)
-        if length is None or self.plan.epochs is None:
+        per_epoch = self._micro_batches_per_epoch(state)
+        if per_epoch is None or self.plan.epochs is None:
             self.display.start(state, None, 0)
-            return
-        per_epoch = windows_in(length, state.recipe.accumulate, self.plan.tail)
-        self.display.start(state, per_epoch * self.plan.epochs, per_epoch * state.epoch + state.batch_idx)
+        else:
+            self.display.start(state, per_epoch * self.plan.epochs, per_epoch * state.epoch + state.batch_idx)
+
+    def _micro_batches_per_epoch(self, state: TrainState) -> int | None:
+        length = self.feed.stream.length(state.epoch)
+        return None if length is None else windows_in(length, state.recipe.accumulate, self.plan.tail)
 
 
 def _step_record(state: TrainState, metrics: Mapping[str, torch.Tensor]) -> Record:

@@ -37,10 +37,12 @@ class Position:
     Attributes:
         records: log records that belong to the state.
         metric_names: what the slots of `epoch_totals` hold.
+        batch_size: rows that the training batches are padded to, 0 before the first.
         stream: a stateful loader's own state.
     """
 
     records: int = 0
+    batch_size: int = 0
     metric_names: tuple[str, ...] = ()
     stream: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,6 +69,7 @@ class Saver:
             **self.constant,
             "records": position.records,
             "metric_names": list(position.metric_names),
+            "batch_size": position.batch_size,
             "stream": _to_json(position.stream),
             "epoch": state.epoch,
             "batch_idx": state.batch_idx,
@@ -115,7 +118,12 @@ def restore(
             stacklevel=3,
         )
         state = state.replace(opt_state=_with_learning_rate(state.opt_state, like.opt_state))
-    position = Position(metadata["records"], tuple(metadata["metric_names"]), _from_json(metadata["stream"]))
+    position = Position(
+        metadata["records"],
+        metadata["batch_size"],
+        tuple(metadata["metric_names"]),
+        _from_json(metadata["stream"]),
+    )
     return state, position, restored.info
 
 

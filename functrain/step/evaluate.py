@@ -5,7 +5,7 @@ from typing import Any
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.objectives.loss import Totals
-from functrain.step.execution import Core, Runner, eager
+from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.state import TrainState, chosen_params
 from functrain.step.train import run_objective
 
@@ -32,6 +32,7 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
         >>> sorted(totals.means()), totals.weight.item()
         (['loss', 'mae'], 8.0)
     """
+    refuse_autocast(state.device)
     evaluated = state.replace(
         params=chosen_params(state, ema=ema), opt_state=(), accumulator=None, ema=None, loss_scale=None
     )

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
+from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import torch_seed
 
 
@@ -41,3 +42,16 @@ def eager(core: Core, state: Any, batch: Any, *, key: int, device: torch.device)
     """Run a core operation by operation."""
     with torch_seed(key, device):
         return core.fn(state, batch)
+
+
+def refuse_autocast(device: torch.device) -> None:
+    """Refuse to run within the caller's `torch.autocast`, which would reach the backward pass but not the forward.
+
+    Raises:
+        FunctrainError: if there is one.
+    """
+    if torch.is_autocast_enabled(device.type):
+        raise FunctrainError(
+            "a step must be called outside of torch.autocast: the state says in which precision to compute. Give "
+            "init_state precision='bf16' (or 'fp16') instead"
+        )

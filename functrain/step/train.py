@@ -18,7 +18,7 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
 from functrain.optim import apply_updates, ema_update, global_norm, learning_rate
-from functrain.step.execution import Core, Runner, eager
+from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.scaling import next_loss_scale, weight_normaliser
 from functrain.step.state import Accumulator, Params, TrainState
 
@@ -58,6 +58,7 @@ def train_step(
         >>> state.step, sorted(metrics)
         (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped'])
     """
+    refuse_autocast(state.device)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = fold_in(state.key, "step", state.step, micro_step)
