@@ -132,7 +132,6 @@ def _is_plain(tensor: Tensor) -> bool:
         type(tensor) is Tensor
         and tensor.layout is torch.strided
         and tensor.device.type == "cpu"
-        and tensor.is_contiguous()
         and not (tensor.requires_grad or tensor.is_quantized)
     )
 

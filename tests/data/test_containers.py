@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import Mapped, same_bits, tensors
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
 from functrain.data import as_stream
@@ -53,6 +55,14 @@ def test_unusual_tensors_come_with_the_bits_strides_and_gradients_of_torchs_load
     for ours, theirs in zip(as_stream(loader, 0).batches(0), loader):
         assert same_bits(ours, theirs)
         assert ours[0].requires_grad == theirs[0].requires_grad
+
+
+@given(st.permutations(range(4)), st.booleans())
+def test_any_order_of_dimensions_in_memory_comes_as_torchs_loader_gives_it(dimensions, sliced):
+    tensor = torch.randn(4, 5, 6, 7).permute(dimensions)
+    tensor = tensor[:, ::2] if sliced else tensor
+    loader = DataLoader(TensorDataset(tensor), 3)
+    assert same_bits(list(as_stream(loader, 0).batches(0)), list(loader))
 
 
 def test_a_subclass_of_a_tensor_dataset_is_read_sample_by_sample():

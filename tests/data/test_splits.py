@@ -42,6 +42,13 @@ def test_a_stratified_split_holds_each_labels_share_within_one(labels, shares, s
             assert abs(count - share * labels.count(label)) < 1 + 1e-9
 
 
+@given(st.lists(st.integers(0, 60), min_size=100, max_size=200), st.integers(20, 80), seeds)
+def test_the_rounding_of_many_small_labels_does_not_add_up(labels, percent, seed):
+    first, second = split(labels, (percent / 100, 1 - percent / 100), seed=seed)
+    assert abs(len(first) - len(labels) * percent / 100) <= 0.5 + 1e-9
+    assert len(first) + len(second) == len(labels)
+
+
 @given(st.lists(st.integers(0, 30), min_size=40, max_size=150), seeds)
 def test_no_group_is_divided(groups, seed):
     if len(set(groups)) < 12:

@@ -23,7 +23,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from functrain.data import Arrays, Loader, Stream, as_stream, epoch_order
-from functrain.data.plans import DRAWN_AT_ONCE
+from functrain.data.plans import DRAWN_AT_ONCE, SampledPlan
 from functrain.foundation.errors import DataError
 
 keys = st.integers(0, 2**64 - 1)
@@ -81,7 +81,7 @@ LOADERS = {
     "collate": lambda d: DataLoader(d, 4, shuffle=True, collate_fn=noisy_collate),
     "oversampled": lambda d: DataLoader(d, 4, sampler=RandomSampler(d, num_samples=50)),
     "replacement": lambda d: DataLoader(d, 4, sampler=RandomSampler(d, replacement=True, num_samples=30)),
-    "weighted": lambda d: DataLoader(d, 4, sampler=WeightedRandomSampler(torch.rand(LENGTH) + 0.1, 40)),
+    "weighted": lambda d: DataLoader(d, 4, sampler=WeightedRandomSampler(torch.linspace(0.1, 1, LENGTH), 40)),
     "subset sampler": lambda d: DataLoader(d, 4, sampler=SubsetRandomSampler(range(3, 20))),
     "seeded sampler": lambda d: DataLoader(d, 4, sampler=SubsetRandomSampler(range(20), generator=torch.Generator())),
     "list sampler": lambda d: DataLoader(d, 4, sampler=[5, 4, 9, 1, -1, 2, 2, 2, 2]),
@@ -125,6 +125,17 @@ def test_epochs_and_keys_differ_unless_the_sampler_is_fixed_and_passes_may_alter
     alternating = list(zip(stream.batches(0), stream.batches(1)))
     assert same_bits([a for a, _ in alternating], first[: len(alternating)])
     assert same_bits([b for _, b in alternating], second[: len(alternating)])
+
+
+@pytest.mark.parametrize("name", sorted(LOADERS.keys() - {"sequential", "list sampler", "distributed"}))
+def test_the_order_itself_repeats_and_differs_between_epochs_and_keys(name):
+    def order(key, epoch):
+        batches = as_stream(LOADERS[name](tensors()), key).batches(epoch)
+        return [batch[1].tolist() for batch in batches]
+
+    assert order(3, 0) == order(3, 0)
+    assert order(3, 0) != order(3, 1)
+    assert order(3, 0) != order(4, 0)
 
 
 @settings(max_examples=25)
@@ -196,13 +207,13 @@ def test_arithmetic_in_the_data_set_rounds_as_in_a_single_threaded_worker():
 def test_a_batch_reading_data_set_is_seeded_for_the_batch():
     class Bulk(Augmented):
         def __getitems__(self, indices):
-            noise = torch.randn(len(indices))
-            return [(torch.tensor(i) + n, i) for i, n in zip(indices, noise)]
+            return [(noise, i) for i, noise in zip(indices, torch.randn(len(indices)))]
 
     for dataset in (Bulk(), Subset(Bulk(), range(11))):
         loader = DataLoader(dataset, 4, shuffle=True)
         whole = list(as_stream(loader, 1).batches(0))
         assert same_bits(list(as_stream(loader, 1).batches(0, 2)), whole[2:])
+        assert len(torch.cat([noise for noise, _ in whole]).unique()) == len(dataset)
         assert not same_bits(list(as_stream(loader, 2).batches(0, 2)), whole[2:])
 
 
@@ -214,6 +225,15 @@ def test_more_batches_than_are_drawn_at_once_resume_across_the_seam():
     for start in (DRAWN_AT_ONCE - 1, DRAWN_AT_ONCE, DRAWN_AT_ONCE + 1, len(whole)):
         assert same_bits(list(as_stream(loader, 1).batches(0, start)), whole[start:])
     assert sorted(torch.cat([rows for [rows] in whole]).tolist()) == list(range(length))
+
+
+def test_what_a_sampler_draws_does_not_repeat_from_block_to_block():
+    class Draws:
+        def __iter__(self):
+            return ([np.random.randint(10**9)] for _ in range(3 * DRAWN_AT_ONCE))
+
+    tasks = list(SampledPlan(Draws(), None, batched=True).tasks(1, 0, 0, "train"))
+    assert len({task.indices[0] for task in tasks}) > 2.9 * DRAWN_AT_ONCE
 
 
 def test_an_endless_batch_sampler_is_drawn_as_it_is_used():
