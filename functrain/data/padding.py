@@ -1,6 +1,6 @@
 """Ragged batches to full size with zero weights, so that a compiled step sees one shape.
 
-Imports torch, numpy, `functrain.foundation` and `functrain.objectives.batch`.
+Imports torch, `functrain.foundation` and `functrain.objectives.batch`.
 """
 
 import functools
