@@ -56,7 +56,7 @@ class CompilingRunner:
         state_leaves, state_spec = flatten(state)
         batch_leaves, batch_spec = flatten(batch)
         state_layout = self._layout(state_leaves, state_spec)
-        batch_layout = self._layout(batch_leaves, batch_spec)
+        batch_layout = Layout.of(batch_leaves, batch_spec)
         donates = self.donate and core.carries_state
         tensors = state_layout.tensors(state_leaves)
         memory = getattr(state, "_memory", None)
@@ -66,7 +66,7 @@ class CompilingRunner:
         if donates and not getattr(state, "_exclusive", False):
             tensors = _without_aliases(tensors)
         batch_tensors = batch_layout.tensors(batch_leaves)
-        signature = (core, state_spec, batch_spec, memory, _memory(batch_tensors))
+        signature = (core, state_spec, batch_layout, memory, _memory(batch_tensors))
         program = self._programs.get(signature)
         if program is None:
             program = self._compile(core, state_layout, batch_layout, tensors + batch_tensors)

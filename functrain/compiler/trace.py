@@ -31,6 +31,7 @@ _LIBRARIES = (
     _STANDARD_LIBRARY,
 )
 _DEPENDS_ON_DATA = ("DataDependentOutputException", "DynamicOutputShapeException")
+_NO_DATA = ("Cannot access data pointer", "unallocated storage")  # what .numpy() and .tolist() say
 
 
 class _Host:
@@ -137,7 +138,7 @@ def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor]) -> torc
 def _what_is_missing(error: Exception) -> str | None:
     """What a traced function asked for that is not there, and the way out; None for any other error."""
     way_out = "or run without compiling (compile=False)"
-    if type(error).__name__ in _DEPENDS_ON_DATA or "Cannot access data pointer" in str(error):
+    if type(error).__name__ in _DEPENDS_ON_DATA or any(text in str(error) for text in _NO_DATA):
         return (
             "the value of a tensor (as an if, a loop, .item(), .numpy() or a mask as index does; write it "
             f"with torch.where or torch.cond, {way_out})"

@@ -5,6 +5,7 @@ Imports torch and `functrain.foundation`.
 
 import dataclasses
 import signal
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
@@ -46,7 +47,7 @@ class IndexedStream:
     kind = "indexed"
 
     def __init__(self, plan: Plan, dataset: Any, collate_fn: Collate, key: int, workers: Workers, what: str):
-        self.batch_size = plan.batch_size
+        self.batch_size, self.ragged = plan.batch_size, plan.ragged
         self._plan, self._dataset, self._collate_fn, self._key = plan, dataset, collate_fn, key
         self._workers, self._what = workers, what
         self._engine: DataLoader[Any] | None = None
@@ -105,7 +106,10 @@ class IndexedStream:
         feed.tasks = lambda: self._tasks(epoch, start)
         # the same base seed in every pass: persistent workers have only one, wherever the run resumed
         self._engine.generator.set_state(generator(fold_in(self._key, "workers")).get_state())
-        iterator = iter(self._engine)
+        with warnings.catch_warnings():
+            # jax (under the checkpoints) warns of any fork once it is loaded; workers never call it.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            iterator = iter(self._engine)
         try:
             while number == self._pass_number:
                 try:

@@ -33,6 +33,7 @@ class IterableStream:
     """
 
     kind = "iterable"
+    ragged = True  # for all that is known
 
     def __init__(self, loader: Iterable[Any], key: int, what: str):
         batch_size = getattr(loader, "batch_size", None)
@@ -99,6 +100,7 @@ class StatefulStream:
     """
 
     kind = "stateful"
+    ragged = True  # for all that is known
 
     def __init__(self, loader: Any, key: int, what: str):
         batch_size = getattr(loader, "batch_size", None)

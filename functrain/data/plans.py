@@ -42,6 +42,10 @@ class Plan(Protocol):
     def batched(self) -> bool:
         """Whether a task is a batch of samples, or one sample that is not collated."""
 
+    @property
+    def ragged(self) -> bool:
+        """Whether a micro-batch may have another number of examples than the others."""
+
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches, or None where only iterating tells."""
 
@@ -68,10 +72,17 @@ class ArithmeticPlan:
         """Whether samples are put together in batches."""
         return self.batch_size is not None
 
+    @property
+    def ragged(self) -> bool:
+        """Whether the last micro-batch is smaller."""
+        return not self.drop_last and self._count() % (self.batch_size or 1) != 0
+
     def length(self, epoch: int) -> int:  # noqa: ARG002 - the same in every epoch
         """The number of micro-batches."""
-        count = len(self.source) if self.num_samples is None else self.num_samples
-        return batch_count(count, self.batch_size or 1, self.drop_last)
+        return batch_count(self._count(), self.batch_size or 1, self.drop_last)
+
+    def _count(self) -> int:
+        return len(self.source) if self.num_samples is None else self.num_samples
 
     def tasks(self, key: int, epoch: int, start: int, what: str) -> Iterator[Task]:
         """The epoch's micro-batches from number `start`."""
@@ -95,6 +106,7 @@ class SampledPlan:
     sampler: Iterable[Any]
     batch_size: int | None
     batched: bool
+    ragged = True  # for all that is known
 
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches, as the sampler has it."""

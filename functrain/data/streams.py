@@ -22,11 +22,12 @@ from functrain.data.plans import plan_of
 class Stream(Protocol):
     """What the training loop reads from.
 
-    `batch_size` is the size of full micro-batches where it is known, `kind` one of "indexed", "iterable"
-    and "stateful".
+    `batch_size` is the size of full micro-batches where it is known, `ragged` whether some may be smaller,
+    `kind` one of "indexed", "iterable" and "stateful".
     """
 
     batch_size: int | None
+    ragged: bool
     kind: str
 
     def length(self, epoch: int) -> int | None:

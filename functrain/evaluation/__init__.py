@@ -1,1 +1,9 @@
-"""evaluation."""
+"""Looking at a trained state: metrics, outputs, reports, figures. Imports every layer above but models."""
+
+from functrain.evaluation import figures as figures
+from functrain.evaluation.metrics import evaluate as evaluate
+from functrain.evaluation.prediction import predict as predict
+from functrain.evaluation.prediction import predict_with_targets as predict_with_targets
+from functrain.evaluation.report import ClassificationReport as ClassificationReport
+from functrain.evaluation.report import ClassScores as ClassScores
+from functrain.evaluation.report import classification_report as classification_report

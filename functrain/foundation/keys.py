@@ -81,7 +81,8 @@ def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch's generators of the CPU and of `device` with `key`; put their states back at the end.
 
     This is how code that draws from the global generator (`nn.Dropout`, a user's augmentation)
-    becomes a function of a key, and leaves no trace in the caller's generators.
+    becomes a function of a key, and leaves no trace in the caller's generators. torch's CPU generator is
+    seeded with the lower 32 bits of a key, so that of 100,000 streams one pair may be the same one.
     """
     generators = _default_generators(torch.device(device))
     before = [g.get_state() for g in generators]

@@ -43,7 +43,7 @@ class Feed:
 
     def __init__(self, stream: Stream, objective: Objective, device: torch.device) -> None:
         self.stream = stream
-        self._pads = takes_weight(objective) and getattr(stream, "ragged", True)
+        self._pads = takes_weight(objective) and stream.ragged
         self._device = device
         self.size = stream.batch_size or 0
 

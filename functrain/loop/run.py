@@ -1,6 +1,6 @@
 """A run under way: epochs, micro-batches, events, records, checkpoints. Imports what is above it in DESIGN's list."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -93,7 +93,7 @@ class Run:
         # Asked before the next batch is drawn: a loader with a state of its own has then given none too many.
         total = self._micro_batches_per_epoch(state)
         while state.batch_idx != total and not self._finished(state, between_epochs=False):
-            micro_batch = next(micro_batches, None)
+            micro_batch = self._draw(micro_batches)
             if micro_batch is None:
                 break
             state = self._micro_batch(state, micro_batch)
@@ -102,6 +102,15 @@ class Run:
         if self.stopped_by == "steps" and self.eval_feed is not None:
             return self._final_record(state)
         return state if self.stopped_by is not None else self._end_epoch(state)
+
+    def _draw(self, micro_batches: Iterator[MicroBatch]) -> MicroBatch | None:
+        try:
+            return next(micro_batches, None)
+        except Exception:
+            if not self._interrupted():
+                raise
+            self.stopped_by = "signal"  # sent to the whole process group, it has also ended the loader's workers
+            return None
 
     def _end_epoch(self, state: TrainState) -> TrainState:
         number = state.epoch + 1
