@@ -91,8 +91,9 @@ class Run:
         start = state.batch_idx
         micro_batches = self.feed.windows(state.epoch, start, state.recipe.accumulate, self.plan.tail)
         # Asked before the next batch is drawn: a loader with a state of its own has then given none too many.
+        # At the epoch's end it is drawn from all the same, once, so that it sees the end.
         total = self._micro_batches_per_epoch(state)
-        while state.batch_idx != total and not self._finished(state, between_epochs=False):
+        while state.batch_idx == total or not self._finished(state, between_epochs=False):
             micro_batch = self._draw(micro_batches)
             if micro_batch is None:
                 break
