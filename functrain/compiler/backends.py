@@ -1,5 +1,6 @@
 """From a graph to something that runs fast: what calls torch's compilers. Imports foundation and torch."""
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +50,7 @@ def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, 
 def _inductor(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str) -> Program:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # while torch 2.13 imports its own old parts
-        import torch._inductor.compile_fx
+        importlib.import_module("torch._inductor.compile_fx")
         from torch._inductor import compile as compile_graph
         from torch._inductor import list_mode_options
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
