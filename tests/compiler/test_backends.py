@@ -1,0 +1,94 @@
+"""Backends and modes: what there is, what is missing, and inductor itself once."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import functrain as ft
+from functrain.foundation.errors import FunctrainError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "fast"}, "mode must be one of default, reduce-overhead, .*; got 'fast'"),
+        ({"backend": "nvfuser"}, "backend must be one of eager, .*inductor.*; got 'nvfuser'"),
+        ({"backend": "aot_eager", "mode": "max-autotune"}, "is a mode of backend='inductor'; got backend='aot_eager'"),
+    ],
+)
+def test_unknown_backends_and_modes_are_refused_at_once_with_those_there_are(options, message):
+    with pytest.raises(ValueError, match=message):
+        ft.compile(ft.train_step, **options)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_the_traced_graph_runs_as_it_is(donate, perceptron_state, vectors, assert_close):
+    state = expected = perceptron_state(dropout=0.3, accumulate=2)
+    step = ft.compile(ft.train_step, donate=donate, backend="eager")
+    for seed in range(3):
+        expected, _ = ft.train_step(expected, vectors(seed))
+        state, _ = step(state, vectors(seed))
+        assert_close(state, expected)
+
+
+def state_for_inductor():
+    return ft.init_state(nn.Linear(4, 3), ft.classification(), ft.optim.sgd(0.1))
+
+
+def test_without_a_cpp_compiler_the_message_says_what_to_install(vectors, monkeypatch, tmp_path):
+    import torch._inductor.config as inductor_config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        inductor_config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
+        pytest.raises(FunctrainError, match=r"needs a C\+\+ compiler.*install g\+\+ or clang.*compile=False"),
+    ):
+        ft.compile(ft.train_step)(state_for_inductor(), vectors())
+
+
+def test_a_cpp_compiler_that_fails_is_quoted(vectors, monkeypatch):
+    from torch._inductor import exc
+
+    def failing(*args):
+        raise RuntimeError("wrapped") from exc.CppCompileError(["g++", "-x"], "no space left on device")
+
+    monkeypatch.setattr(torch._inductor, "compile", failing)
+    with pytest.raises(FunctrainError, match=r"(?s)C\+\+ compiler failed.*no space left.*compile=False"):
+        ft.compile(ft.train_step)(state_for_inductor(), vectors())
+
+
+class Picture(nn.Module):
+    """Convolution, BatchNorm and dropout; with `gain` 0 what is dropped makes no difference."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("gain", torch.tensor(0.0))
+
+    def forward(self, x):
+        h = F.relu(self.norm(self.conv(x))).mean((2, 3))
+        return self.head(h + self.gain * self.drop(h))
+
+
+def test_inductor_runs_a_convolution_with_batchnorm_and_dropout(bits, assert_close):
+    """One compilation for all of it: as eager to rounding, and with dropout the same bits from run to run."""
+    state = first = ft.init_state(Picture(), ft.classification(), ft.optim.sgd(0.1, momentum=0.9))
+    step = ft.compile(ft.train_step)
+    batches = [(torch.randn(8, 1, 6, 6), torch.randint(3, (8,))) for _ in range(3)]
+    expected = state
+    for batch in batches:
+        state, metrics = step(state, batch)
+        expected, expected_metrics = ft.train_step(expected, batch)
+        assert_close((state, metrics), (expected, expected_metrics), tolerance=2e-5)
+    loud = first.replace(buffers={**first.buffers, "gain": torch.tensor(1.0)})
+    generator = torch.get_rng_state()
+    runs = [bits(step(loud, batches[0])) for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert runs[0] != bits(step(loud.replace(key=1), batches[0]))
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert dict(step.runner.compilations) == {"update": 1}
