@@ -17,7 +17,7 @@ class Difference:
         path: of the leaf.
         reason: in words.
         count: elements whose bits differ; None if the leaves cannot be compared element by element.
-        largest: largest absolute difference of the elements; None likewise.
+        largest: largest absolute difference of those elements (NaN if one of them is); None likewise.
     """
 
     path: str
@@ -56,7 +56,9 @@ def _difference(path: str, ours: Any, theirs: Any) -> Difference | None:
     count = int(differs.sum())
     if not count:
         return None
-    largest = (ours.double() - theirs.to(ours.device).double()).abs().max().item()
+    # Of the elements that differ: equal NaNs or infinities elsewhere would make it NaN.
+    pairs = (tensor.to(ours.device).flatten()[differs].double() for tensor in (ours, theirs))
+    largest = torch.sub(*pairs).abs().max().item()
     return Difference(path, f"{count} of {ours.numel()} elements differ", count, largest)
 
 
