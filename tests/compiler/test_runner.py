@@ -140,6 +140,32 @@ def test_a_state_that_lies_otherwise_in_memory_is_computed_right(vectors, assert
         assert_close(step(new, vectors()), ft.train_step(new, vectors()))
 
 
+def test_a_leaf_that_comes_back_transposed_is_put_as_it_was(vectors, assert_close):
+    """The next step's program was compiled for the layout of the state, and is not asked about it again."""
+
+    class Transposing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+            self.register_buffer("sums", torch.zeros(4, 3))
+
+        def forward(self, x):
+            out = self.head(x)
+            self.sums = self.sums + (out.detach().t() @ x).t()
+            self.sums = self.sums.t().contiguous().t()
+            return out
+
+    state = ft.init_state(Transposing(), ft.classification(), ft.optim.sgd(0.1), precision="fp64", accumulate=3)
+    step = ft.compile(ft.train_step, backend="eager")
+    expected = state
+    for seed in range(4):
+        state, _ = step(state, vectors(seed))
+        expected, _ = ft.train_step(expected, vectors(seed))
+        assert state.accumulator.buffers["sums"].stride() == state.buffers["sums"].stride() == (3, 1)
+        assert_close(state, expected)
+    assert dict(step.runner.compilations) == {"accumulate": 1, "update": 1}
+
+
 def test_accumulation_has_exactly_two_kinds_of_program(perceptron_state, vectors):
     state, step = perceptron_state(accumulate=3), ft.compile(ft.train_step, backend="eager")
     for seed in range(7):
