@@ -1,0 +1,57 @@
+"""A small convolutional network for 8 x 8 digits: the demo's model. Imports torch only."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DigitsCNN(nn.Module):
+    """Two pairs of convolutions with BatchNorm, the image halved between them, then dropout and a linear layer.
+
+    Args:
+        channels: feature maps of the first pair; the second has twice as many.
+        dropout: share of the features before the linear layer that is dropped in training, 0 <= dropout < 1.
+        num_classes: number of logits.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> DigitsCNN()(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5, 10])
+    """
+
+    def __init__(self, channels: int = 32, dropout: float = 0.2, num_classes: int = 10) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels!r}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes!r}")
+        self.features = nn.Sequential(
+            _stage(1, channels),
+            _stage(channels, channels),
+            nn.MaxPool2d(2),
+            _stage(channels, 2 * channels),
+            _stage(2 * channels, 2 * channels),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * channels * 4 * 4, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images.
+
+        Args:
+            images: floating `[B, 1, 8, 8]`.
+
+        Returns:
+            Logits, floating `[B, num_classes]`.
+        """
+        if images.shape[1:] != (1, 8, 8):
+            raise ValueError(f"DigitsCNN takes images of shape [B, 1, 8, 8], got {list(images.shape)}")
+        return self.head(self.dropout(torch.flatten(self.features(images), 1)))
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    # The convolution needs no bias: BatchNorm subtracts the mean and adds its own.
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
