@@ -1,0 +1,130 @@
+"""Figures of a run. Imports numpy; matplotlib on first use, without a display."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b3"}
+LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
+
+
+def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw loss, metrics and learning rate over the run.
+
+    Args:
+        records: of a run: `fit(...).history`, or what `metrics.jsonl` holds, which adds the values of single steps.
+        path: the image to write; its ending says the format (.png, .pdf, .svg).
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there is no record with a metric.
+        ModuleNotFoundError: without matplotlib.
+
+    Example:
+        >>> import tempfile
+        >>> history = [{"kind": "epoch", "epoch": e, "step": 10 * e, "train_loss": 1 / e} for e in (1, 2, 3)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     training_curves(history, f"{folder}/curves.png").stat().st_size > 1000
+        True
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "figures are drawn with matplotlib, which is not installed. Run: pip install 'functrain[plots]'"
+        ) from error
+    epochs = [record for record in records if record["kind"] != "step"]
+    steps = [record for record in records if record["kind"] == "step"]
+    names = _metric_names(epochs, steps)
+    panels = [*names, *(["lr"] if any("lr" in record for record in steps) else [])]
+    if not panels:
+        raise ValueError("there is nothing to draw: the run has no records with metrics yet")
+    figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)  # never a window, whatever backend the process has chosen
+    for column, name in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), column + 1)
+        _draw(axes, name, epochs, steps)
+        _finish(axes, name, epochs)
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{path.name}")
+    figure.savefig(temporary, metadata={"Software": None} if path.suffix == ".png" else None)
+    os.replace(temporary, path)
+    return path
+
+
+def _metric_names(epochs: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics in the records, the loss first."""
+    found = [key.partition("_")[2] for record in epochs for key in record if key.partition("_")[0] in LABELS]
+    about_updates = {"kind", "epoch", "step", "samples", "lr", "grad_norm", "skipped", "loss_scale"}
+    found += [key for record in steps for key in record if key not in about_updates]
+    return sorted(dict.fromkeys(found), key=lambda name: name != "loss")
+
+
+def _draw(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> None:
+    if name == "lr":
+        axes.plot(*_series(steps, "lr"), color=COLORS["lr"], linewidth=1.8)
+        return
+    axes.plot(*_series(steps, name), color=COLORS["train"], alpha=0.3, linewidth=0.9, label="training, single steps")
+    for prefix, label in LABELS.items():
+        x, y = _series(epochs, f"{prefix}_{name}")
+        if x:
+            dots = "o" if len(x) <= 40 else None
+            axes.plot(x, y, color=COLORS[prefix], linewidth=1.8, marker=dots, markersize=3, label=label)
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    points = [(record["step"], record[key]) for record in records if record.get(key) is not None]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title({"lr": "learning rate"}.get(name, name), fontsize=11, loc="left")
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if name == "loss" and _spans_magnitudes(axes):
+        axes.set_yscale("log")
+    if name == "lr":
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    elif name != "loss":
+        _look_at_the_end(axes)
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(frameon=False, fontsize=8)
+    whole = [record for record in epochs if record["kind"] == "epoch" and record["step"] and record["epoch"]]
+    if whole:
+        per_epoch = whole[-1]["step"] / whole[-1]["epoch"]
+        top = axes.secondary_xaxis("top", functions=(lambda x: x / per_epoch, lambda x: x * per_epoch))
+        top.set_xlabel("epoch", fontsize=9)
+        top.xaxis.set_major_locator(MaxNLocator(integer=True))
+        top.tick_params(labelsize=8)
+        top.spines["top"].set_visible(False)
+
+
+def _look_at_the_end(axes: "Axes") -> None:
+    """Cut the axis to what values are after the first fifth of the run: the climb from chance hides the rest."""
+    points = [np.asarray(line.get_xydata(), float).reshape(-1, 2) for line in axes.get_lines()]
+    x, y = np.concatenate(points).T if points else np.empty((2, 0))
+    late = y[(x >= 0.2 * x.max(initial=0.0)) & np.isfinite(y)].tolist()
+    if late and max(late) > min(late):
+        margin = 0.08 * (max(late) - min(late))
+        axes.set_ylim(min(late) - margin, max(late) + margin)
+
+
+def _spans_magnitudes(axes: "Axes") -> bool:
+    """Whether a linear axis would flatten most of the curve."""
+    values = [float(y) for line in axes.get_lines() for y in np.asarray(line.get_ydata()) if np.isfinite(y)]
+    return min(values, default=0.0) > 0 and max(values) > 20 * min(values)

@@ -1,0 +1,83 @@
+"""Numbers per class. Imports torch; scikit-learn on first use."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of one class.
+
+    Attributes:
+        label: the class.
+        precision: share of the examples predicted as it that are it; 0 if none was.
+        recall: share of its examples that were found; 0 if it has none.
+        f1: harmonic mean of the two.
+        support: its examples.
+    """
+
+    label: int
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """Scores of all classes.
+
+    Attributes:
+        classes: one entry for each class of the model, in order.
+        macro: plain means over the classes; its label is -1 and its support the number of examples.
+        accuracy: share of the examples whose most probable class is theirs.
+    """
+
+    classes: tuple[ClassScores, ...]
+    macro: ClassScores
+    accuracy: float
+
+
+def classification_report(logits: Tensor, targets: Tensor, *, ignore_index: int = -100) -> ClassificationReport:
+    """Precision, recall, F1 and support of each class.
+
+    Args:
+        logits: floating `[N, C]`.
+        targets: integer `[N]`, classes 0 to C - 1, or `ignore_index`, which is left out.
+        ignore_index: as in the objective.
+
+    Raises:
+        ValueError: if the shapes do not fit, or no target counts.
+        ModuleNotFoundError: without scikit-learn.
+
+    Example:
+        >>> report = classification_report(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]))
+        >>> report.classes[0]
+        ClassScores(label=0, precision=1.0, recall=0.5, f1=0.6666666666666666, support=2)
+    """
+    if logits.ndim != 2 or targets.shape != logits.shape[:1] or targets.dtype.is_floating_point:
+        raise ValueError(
+            f"classification_report takes logits [N, C] and integer targets [N]; got {list(logits.shape)} and "
+            f"{list(targets.shape)} of {targets.dtype}"
+        )
+    try:
+        from sklearn.metrics import precision_recall_fscore_support
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "scores per class come from scikit-learn, which is not installed. Run: pip install 'functrain[datasets]'"
+        ) from error
+    counted = targets != ignore_index
+    truth, found = targets[counted].cpu().numpy(), logits[counted].argmax(1).cpu().numpy()
+    if not len(truth):
+        raise ValueError("there is no target to report on: the data are empty, or every target is ignore_index")
+    labels = list(range(logits.shape[1]))
+    scores = precision_recall_fscore_support(truth, found, labels=labels, zero_division=0.0)
+    classes = tuple(
+        ClassScores(label, float(p), float(r), float(f), int(n)) for label, p, r, f, n in zip(labels, *scores)
+    )
+    precision, recall, f1 = (float(torch.tensor(column, dtype=torch.float64).mean()) for column in scores[:3])
+    return ClassificationReport(
+        classes, ClassScores(-1, precision, recall, f1, len(truth)), float((truth == found).mean())
+    )
