@@ -1,0 +1,195 @@
+"""From a configuration to the objects that it describes. Imports data, objectives, optim, step and foundation."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from functrain import optim
+from functrain.app.config import Config, Named
+from functrain.app.loading import code_folders
+from functrain.app.parameters import converted, is_objective, signature, takes
+from functrain.app.registry import lookup
+from functrain.data import Loader
+from functrain.foundation.errors import ConfigError
+from functrain.foundation.keys import fold_in, root_key, torch_seed
+from functrain.loop.batches import windows_in
+from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
+from functrain.step import TrainState, init_state
+
+SPLITS = ("train", "val", "test")
+
+
+def build_loader(config: Config, split: str, *, training: bool = False) -> Loader | None:
+    """The loader of a split; None if the data set has no such split.
+
+    Args:
+        config: the run's.
+        split: "train", "val" or "test".
+        training: shuffled and in training's batch size, instead of in order and in evaluation's.
+
+    Raises:
+        ConfigError: if the data set refuses its parameters.
+        DataError: if the split is empty.
+    """
+    data = config.data
+    function, parameters = _function(config, "data", data)
+    dataset = _call("data", data, functools.partial(function, split, **parameters))
+    if dataset is None:
+        return None
+    size = data.batch_size if training else data.eval_batch_size or data.batch_size
+    try:
+        return Loader(
+            dataset,
+            size,
+            shuffle=training,
+            drop_last=training and data.drop_last,
+            num_workers=data.num_workers,
+            pin_memory=data.pin_memory,
+            persistent_workers=data.persistent_workers,
+            prefetch_factor=data.prefetch_factor,
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"data ({data.name}, split {split!r}): {error}") from error
+
+
+def build_training_loader(config: Config) -> Loader:
+    """The loader of the split "train".
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    loader = build_loader(config, "train", training=True)
+    if loader is None:
+        raise ConfigError(f"data ({config.data.name}): the data set has no split 'train'")
+    return loader
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is.
+
+    Attributes:
+        updates_per_epoch: optimizer updates.
+        updates: in all.
+    """
+
+    updates_per_epoch: int
+    updates: int
+
+
+def run_length(config: Config, loader: Loader) -> Length:
+    """The run's length in optimizer updates."""
+    training = config.training
+    micro_batches = windows_in(len(loader), training.accumulate, training.tail)
+    per_epoch = -(-micro_batches // training.accumulate)
+    ends = [end for end in (training.steps, training.epochs and training.epochs * per_epoch) if end is not None]
+    return Length(per_epoch, min(ends))
+
+
+def build_state(config: Config, total_steps: int | None) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        config: the run's.
+        total_steps: the run's length in updates, for a schedule that does not give its own; None for a state
+            that will not be trained: its learning rate has no schedule.
+
+    Raises:
+        ConfigError: if a function refuses its parameters, or the device is not there.
+    """
+    training = config.training
+    device = _device(training.device)
+    function, parameters = _function(config, "model", config.model)
+    with torch_seed(fold_in(root_key(config.seed), "model")):  # initial parameters are a function of the seed
+        model = _call("model", config.model, functools.partial(function, **parameters))
+    try:
+        return init_state(
+            model,
+            _build_objective(config),
+            _build_optimizer(config, total_steps),
+            seed=config.seed,
+            precision=training.precision,
+            accumulate=training.accumulate,
+            clip_norm=training.clip_norm,
+            clip_value=training.clip_value,
+            ema_decay=training.ema_decay,
+            device=device,
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _build_objective(config: Config) -> Callable[[Any, Any], Any]:
+    function, parameters = _function(config, "objective", config.objective)
+    if is_objective("objective", function):
+        return functools.partial(function, **parameters) if parameters else function
+    return _call("objective", config.objective, functools.partial(function, **parameters))
+
+
+def _build_optimizer(config: Config, total_steps: int | None) -> Optimizer:
+    chosen = config.optimizer
+    function, parameters = _function(config, "optimizer", chosen)
+    if chosen.weight_decay_mask != "all":
+        if not takes(function, "weight_decay_mask"):
+            raise ConfigError(
+                f"optimizer.weight_decay_mask: {chosen.name} has no parameter weight_decay_mask; leave it out"
+            )
+        parameters["weight_decay_mask"] = no_decay_1d
+    lr = chosen.lr if total_steps is None else _build_schedule(config, total_steps)
+    optimizer = _call("optimizer", chosen, functools.partial(function, lr=lr, **parameters))
+    if not isinstance(optimizer, optim.Optimizer):
+        raise ConfigError(
+            f"optimizer ({chosen.name}): the function returned {type(optimizer).__name__}, not a "
+            "functrain.optim.Optimizer"
+        )
+    return optimizer
+
+
+def _build_schedule(config: Config, total_steps: int) -> float | Schedule:
+    """The learning rate: a number without a schedule."""
+    chosen, lr = config.optimizer.schedule, config.optimizer.lr
+    if chosen is None:
+        return lr
+    function, parameters = _function(config, "schedule", chosen)
+    warms_up_itself = takes(function, "warmup_steps")
+    if warms_up_itself:
+        parameters["warmup_steps"] = chosen.warmup_steps
+    if takes(function, "total_steps"):
+        parameters.setdefault("total_steps", total_steps)
+    schedule = _call("optimizer.schedule", chosen, functools.partial(function, lr, **parameters))
+    return schedule if warms_up_itself else schedules.warmup(schedule, chosen.warmup_steps)
+
+
+def _function(config: Config, kind: str, section: Named) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function a section names, and its parameters in the types that it wants; `load_config` has checked them."""
+    function = lookup(kind, section.name, code_folders(config))
+    expected = signature(kind, function).types
+    given = section.parameters
+    return function, {
+        key: converted(value, expected[key]) if key in expected else value for key, value in given.items()
+    }
+
+
+def _call(path: str, section: Named, function: Callable[[], Any]) -> Any:
+    """Call a named function; what it says against its arguments becomes a message about the configuration."""
+    try:
+        return function()
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} ({section.name}): {error}") from error
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"training.device: {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices. Use "
+                "training.device=cpu"
+            )
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"training.device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device

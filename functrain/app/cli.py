@@ -1,0 +1,235 @@
+"""The command line. Imports the standard library and `functrain.foundation.errors`; commands load when they run.
+
+Exit codes: 0; 2 for what the user can put right, with one message; 128 + signal after an interruption.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from functrain.foundation.errors import FunctrainError
+
+USER_ERROR = 2
+INTERRUPTED = 128 + signal.SIGINT
+WIDTH_OF_FILES = 120  # of output that goes into a file or pipe
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+_TRAIN = """\
+Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
+where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
+metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json.
+
+  functrain train configs/digits.yaml
+  functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short
+"""
+_EVALUATE = """\
+Evaluate a checkpoint of a run on one of the splits of its data, print scores per class, and write metrics.json
+and metrics.csv to RUN/<split>/. If the run keeps averaged parameters (EMA), those are evaluated, too.
+
+  functrain evaluate runs/digits
+  functrain evaluate runs/digits --split val --checkpoint best
+"""
+_SHOW = """\
+Show what a run has done and which checkpoints it has, or what a checkpoint holds.
+
+  functrain show runs/digits
+  functrain show runs/digits/checkpoints/best
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the entry point of `functrain` and `python -m functrain`.
+
+    Args:
+        argv: the arguments; default: the process's.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: from argparse, and `Interrupted` when training was interrupted and is saved.
+
+    Example:
+        >>> main(["show", "no/such/run"])
+        2
+    """
+    arguments = _parse(argv)
+    try:
+        with _warnings_for_people():
+            _run(arguments)
+        return 0
+    except KeyboardInterrupt:
+        print("\nfunctrain: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if arguments.debug or not _is_for_people(error):
+            raise
+        print(f"functrain: error: {_message(error)}", file=sys.stderr)
+        return USER_ERROR
+    finally:
+        if argv is None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; no traceback from Python's shutting down
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """As `parse_args`, with options between the overrides as well, for which argparse with commands has no mode."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    strangers = [text for text in rest if text.startswith("-") or arguments.command != "train"]
+    if strangers:
+        parser.error(
+            f"{arguments.command} does not know {' '.join(strangers)}; see functrain {arguments.command} --help"
+        )
+    if arguments.command == "train":
+        arguments.overrides += rest
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    with _interruptible_import():
+        from rich.console import Console
+
+        from functrain.app import evaluate, show, train
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_FILES
+    if arguments.command == "train":
+        request = train.Request(
+            arguments.config,
+            arguments.overrides,
+            arguments.run_dir,
+            arguments.resume,
+            progress=not arguments.no_progress,
+        )
+        train.train(request, console)
+    elif arguments.command == "evaluate":
+        evaluate.evaluate_run(arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, console=console)
+    else:
+        show.show(arguments.path, console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="functrain", description="Functional training for PyTorch, resumed bit for bit.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    common = argparse.ArgumentParser(add_help=False)
+    for target, default in ((parser, False), (common, argparse.SUPPRESS)):
+        target.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    train = command("train", "train, or go on training, what a configuration describes", _TRAIN)
+    train.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
+    train.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
+    )
+    train.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
+    train.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto: continue from the newest valid checkpoint, if there is one (default); never: start afresh and move "
+        "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
+    )
+    train.add_argument("--no-progress", action="store_true", help="no progress bar and no line per epoch")
+
+    evaluate = command("evaluate", "evaluate a run's checkpoint", _EVALUATE)
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    evaluate.add_argument("--split", choices=("test", "val", "train"), default="test", help="(default: test)")
+    evaluate.add_argument(
+        "--checkpoint", default="last", metavar="best|last|NAME", help="which checkpoint (default: last)"
+    )
+
+    show = command("show", "show a run or a checkpoint", _SHOW)
+    show.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up when asked."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"functrain {version('functrain')}")
+        parser.exit()
+
+
+def _is_for_people(error: Exception) -> bool:
+    """Whether an error is a message of ours. Anything else is a bug, ours or the user's, and needs its traceback."""
+    if isinstance(error, (FunctrainError, OSError)):
+        return True
+    if not isinstance(error, (ValueError, TypeError, ModuleNotFoundError)):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        bool(frames)
+        and frames[-1].filename.startswith(_PACKAGE)
+        and frames[-1].line is not None
+        and (frames[-1].line.startswith("raise "))
+    )
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error)
+
+
+@contextmanager
+def _warnings_for_people() -> Iterator[None]:
+    """Warnings of ours in one line, without the place in the code; Python's own way for the others."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        if category.__module__.startswith("functrain.") or filename.startswith(_PACKAGE):
+            print(f"functrain: warning: {message}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _quit(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"\nfunctrain: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def _interruptible_import() -> Iterator[None]:
+    """Let Ctrl-C end the process at once while libraries load, which may swallow a KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, _quit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

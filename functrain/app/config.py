@@ -1,0 +1,126 @@
+"""What a configuration may say: the typed schema. Imports pydantic.
+
+A section with a `name` (model, data, objective, optimizer, schedule) also takes the parameters of the function
+that the name stands for; `functrain.app.loading` checks them against its signature.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """Immutable, exact about types, and without keys of its own invention."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Named(Section):
+    """A function by name, with parameters.
+
+    Attributes:
+        name: one of the registry's, or "package.module:function" of the user's own.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The keys that are the function's."""
+        return dict(self.model_extra or {})
+
+
+class ModelConfig(Named):
+    """The network: a class or function that returns a `torch.nn.Module`."""
+
+
+class DataConfig(Named):
+    """The data: a function `(split, **parameters)` that returns a map-style data set for "train", "val" and
+    "test", or None for a split there is not; and how it is read, as in `functrain.data.Loader`."""
+
+    batch_size: int = Field(default=64, ge=1)
+    eval_batch_size: int | None = Field(default=None, ge=1)  # default: batch_size
+    drop_last: bool = False
+    num_workers: int = Field(default=0, ge=0)
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_factor: int | None = Field(default=None, ge=1)
+
+
+class ObjectiveConfig(Named):
+    """The objective: a function of parameters that returns one, or an objective `(model, batch) -> Loss` itself."""
+
+
+class ScheduleConfig(Named):
+    """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+
+
+class OptimizerConfig(Named):
+    """The optimizer."""
+
+    lr: float = Field(ge=0)
+    weight_decay_mask: Literal["all", "no_decay_1d"] = "all"
+    schedule: ScheduleConfig | None = None
+
+
+class TrainingConfig(Section):
+    """The run: the arguments of `functrain.init_state` and `functrain.fit`."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    accumulate: int = Field(default=1, ge=1)
+    tail: Literal["extend", "short", "drop"] = "extend"
+    clip_norm: float | None = Field(default=None, gt=0)
+    clip_value: float | None = Field(default=None, gt=0)
+    ema_decay: float | None = Field(default=None, ge=0, lt=1)
+    compile: bool = True
+    backend: str = "inductor"
+    mode: str = "default"
+    donate: bool = False
+    eval_every: int = Field(default=1, ge=1)
+    save_every: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=3, ge=1)
+    watch: str | None = None
+    watch_mode: Literal["min", "max"] = "min"
+    log_every: int = Field(default=10, ge=1)
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    device: str = "cpu"
+    threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "TrainingConfig":
+        if self.epochs is None and self.steps is None:
+            raise ValueError("needs to know how long to train: set epochs, steps, or both")
+        return self
+
+
+class Config(Section):
+    """A run.
+
+    Attributes:
+        name: the run's, and its directory's under `runs/`; default: the file's.
+        seed: of everything random.
+        code: folder that "package.module:function" is imported from, besides the current directory;
+            default: the configuration file's own. A relative one is relative to that file.
+    """
+
+    name: str
+    seed: int = 0
+    code: str | None = None
+    model: ModelConfig
+    data: DataConfig
+    objective: ObjectiveConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if not name.strip(". ") or any(character in name for character in "/\\:\0\n"):
+            raise ValueError("must be usable as a folder's name: no slash, backslash or colon")
+        return name

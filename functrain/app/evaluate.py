@@ -1,0 +1,154 @@
+"""`functrain evaluate`: a run's checkpoint on one of its splits. Imports evaluation and the neighbouring modules."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from functrain.app.build import build_loader, build_state
+from functrain.app.config import Config
+from functrain.app.rundir import RunDirectory, existing_run, position, write_json, write_text
+from functrain.app.tables import number, print_lines, print_metrics, print_table
+from functrain.data import Loader
+from functrain.evaluation import (
+    ClassificationReport,
+    ClassScores,
+    classification_report,
+    evaluate,
+    predict_with_targets,
+)
+from functrain.foundation.errors import ConfigError
+from functrain.step import TrainState
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a state came to on a split.
+
+    Attributes:
+        split: "train", "val" or "test".
+        metrics: the objective's, for the parameters themselves.
+        ema_metrics: for their moving averages, if the state keeps some.
+        report: scores per class, for a classifier; of the averages, if there are some.
+    """
+
+    split: str
+    metrics: dict[str, float]
+    ema_metrics: dict[str, float] | None
+    report: ClassificationReport | None
+
+    @property
+    def rows(self) -> dict[str, dict[str, float]]:
+        """The metrics under names for a table."""
+        averaged = {} if self.ema_metrics is None else {f"{self.split} (EMA)": self.ema_metrics}
+        return {self.split: self.metrics, **averaged}
+
+
+def evaluate_split(state: TrainState, loader: Loader, split: str) -> Evaluation:
+    """Evaluate a state's parameters and, if it keeps them, their averages: in a short run these lag far behind."""
+    averaged = state.ema is not None
+    return Evaluation(
+        split,
+        evaluate(state, loader),
+        evaluate(state, loader, ema=True) if averaged else None,
+        _report(state, loader, averaged),
+    )
+
+
+def write_evaluation(run: RunDirectory, evaluation: Evaluation, checkpoint: str | None) -> list[Path]:
+    """Write `metrics.json` and `metrics.csv` into the run's folder for the split; returns their paths."""
+    folder = run.results(evaluation.split)
+    report = evaluation.report
+    content: dict[str, Any] = {
+        "split": evaluation.split,
+        "checkpoint": checkpoint,
+        **evaluation.metrics,
+        **{f"ema_{name}": value for name, value in (evaluation.ema_metrics or {}).items()},
+    }
+    if report is not None:
+        macro = {key: value for key, value in asdict(report.macro).items() if key != "label"}
+        content["classes_of"] = "parameters" if evaluation.ema_metrics is None else "ema"
+        content |= {"classes": [asdict(scores) for scores in report.classes], "macro": macro}
+    write_json(folder / "metrics.json", content)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("class", "metric", "value"), *_csv_rows(evaluation)])
+    write_text(folder / "metrics.csv", text.getvalue())
+    return [folder / "metrics.json", folder / "metrics.csv"]
+
+
+def evaluate_run(path: str | Path, *, split: str, checkpoint: str, console: Console) -> None:
+    """The command: evaluate, print, write.
+
+    Args:
+        path: the run's directory.
+        split: "test", "val" or "train".
+        checkpoint: "last", "best", or a checkpoint's name or path.
+        console: what to print on.
+
+    Raises:
+        ConfigError: if it is no run, or its data set has no such split.
+        CheckpointError: if there is no such checkpoint.
+    """
+    run, config = existing_run(path)
+    loader = build_loader(config, split)
+    if loader is None:
+        raise ConfigError(f"the data set of this run ({config.data.name}) has no split {split!r}")
+    state, name, where = _load(run, config, checkpoint)
+    evaluation = evaluate_split(state, loader, split)
+    print_lines(
+        console, [f"{run.path}, checkpoint {name} ({where}), {len(loader.dataset):,} examples of split {split}"]
+    )
+    print_metrics(console, evaluation.rows)
+    if evaluation.report is not None and evaluation.ema_metrics is not None:
+        print_lines(console, ["scores of the averaged parameters (EMA):"])
+    print_report(console, evaluation.report)
+    print_lines(console, [f"written: {file}" for file in write_evaluation(run, evaluation, name)])
+
+
+def print_report(console: Console, report: ClassificationReport | None) -> None:
+    """The table of classes."""
+    if report is None:
+        return
+    rows = [[str(scores.label), *_cells(scores)] for scores in report.classes]
+    print_table(console, ["class", "precision", "recall", "F1", "support"], [*rows, ["mean", *_cells(report.macro)]])
+
+
+def _cells(scores: ClassScores) -> list[str]:
+    shares = [number(key, getattr(scores, key)) for key in ("precision", "recall", "f1")]
+    return [*shares, f"{scores.support:,}"]
+
+
+def _csv_rows(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
+    for name, value in evaluation.metrics.items():
+        yield "all", name, value
+    for name, value in (evaluation.ema_metrics or {}).items():
+        yield "all", f"ema_{name}", value
+    if evaluation.report is not None:
+        for scores in (*evaluation.report.classes, evaluation.report.macro):
+            for name, value in asdict(scores).items():
+                if name != "label":
+                    yield ("mean" if scores.label < 0 else scores.label), name, value
+
+
+def _load(run: RunDirectory, config: Config, checkpoint: str) -> tuple[TrainState, str, str]:
+    """The state that a checkpoint holds of the model, the checkpoint's name, and where it stands."""
+    like = build_state(config, total_steps=None)
+    # The optimizer's state is not needed, and need not fit.
+    groups = ("params", "buffers", "ema", "step", "epoch")
+    with run.open() as checkpointer:
+        state, info = checkpointer.restore(like, checkpoint, groups=groups)
+    return state, info.name, position(info)
+
+
+def _report(state: TrainState, loader: Loader, averaged: bool) -> ClassificationReport | None:
+    """Scores per class, if outputs and targets are those of a classifier."""
+    outputs, targets = predict_with_targets(state, loader, ema=averaged)
+    tensors = isinstance(outputs, torch.Tensor) and isinstance(targets, torch.Tensor)
+    if not tensors or outputs.ndim != 2 or targets.shape != outputs.shape[:1] or targets.is_floating_point():
+        return None
+    return classification_report(outputs, targets)

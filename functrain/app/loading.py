@@ -1,0 +1,230 @@
+"""From a file and overrides to a checked `Config`, and back to a file. Imports the neighbouring modules.
+
+Every problem is reported, each with file and line (or the override) that it stands in.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_origin
+
+from pydantic import ValidationError
+
+from functrain.app.config import Config, Named, Section
+from functrain.app.parameters import complaint, shown, signature, wish
+from functrain.app.registry import did_you_mean, lookup
+from functrain.app.source import Path_, Source, dump, override, read_source
+from functrain.foundation.errors import ConfigError
+
+MOST_PROBLEMS = 8  # in one message
+
+# What other trainers call things, and where they are here.
+OTHER_NAMES: Mapping[str, str] = {
+    "learning_rate": "optimizer.lr",
+    "scheduler": "optimizer.schedule",
+    "lr_scheduler": "optimizer.schedule",
+    "loss": "objective",
+    "criterion": "objective",
+    "dataset": "data",
+    "network": "model",
+    "max_epochs": "training.epochs",
+    "num_epochs": "training.epochs",
+    "max_steps": "training.steps",
+    "use_amp": "training.precision",
+    "amp_dtype": "training.precision",
+    "dtype": "training.precision",
+    "clip_grad_norm": "training.clip_norm",
+    "max_grad_norm": "training.clip_norm",
+    "gradient_clip_val": "training.clip_norm",
+    "gradient_accumulation_steps": "training.accumulate",
+    "accumulate_grad_batches": "training.accumulate",
+    "keep_last_n_checkpoints": "training.keep",
+    "save_total_limit": "training.keep",
+    "validation_frequency": "training.eval_every",
+    "monitor": "training.watch",
+}
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, override and check a configuration.
+
+    Args:
+        path: a YAML (or JSON) file.
+        overrides: "key.path=value" each, the later ones over the earlier ones over the file.
+
+    Raises:
+        ConfigError: with a line for each problem.
+    """
+    path = Path(path)
+    source = read_source(path)
+    for text in overrides:
+        source = override(source, text)
+    if not isinstance(source.values, dict):
+        raise ConfigError(
+            f"{path}: a configuration is a mapping of sections (model, data, ...), not {shown(source.values)}"
+        )
+    values = {"name": path.stem, **source.values}
+    if _names_own_code(values):
+        # Absolute, so that the copy in the run's directory finds the code as well.
+        values["code"] = os.path.abspath(path.parent / str(values.get("code") or "."))
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(_schema_problem(details, source) for details in error.errors()) from None
+    problems = [
+        problem for section in named_sections(config) for problem in _parameter_problems(section, config, source)
+    ]
+    if problems:
+        raise _config_error(problems)
+    return config
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write a configuration so that `load_config` reads the same one; a kill leaves the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(dump(plain(config)), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as dictionaries, lists and scalars."""
+    return config.model_dump(mode="json")
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations, a line for each value.
+
+    Example:
+        >>> changes({"seed": 0, "model": {"name": "a"}}, {"seed": 1, "model": {"name": "a", "width": 2}})
+        ['seed: 0 -> 1', 'model.width: (not set) -> 2']
+    """
+    old, new = dict(_values(before)), dict(_values(now))
+    return [
+        f"{key}: {shown(old[key]) if key in old else '(not set)'} -> {shown(new[key]) if key in new else '(not set)'}"
+        for key in dict.fromkeys([*old, *new])
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+
+
+class NamedSection(NamedTuple):
+    """A section that names a function: where it is, of which kind, and what it says."""
+
+    path: tuple[str, ...]
+    kind: str
+    value: Named
+
+
+def named_sections(config: Config) -> list[NamedSection]:
+    """The sections of a configuration that name functions."""
+    found = [
+        NamedSection(("model",), "model", config.model),
+        NamedSection(("data",), "data", config.data),
+        NamedSection(("objective",), "objective", config.objective),
+        NamedSection(("optimizer",), "optimizer", config.optimizer),
+    ]
+    if config.optimizer.schedule is not None:
+        found.append(NamedSection(("optimizer", "schedule"), "schedule", config.optimizer.schedule))
+    return found
+
+
+def code_folders(config: Config) -> list[Path]:
+    """Where "package.module:function" is looked for."""
+    folders = [Path(config.code)] if config.code is not None else []
+    return list(dict.fromkeys([*folders, Path.cwd()]))
+
+
+def _names_own_code(values: Mapping[str, Any]) -> bool:
+    return any(key.endswith("name") and isinstance(value, str) and ":" in value for key, value in _values(values))
+
+
+def _values(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything that is not a section."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _config_error(problems: Any) -> ConfigError:
+    lines = list(dict.fromkeys(problems))
+    if len(lines) == 1:
+        return ConfigError(lines[0])
+    more = len(lines) - MOST_PROBLEMS
+    shortened = lines[:MOST_PROBLEMS] + ([f"... and {more} more"] if more > 0 else [])
+    return ConfigError("\n  ".join([f"{len(lines)} problems in the configuration:", *shortened]))
+
+
+def _schema_problem(details: Any, source: Source) -> str:
+    """One of pydantic's complaints as "file:line: what is wrong"."""
+    path: Path_ = details["loc"]
+    where, section = source.origin(path), path[:-1]
+    if details["type"] == "extra_forbidden":
+        return _unknown_key(where, str(path[-1]), section, list(_section_at(section).model_fields))
+    if details["type"] == "missing":
+        return f"{where}: missing key {path[-1]!r}{_inside(section)}"
+    name = ".".join(map(str, path))
+    if details["type"] in ("model_type", "model_attributes_type"):
+        keys = ", ".join(_section_at(path).model_fields)
+        return f"{where}: {name} must be a section with keys of its own ({keys}); got {shown(details['input'])}"
+    got = "" if isinstance(details["input"], dict) else f"; got {shown(details['input'])}"
+    return f"{where}: {name} {wish(details['msg'])}{got}"
+
+
+def _unknown_key(where: str, key: str, section: Path_, allowed: Sequence[str], function: str = "") -> str:
+    of = f" ({function})" if function else ""
+    inside = _inside(section) or " at the top level"
+    hint = did_you_mean(key, allowed)
+    if hint == ";":
+        hint = _elsewhere(key)
+    return f"{where}: unknown key {key!r}{inside}{of}{hint} allowed: {', '.join(allowed)}"
+
+
+def _elsewhere(key: str) -> str:
+    """'; did you mean ...?' if the key, or one that is nearly the same, has its home in another section."""
+    homes: dict[str, str] = {}
+    for section in ("data", "optimizer", "training"):
+        homes |= {name: f"{section}.{name}" for name in _section_at((section,)).model_fields if name != "name"}
+    homes |= OTHER_NAMES
+    close = difflib.get_close_matches(key, list(homes), n=1, cutoff=0.75)
+    return f"; did you mean {homes[close[0]]!r}?" if close else ";"
+
+
+def _inside(section: Path_) -> str:
+    return f" in {'.'.join(map(str, section))}" if section else ""
+
+
+def _section_at(path: Path_) -> type[Section]:
+    """The schema of the section at a path."""
+    schema: type[Section] = Config
+    for key in path:
+        annotation = schema.model_fields[str(key)].annotation
+        options = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
+        schema = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+    return schema
+
+
+def _parameter_problems(section: NamedSection, config: Config, source: Source) -> Iterator[str]:
+    """What is wrong with the parameters of a named function."""
+    path, kind, value = section
+    try:
+        function = lookup(kind, value.name, code_folders(config))
+    except ConfigError as error:
+        yield f"{source.origin((*path, 'name'))}: {error}"
+        return
+    expected = signature(kind, function)
+    fields = list(type(value).model_fields)
+    given = value.parameters
+    for key, item in given.items():
+        where = source.origin((*path, key))
+        if key in expected.types:
+            wrong = complaint(item, expected.types[key])
+            if wrong is not None:
+                yield f"{where}: {'.'.join((*path, key))} {wrong}"
+        elif not expected.open:
+            yield _unknown_key(where, key, path, [*fields, *expected.types], value.name)
+    for key in expected.required:
+        # A schedule's length is the run's, where it is not given.
+        if key not in given and not (kind == "schedule" and key == "total_steps"):
+            yield f"{source.origin(path)}: missing key {key!r}{_inside(path)}: {value.name} has no default for it"

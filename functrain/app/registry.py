@@ -1,0 +1,108 @@
+"""What a configuration can name. Imports every layer that has something to name.
+
+The tables are written out: nothing registers itself by being imported. A user's own function is named
+"package.module:function" and imported from the configuration's folder or the current directory.
+"""
+
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from functrain import optim
+from functrain.data import digits
+from functrain.foundation.errors import ConfigError
+from functrain.models import DigitsCNN
+from functrain.objectives import classification, language_modelling, regression, segmentation
+from functrain.optim import schedules
+
+REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "model": {"digits_cnn": DigitsCNN},
+    "data": {"digits": digits},
+    "objective": {
+        "classification": classification,
+        "language_modelling": language_modelling,
+        "regression": regression,
+        "segmentation": segmentation,
+    },
+    "optimizer": optim.REGISTRY,
+    "schedule": schedules.REGISTRY,
+}
+
+
+def lookup(kind: str, name: str, folders: Iterable[Path] = ()) -> Callable[..., Any]:
+    """The function that a name stands for.
+
+    Args:
+        kind: a key of `REGISTRY`.
+        name: a key of its table, or "package.module:function".
+        folders: where modules are looked for, besides the installed ones.
+
+    Raises:
+        ConfigError: if there is none.
+
+    Example:
+        >>> lookup("optimizer", "sgd").__name__
+        'sgd'
+        >>> lookup("optimizer", "adamx")
+        Traceback (most recent call last):
+        ...
+        functrain.foundation.errors.ConfigError: unknown optimizer 'adamx'; did you mean 'adam'? known: ...
+    """
+    if ":" in name:
+        return _imported(name, [str(folder) for folder in folders])
+    table = REGISTRY[kind]
+    if name not in table:
+        kind = "data set" if kind == "data" else kind
+        raise ConfigError(
+            f"unknown {kind} {name!r}{did_you_mean(name, table)} known: {', '.join(sorted(table))}, or your own as "
+            "package.module:function"
+        )
+    return table[name]
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?' if a known name is near, else ';'.
+
+    Example:
+        >>> did_you_mean("epoch", ["epochs", "steps"]), did_you_mean("xyz", ["epochs"])
+        ("; did you mean 'epochs'?", ';')
+    """
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ";"
+
+
+def _imported(reference: str, folders: list[str]) -> Callable[..., Any]:
+    module_name, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        raise ConfigError(f"{reference!r} is not of the form package.module:function")
+    # At the end, so that a file beside the configuration cannot take the place of an installed module.
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigError(_import_message(reference, module_name, error, folders)) from error
+    try:
+        found = reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        hint = did_you_mean(attribute, public).rstrip(";")
+        raise ConfigError(f"module {module_name!r} ({module.__file__}) has no {attribute!r}{hint}") from None
+    if not callable(found):
+        raise ConfigError(f"{reference!r} is a {type(found).__name__}, not a function or class")
+    return found
+
+
+def _import_message(reference: str, module: str, error: Exception, folders: list[str]) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and (module == missing or module.startswith(f"{missing}.")):
+        return f"{reference!r}: there is no module {missing!r} in {' or '.join(folders)}, nor among the installed ones"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{reference!r}: importing {module} failed: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    )

@@ -1,0 +1,128 @@
+"""The files of a run. Imports checkpoint, loop and foundation.
+
+runs/<name>/config.yaml  metrics.csv  metrics.jsonl  training_curves.png  checkpoints/  test/
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from functrain.app.config import Config
+from functrain.app.loading import load_config
+from functrain.checkpoint import Checkpointer, CheckpointInfo
+from functrain.foundation.errors import ConfigError, FunctrainError
+from functrain.loop.records import Record, read_records
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run's directory, which need not exist yet."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The merged configuration that the run was started with last."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """One directory for each checkpoint, and the links `last` and `best`."""
+        return self.path / "checkpoints"
+
+    @property
+    def curves(self) -> Path:
+        """The figure."""
+        return self.path / "training_curves.png"
+
+    def results(self, split: str) -> Path:
+        """Where the evaluation of a split goes."""
+        return self.path / split
+
+    def open(self) -> Checkpointer:
+        """The checkpoints, for reading."""
+        return Checkpointer(self.checkpoint_folder, read_only=True)
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """The checkpoints, oldest first."""
+        return self.open().infos() if self.checkpoint_folder.is_dir() else []
+
+    def name_of(self, link: str) -> str | None:
+        """The name of the checkpoint that `last` or `best` stands for."""
+        path = self.checkpoint_folder / link
+        return Path(os.path.realpath(path)).name if path.is_dir() else None
+
+    def records(self) -> list[Record]:
+        """The log."""
+        return read_records(self.path / "metrics.jsonl")
+
+
+def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:
+    """A run that was started before, and its configuration.
+
+    Raises:
+        ConfigError: if there is none, or its configuration cannot be read.
+    """
+    run = RunDirectory(Path(path))
+    if run.config_file.is_file():
+        return run, load_config(run.config_file)
+    if not run.path.exists():
+        raise ConfigError(f"there is no run directory {path}{runs_beside(run.path)}")
+    raise ConfigError(f"{path} is no run directory: there is no config.yaml in it{runs_beside(run.path)}")
+
+
+def status(info: CheckpointInfo, config: Config) -> str:
+    """What a checkpoint says about its run, in a word.
+
+    Returns:
+        "finished", "interrupted", "stopped (not finite)" or "unfinished".
+    """
+    if info.status == "INTERRUPTED":
+        return "interrupted"
+    if info.status == "NONFINITE":
+        return "stopped (not finite)"
+    return "finished" if is_finished(info, config) else "unfinished"
+
+
+def is_finished(info: CheckpointInfo, config: Config) -> bool:
+    """Whether nothing is left to train, by this configuration."""
+    training = config.training
+    if info.status != "COMPLETE":
+        return False
+    epochs_done = training.epochs is not None and info.metadata.get("epoch", 0) >= training.epochs
+    return epochs_done or (training.steps is not None and info.step >= training.steps)
+
+
+def position(info: CheckpointInfo) -> str:
+    """Where a checkpoint stands, in words: 'step 120, epoch 8, batch 1'."""
+    epoch, batch = info.metadata.get("epoch"), info.metadata.get("batch_idx")
+    if epoch is None:
+        return f"step {info.step}"
+    if not batch:
+        return f"step {info.step}, after epoch {epoch}"
+    return f"step {info.step}, in epoch {epoch + 1} after batch {batch}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file, and the folder it is in; a kill leaves the old file or the new one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FunctrainError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def runs_beside(path: Path) -> str:
+    """'; runs in ...: ...' for a message about a path that is none of them."""
+    folder = path.parent
+    found = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
+    return f"; runs in {folder}: {', '.join(found[:10])}" if found else ""

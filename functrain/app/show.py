@@ -1,0 +1,94 @@
+"""`functrain show`: what a run or a checkpoint holds. Imports checkpoint and the neighbouring modules."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from functrain.app.rundir import RunDirectory, existing_run, position, runs_beside, status
+from functrain.app.tables import print_facts, print_lines, print_table, size
+from functrain.checkpoint import CheckpointInfo, read_info
+from functrain.foundation.errors import ConfigError
+from functrain.loop.progress import format_value
+
+LAST_RECORDS = 5
+INDEX = "functrain.json"  # of a checkpoint
+
+
+def show(path: str | Path, console: Console) -> None:
+    """The command.
+
+    Args:
+        path: a run's directory, or a checkpoint's.
+        console: what to print on.
+
+    Raises:
+        ConfigError: if it is neither.
+        CheckpointError: if it is a checkpoint that is damaged.
+    """
+    path = Path(path)
+    if (path / "config.yaml").is_file() or (path / "checkpoints").is_dir():
+        _show_run(path, console)
+        return
+    if not (path / INDEX).is_file():
+        detail = "there is no such directory" if not path.is_dir() else f"it holds neither config.yaml nor {INDEX}"
+        raise ConfigError(f"{path} is neither a run directory nor a checkpoint: {detail}{runs_beside(path)}")
+    _show_checkpoint(read_info(path), console)
+
+
+def _show_run(path: Path, console: Console) -> None:
+    run, config = existing_run(path)
+    infos = run.checkpoints()
+    last = infos[-1] if infos else None
+    facts = [("run", config.name), ("model", config.model.name), ("data", config.data.name)]
+    if last is None:
+        facts.append(("status", "no checkpoint yet"))
+    else:
+        facts.append(("status", f"{status(last, config)}: {position(last)}"))
+    print_facts(console, str(path), facts)
+    if infos:
+        best, newest = run.name_of("best"), run.name_of("last")
+        rows = [_row(info, best, newest) for info in infos]
+        print_table(console, ["checkpoint", "", "status", "saved (UTC)", "step", "epoch", "metric"], rows, left=4)
+    _print_records(run, console)
+
+
+def _row(info: CheckpointInfo, best: str | None, newest: str | None) -> list[str]:
+    marks = [word for word, name in (("best", best), ("last", newest)) if name == info.name]
+    metric = "" if info.metric is None else format_value(info.metric)
+    epoch = str(info.metadata.get("epoch", ""))
+    when = info.time[:16].replace("T", " ")
+    return [info.name, ", ".join(marks), info.status, when, str(info.step), epoch, metric]
+
+
+def _print_records(run: RunDirectory, console: Console) -> None:
+    records = [record for record in run.records() if record["kind"] != "step"][-LAST_RECORDS:]
+    if not records:
+        return
+    names = [
+        name for name in dict.fromkeys(key for record in records for key in record) if name not in ("kind", "samples")
+    ]
+    rows = [[format_value(record[name]) if name in record else "" for name in names] for record in records]
+    print_lines(console, ["last records:"])
+    print_table(console, [name.replace("_", " ") for name in names], rows, left=0)
+
+
+def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:
+    metadata = info.metadata
+    facts = [
+        ("status", info.status),
+        ("position", position(info)),
+        ("samples seen", f"{metadata.get('samples_seen', 0):,}"),
+        ("metric", "none" if info.metric is None else format_value(info.metric)),
+        ("saved", f"{info.time} (UTC)"),
+        ("format", f"version {info.format_version}, functrain {metadata.get('functrain', 'unknown')}"),
+    ]
+    print_facts(console, str(info.path), facts)
+    groups = [
+        [name, f"{len(leaves):,}", size(info.nbytes.get(name, 0))] for name, leaves in info.groups.items() if leaves
+    ]
+    print_table(console, ["group", "leaves", "size"], [*groups, ["all", "", size(sum(info.nbytes.values()))]])
+    environment: Mapping[str, Any] = metadata.get("environment", {})
+    if environment:
+        print_facts(console, "environment", [(name, str(value)) for name, value in environment.items()])

@@ -1,0 +1,87 @@
+"""What the commands print: tables and numbers for people. Imports rich."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+SHARES = ("accuracy", "precision", "recall", "f1")
+
+
+def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) -> None:
+    """A title, and below it two columns: what, and its value."""
+    console.print(Text(title, style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        grid.add_row(Text(f"  {name}"), Text(value))
+    console.print(grid)
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """A table whose first `left` columns are text, and the others numbers."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(
+            Text(column), justify="left" if index < left else "right", no_wrap=index < left, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*[Text(cell) for cell in row])
+    console.print(table)
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Text as it is, not wrapped and not interpreted."""
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def print_metrics(console: Console, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """A row for each set of metrics, a column for each metric; nothing for an empty table."""
+    names = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
+    if not names:
+        return
+    cells = [
+        [label, *[number(name, metrics[name]) if name in metrics else "" for name in names]]
+        for label, metrics in rows.items()
+    ]
+    print_table(console, ["", *names], cells)
+
+
+def number(name: str, value: float) -> str:
+    """A metric's value: shares in percent, others with four digits.
+
+    Example:
+        >>> number("accuracy", 0.98765), number("loss", 0.0123456)
+        ('98.77 %', '0.01235')
+    """
+    return f"{value:.2%}".replace("%", " %") if name in SHARES else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time span.
+
+    Example:
+        >>> duration(7.42), duration(100), duration(4000)
+        ('7.4 s', '1 min 40 s', '1 h 6 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(nbytes: int) -> str:
+    """A number of bytes.
+
+    Example:
+        >>> size(300), size(123_456), size(5_000_000)
+        ('300 B', '123.5 kB', '5.0 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes} B"

@@ -1,0 +1,253 @@
+"""`functrain train`: a configuration becomes a trained model in a run directory. Imports every layer."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from functrain.app.build import Length, build_loader, build_state, build_training_loader, run_length
+from functrain.app.config import Config
+from functrain.app.evaluate import Evaluation, evaluate_split, write_evaluation
+from functrain.app.loading import changes, load_config, plain, save_config
+from functrain.app.rundir import RunDirectory, is_finished, position
+from functrain.app.source import read_source
+from functrain.app.tables import duration, print_facts, print_lines, print_metrics
+from functrain.checkpoint import CheckpointInfo
+from functrain.data import Loader
+from functrain.evaluation import figures
+from functrain.foundation.errors import CheckpointError, ConfigError
+from functrain.loop import Event, Interrupted, fit
+from functrain.loop.records import Record
+from functrain.step import TrainState
+
+RUNS = Path("runs")
+ANOTHER_RUN = (
+    "To train something else, choose another run directory (--run-dir, or name=...); --resume never starts afresh in "
+    "this one and moves the earlier run to previous-N inside it"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config_file: the configuration.
+        overrides: "key.path=value" each.
+        run_dir: default: `runs/<name>`.
+        resume: "auto", "never" or a checkpoint's name or path.
+        progress: show a display while training.
+    """
+
+    config_file: Path
+    overrides: Sequence[str] = ()
+    run_dir: Path | None = None
+    resume: str = "auto"
+    progress: bool = True
+
+    @property
+    def command(self) -> str:
+        """The command that continues this run."""
+        place = [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
+        return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *place])
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The loaders of the splits; None where there is none."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader | None
+
+
+def train(request: Request, console: Console) -> None:
+    """The command: train, or go on training, then evaluate, draw and say where everything is.
+
+    Raises:
+        FunctrainError: for everything that a user can put right.
+        Interrupted: after a signal, when the run is saved.
+    """
+    config = load_config(request.config_file, request.overrides)
+    run = RunDirectory(request.run_dir if request.run_dir is not None else RUNS / config.name)
+    if config.training.threads is not None:
+        torch.set_num_threads(config.training.threads)
+    loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
+    length = run_length(config, loaders.train)
+    state = build_state(config, length.updates)
+    print_facts(console, f"functrain {version('functrain')}: {run.path}", _facts(config, state, loaders, length))
+    if request.resume != "never" and run.checkpoints():
+        _print_changes(run, config, console)
+    finished = _finished_state(run, config, state) if request.resume == "auto" else None
+    seconds = None
+    if finished is None:
+        before = time.perf_counter()
+        state = _fit(request, config, run, state, loaders, console)
+        seconds = time.perf_counter() - before
+    else:
+        state, info = finished
+        print_lines(console, [f"already finished ({position(info)}): nothing to train. --resume never starts afresh"])
+    _conclude(run, state, loaders, seconds, console)
+
+
+def _fit(
+    request: Request, config: Config, run: RunDirectory, state: TrainState, loaders: Loaders, console: Console
+) -> TrainState:
+    training = config.training
+    start = _Start(run, config, [] if request.resume == "never" else run.checkpoints(), console)
+    try:
+        result = fit(
+            state,
+            loaders.train,
+            eval_loader=loaders.val,
+            epochs=training.epochs,
+            steps=training.steps,
+            run_dir=run.path,
+            resume=request.resume,
+            compile=training.compile,
+            backend=training.backend,
+            mode=training.mode,
+            donate=training.donate,
+            callbacks=[start],
+            tail=training.tail,
+            eval_every=training.eval_every,
+            save_every=training.save_every,
+            keep=training.keep,
+            watch=training.watch,
+            watch_mode=training.watch_mode,
+            log_every=training.log_every,
+            progress=None if request.progress else False,
+            on_nonfinite=training.on_nonfinite,
+            metadata={"config": plain(config), "functrain": version("functrain")},
+        )
+    except CheckpointError as error:
+        if start.reached:
+            raise
+        raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
+    except Interrupted as stop:
+        reached: TrainState = stop.result.state
+        print(
+            f"functrain: interrupted at step {reached.step} (epoch {reached.epoch + 1}); everything is saved in "
+            f"{run.path}. To continue: {request.command}",
+            file=sys.stderr,
+        )
+        raise
+    return result.state
+
+
+class _Start:
+    """The callback for the moment when the state is restored and fits, and nothing has been trained yet.
+
+    Attributes:
+        reached: whether it came.
+    """
+
+    scopes = ("before_loop",)
+
+    def __init__(self, run: RunDirectory, config: Config, earlier: Sequence[CheckpointInfo], console: Console) -> None:
+        self.reached = False
+        self._run, self._config, self._earlier, self._console = run, config, earlier, console
+
+    def __call__(self, event: Event) -> None:
+        self.reached = True
+        # Not sooner: the run's configuration must not be replaced by one that does not fit its checkpoints.
+        save_config(self._config, self._run.config_file)
+        state = event.state
+        for info in reversed(self._earlier):
+            if (info.step, info.micro_step) == (state.step, state.micro_step):
+                how = {"INTERRUPTED": ", where it was interrupted", "NONFINITE": ", where the loss was not finite"}
+                print_lines(self._console, [f"resumed from {position(info)}{how.get(info.status, '')} ({info.status})"])
+                return
+
+
+def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tuple[TrainState, CheckpointInfo] | None:
+    """The last state of a run that has nothing left to train."""
+    infos = run.checkpoints()
+    if not infos or not is_finished(infos[-1], config):
+        return None
+    try:
+        state, info = run.open().restore(like, "last")
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
+    # If the newest was damaged, an older one was read, and there is training left.
+    return (state, info) if is_finished(info, config) else None
+
+
+def _print_changes(run: RunDirectory, config: Config, console: Console) -> None:
+    try:
+        before = read_source(run.config_file).values
+    except ConfigError:
+        return  # a run without a readable configuration has nothing to compare with
+    if isinstance(before, dict) and (changed := changes(before, plain(config))):
+        print_lines(console, ["the configuration has changed since this run was last started:"])
+        print_lines(console, [f"  {change}" for change in changed])
+
+
+def _facts(config: Config, state: TrainState, loaders: Loaders, length: Length) -> list[tuple[str, str]]:
+    """The header: what is about to be trained, on what, and how."""
+    training, optimizer = config.training, config.optimizer
+    network = state.recipe.network
+    parameters = sum(p.numel() for p in state.params.values())
+    frozen = sum(state.params[name].numel() for name in network.frozen)
+    sizes = [
+        f"{len(loader.dataset):,} {split}"
+        for split, loader in (("train", loaders.train), ("val", loaders.val), ("test", loaders.test))
+        if loader is not None
+    ]
+    compiled = f"compiled ({training.backend}, {training.mode})" if training.compile else "eager (not compiled)"
+    window = f", {training.accumulate} micro-batches an update" if training.accumulate > 1 else ""
+    schedule = "" if optimizer.schedule is None else f", schedule {optimizer.schedule.name}"
+    return [
+        ("model", f"{network.name}, {parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")),
+        ("data", f"{config.data.name}: {', '.join(sizes)}; batches of {config.data.batch_size}{window}"),
+        ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
+        ("training", f"{length.updates:,} updates, {length.updates_per_epoch:,} an epoch"),
+        ("device", f"{state.device}, {training.precision}, {compiled}, {torch.get_num_threads()} threads"),
+    ]
+
+
+def _conclude(
+    run: RunDirectory,
+    state: TrainState,
+    loaders: Loaders,
+    seconds: float | None,
+    console: Console,
+) -> None:
+    """Test, draw, and print the table and the list of files."""
+    test = None if loaders.test is None else evaluate_split(state, loaders.test, "test")
+    files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
+    if test is not None:
+        files += write_evaluation(run, test, run.name_of("last"))
+    records = run.records()
+    try:
+        files.append(figures.training_curves(records, run.curves))
+    except ModuleNotFoundError as error:
+        print_lines(console, [f"no training curves: {error}"])
+    print_metrics(console, _rows(records, test))
+    took = "" if seconds is None else f" in {duration(seconds)}"
+    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{took}; best checkpoint: {_best(run)}"])
+    print_facts(console, "files", [(file.name, str(file)) for file in files])
+
+
+def _rows(records: Sequence[Record], test: Evaluation | None) -> dict[str, dict[str, float]]:
+    """The last values of each kind, by metric."""
+    rows: dict[str, dict[str, float]] = {}
+    for prefix, label in (("train_", "train"), ("eval_", "val"), ("ema_", "val (EMA)")):
+        for record in records:
+            found = {key.removeprefix(prefix): value for key, value in record.items() if key.startswith(prefix)}
+            if record["kind"] != "step" and found:
+                rows[label] = found
+    return rows if test is None else rows | test.rows
+
+
+def _best(run: RunDirectory) -> str:
+    info = next((info for info in run.checkpoints() if info.name == run.name_of("best")), None)
+    if info is None or info.metric is None:
+        return "none"
+    return f"{info.name} ({info.metric:.4g})"

@@ -1,0 +1,95 @@
+import os
+import sys
+import textwrap
+
+import pytest
+
+from functrain.app.cli import main
+
+TINY = """
+model: {name: "tiny_project:net", width: 8}
+data: {name: "tiny_project:points", batch_size: 8}
+objective: {name: classification}
+optimizer: {name: adamw, lr: 1e-2}
+training: {epochs: 2, compile: false, log_every: 2}
+"""
+
+CODE = """
+import torch
+from torch import nn
+from functrain.data import Arrays
+
+def net(width: int = 4, dropout: float = 0.1):
+    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.Dropout(dropout), nn.Linear(width, 3))
+
+def points(split, count: int = 20):
+    generator = torch.Generator().manual_seed(("train", "val", "test").index(split))
+    inputs = torch.randn(count, 2, generator=generator)
+    return Arrays(inputs, (inputs.sum(1) > 0).long())
+
+def train_only(split):
+    return points("train") if split == "train" else None
+
+def val_only(split):
+    return points("val") if split == "val" else None
+
+def empty(split):
+    return Arrays(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+
+def bad_labels(split):
+    return Arrays(torch.zeros(8, 2), torch.tensor([0, 1, 2, 7, 0, 0, 0, 0]))
+
+def buggy(split):
+    return {}["no such key"]
+
+def no_module(width=1):
+    return "a network"
+
+def my_objective(model, batch, scale: float = 1.0):
+    from functrain import Loss
+    inputs, targets = batch[0], batch[1]
+    return Loss(scale * model(inputs).square().sum(), float(len(inputs)))
+
+def my_optimizer(lr, strength: int = 1):
+    from functrain import optim
+    return optim.sgd(lr)
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with a configuration and the user's own code, as current directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "tiny_project.py").write_text(CODE)
+    yield tmp_path
+    sys.modules.pop("tiny_project", None)
+
+
+@pytest.fixture
+def write(project):
+    """Write a configuration and return its path."""
+
+    def write(text, name="c.yaml"):
+        (project / name).write_text(textwrap.dedent(text).lstrip("\n"))
+        return name
+
+    return write
+
+
+@pytest.fixture
+def functrain(project, capsys):
+    """Run a command line in this process: exit code, output, errors."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([os.fspath(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

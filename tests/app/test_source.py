@@ -1,0 +1,137 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functrain.app.source import dump, override, parse
+from functrain.foundation.errors import ConfigError
+
+SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8)
+TREES = st.recursive(
+    SCALARS, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=5), t, max_size=3), max_leaves=12
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-4", 3e-4),
+        ("1e3", 1000.0),
+        ("-2E+5", -2e5),
+        ("1.5e3", 1500.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("1_000.5", 1000.5),
+        (".inf", float("inf")),
+        ("12", 12),
+        ("-3", -3),
+        ("0x1f", 31),
+        ("true", True),
+        ("null", None),
+        ("", None),
+        ("e3", "e3"),
+        ("1e", "1e"),
+        ("v1.2", "v1.2"),
+        ("1.2.3", "1.2.3"),
+        ("'3e-4'", "3e-4"),
+        ("2024-01-02", "2024-01-02"),
+    ],
+)
+def test_scalars(text, value):
+    found = parse(f"x: {text}", "a").values["x"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(tree=st.dictionaries(st.text(max_size=5), TREES, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_reads_back_what_dump_writes(tree):
+    assert parse(dump(tree), "a").values == tree
+
+
+def test_every_value_knows_its_line():
+    source = parse("a: 1\nb:\n  c: 2\n  d:\n    - x\n    - y: 3\n", "f.yaml")
+    assert [source.origin(path) for path in [("a",), ("b", "c"), ("b", "d", 1), ("b", "d", 1, "y")]] == [
+        "f.yaml:1",
+        "f.yaml:3",
+        "f.yaml:6",
+        "f.yaml:6",
+    ]
+    assert source.origin(("b", "missing")) == "f.yaml:2"
+    assert source.origin(("missing",)) == "f.yaml"
+
+
+def test_anchors_and_merges_are_resolved_and_own_keys_win():
+    source = parse("base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nmore:\n  <<: [{x: 5}, *b]\n", "a")
+    assert source.values["use"] == {"x": 1, "y": 3}
+    assert source.values["more"] == {"x": 5, "y": 2}
+    assert source.origin(("use", "x")) == "a:1"
+    assert source.origin(("use", "y")) == "a:4"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "f:3: the key 'a' is already set in f:1; keep one"),
+        ("a: {b: 1,\n b: 2}", "f:2: the key 'b' is already set in f:1; keep one"),
+        ("1: x", "f:1: a key must be text, got '1'; put it in quotes"),
+        ("[1, 2]: x", "f:1: a key must be text"),
+        ("a: {b: 1", "f:1: this is not valid YAML: expected ',' or '}', but got '<stream end>'"),
+        ("a:\n\tb: 1", r"f:2: this is not valid YAML: found character '\t' that cannot start any token"),
+        ("a: b: c", "f:1: this is not valid YAML: mapping values are not allowed here"),
+        ("a: *b", "f:1: this is not valid YAML: found undefined alias 'b'"),
+        ("a: \x00", "f: this is not valid YAML: unacceptable character"),
+        ("a: !!python/object/apply:os.system [ls]", "f:1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+        ("a: !!python/name:os.system", "f:1: this is not valid YAML: could not determine a constructor"),
+        ("a: !!set {x, y}", "f:1: the tag 'tag:yaml.org,2002:set' is not allowed"),
+        ("a: !!timestamp 2024-01-01", "f:1: a value is text, a number, true, false or null"),
+        ("a: 1\n---\nb: 2", "f:2: this is not valid YAML: but found another document"),
+        ("a: &a [*a]", "f:1: too large"),
+        ("a: &a {<<: *a}", "f:1: too large"),
+        ("<<: 3", "f:1: << takes a mapping or a list of mappings"),
+        ("[" * 2000, "f: this is not valid YAML: it is nested too deeply"),
+        ("[" * 60 + "]" * 60, "f:1: too large"),
+    ],
+)
+def test_refusals_name_the_line(text, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f")
+    assert message in str(caught.value)
+
+
+def test_aliases_cannot_multiply_without_end():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(ConfigError, match="too large"):
+        parse("\n".join(lines), "f")
+
+
+def test_overrides_win_and_are_named_as_origin():
+    source = parse("a: {b: 1, c: 2}\nd: 3", "f")
+    for text in ("a.b=9", "a.new.deep=[1, 2]", "d={e: 1e-3}", "a.c="):
+        source = override(source, text)
+    assert source.values == {"a": {"b": 9, "c": None, "new": {"deep": [1, 2]}}, "d": {"e": 1e-3}}
+    assert source.origin(("a", "b")) == "override 'a.b=9'"
+    assert source.origin(("d", "e")) == "override 'd={e: 1e-3}'"
+    assert source.origin(("a", "new", "deep")) == "override 'a.new.deep=[1, 2]'"
+
+
+def test_an_override_leaves_the_source_it_was_made_from_alone():
+    source = parse("a: {b: {c: 1}}", "f")
+    override(source, "a.b.c=2")
+    assert source.values == {"a": {"b": {"c": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a", "override 'a': write key.path=value, such as training.epochs=5"),
+        ("=1", "override '=1': write key.path=value"),
+        ("a..b=1", "override 'a..b=1': write key.path=value"),
+        ("d.x=1", "override 'd.x=1': d is 3, not a section with keys of its own"),
+        ("a=[1", "override 'a=[1': this is not valid YAML"),
+    ],
+)
+def test_bad_overrides(text, message):
+    with pytest.raises(ConfigError) as caught:
+        override(parse("d: 3", "f"), text)
+    assert str(caught.value).startswith(message)
