@@ -6,6 +6,7 @@
 `import functrain` loads torch and optree only; orbax, matplotlib and scikit-learn come with first use.
 """
 
+from functrain import distributed as distributed
 from functrain import optim as optim
 from functrain.compiler import compile as compile
 from functrain.checkpoint import Checkpointer as Checkpointer

@@ -1,1 +1,11 @@
-"""distributed."""
+"""Several processes, one run: ranks, their agreement, data parallelism. Imports step, objectives, foundation."""
+
+from functrain.distributed.replicas import part_of as part_of
+from functrain.distributed.replicas import replicate as replicate
+from functrain.distributed.replicas import sum_over_ranks as sum_over_ranks
+from functrain.distributed.replicas import totals_over_ranks as totals_over_ranks
+from functrain.distributed.world import World as World
+from functrain.distributed.world import any_rank as any_rank
+from functrain.distributed.world import barrier as barrier
+from functrain.distributed.world import current_world as current_world
+from functrain.distributed.world import start as start

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from functrain.data import Stream, batch_length, pad_batch, to_device
+from functrain.distributed import World, part_of
 from functrain.objectives.supervised import Objective, takes_weight
 
 TAILS = ("extend", "short", "drop")
@@ -34,16 +35,18 @@ class MicroBatch:
 
 
 class Feed:
-    """Prepares a stream's batches for an objective: pads, moves.
+    """Prepares a stream's batches for an objective: pads them, moves them, takes this rank's part.
 
     Attributes:
         stream: where batches come from.
         size: rows of a padded batch.
     """
 
-    def __init__(self, stream: Stream, objective: Objective, device: torch.device) -> None:
+    def __init__(self, stream: Stream, objective: Objective, device: torch.device, world: World) -> None:
         self.stream = stream
-        self._pads = takes_weight(objective) and stream.ragged
+        self._world = world
+        even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
+        self._pads = takes_weight(objective) and not even
         self._device = device
         self.size = stream.batch_size or 0
 
@@ -53,8 +56,8 @@ class Feed:
         examples = batch_length(batch)
         if self._pads:
             self.size = max(self.size, examples)
-            batch = pad_batch(batch, self.size)
-        return MicroBatch(batch, examples, ends_window)
+            batch = pad_batch(batch, self.size + -self.size % self._world.size)
+        return MicroBatch(part_of(batch, self._world), examples, ends_window)
 
     def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
         """All batches of an epoch, once."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from functrain.distributed import totals_over_ranks
 from functrain.foundation.errors import DataError
 from functrain.loop.batches import Feed
 from functrain.objectives import Totals
@@ -31,7 +32,7 @@ def evaluate_pass(
         totals = batch_totals if totals is None else totals + batch_totals
     if totals is None:
         raise DataError("the evaluation data are empty: the loader gave no batch")
-    return totals
+    return totals_over_ranks(totals)
 
 
 def to_numbers(totals: Totals, prefix: str) -> dict[str, float]:

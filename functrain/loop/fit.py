@@ -1,5 +1,6 @@
 """Training, as a user calls it. Imports what is above it in DESIGN's list."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from functrain.compiler import CompilingRunner
 from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
+from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.loop import progress as displays
@@ -103,7 +105,9 @@ def fit(
     if compile:
         check_backend(backend, mode)
     runner = CompilingRunner(donate=donate, backend=backend, mode=mode) if compile else eager
-    feeds = _feeds(state, loader, eval_loader)
+    world = current_world()
+    state = replicate(state, world)
+    feeds = _feeds(state, loader, eval_loader, world)
     _check_tail(plan, feeds[0], state)
     with ExitStack() as stack:
         flag = stack.enter_context(SignalFlag())
@@ -114,9 +118,12 @@ def fit(
             "lr": initial_learning_rate(state),
             **(metadata or {}),
         }
-        saver, state, position = open_run(state, run_dir, resume, keep, watch_mode, constant, donate, stack)
-        records = Records(Path(run_dir) if run_dir is not None else None, position.records)
-        display = displays.display(progress)
+        saver, state, position = open_run(
+            state, run_dir, resume, keep, watch_mode, constant, donate, stack, leads=world.rank == 0
+        )
+        directory = Path(run_dir) if run_dir is not None else None
+        records = Records(directory, position.records, writes=world.rank == 0)
+        display = displays.display(progress if world.rank == 0 else False)
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):
             runner.on_compile = lambda name: display.say(f"compiling the {name} step ...")
@@ -126,17 +133,16 @@ def fit(
         run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)
         result = run.to_the_end(_copy(state) if donate else state)
     if result.stopped_by == "signal" and on_signal == "exit":
-        assert flag.number is not None
-        raise Interrupted(flag.number, result)
+        raise Interrupted(flag.number or signal.SIGTERM, result)  # without a number, another rank was told
     return result
 
 
-def _feeds(state: TrainState, loader: Any, eval_loader: Any) -> list[Feed]:
+def _feeds(state: TrainState, loader: Any, eval_loader: Any, world: World) -> list[Feed]:
     objective, device = state.recipe.objective, state.device
-    feeds = [Feed(as_stream(loader, fold_in(state.key, "train"), what="loader"), objective, device)]
+    feeds = [Feed(as_stream(loader, fold_in(state.key, "train"), what="loader"), objective, device, world)]
     if eval_loader is not None:
         stream = as_stream(eval_loader, fold_in(state.key, "eval"), what="eval_loader")
-        feeds.append(Feed(stream, objective, device))
+        feeds.append(Feed(stream, objective, device, world))
     return feeds
 
 

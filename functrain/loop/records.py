@@ -24,12 +24,14 @@ class Records:
     Args:
         directory: where `metrics.jsonl` and `metrics.csv` are, or None to keep records in memory only.
         keep: how many of the records already there belong to the state at hand; later ones are cut off.
+        writes: whether this process keeps the files (one of several does).
 
     Raises:
         FunctrainError: if fewer records are there than `keep`.
     """
 
-    def __init__(self, directory: Path | None, keep: int = 0) -> None:
+    def __init__(self, directory: Path | None, keep: int = 0, *, writes: bool = True) -> None:
+        self._writes = writes
         self._json = None if directory is None else directory / "metrics.jsonl"
         self._csv = None if directory is None else directory / "metrics.csv"
         self.all: list[Record] = []
@@ -41,7 +43,8 @@ class Records:
                     f"{self._json} holds {len(self.all)} records, but the checkpoint was saved after {keep}: the log "
                     "has been cut or replaced. Put it back, or start in a new run directory"
                 )
-            self._rewrite()
+            if writes:
+                self._rewrite()
 
     def __len__(self) -> int:
         """Number of records."""
@@ -55,7 +58,7 @@ class Records:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record and hand it to the operating system, where it outlives this process."""
         self.all.append(dict(record))
-        if self._json is None or self._csv is None:
+        if self._json is None or self._csv is None or not self._writes:
             return
         with self._json.open("a") as file:
             file.write(json.dumps(record) + "\n")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from functrain.compiler import CompilingRunner
+from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError, NonFiniteError
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
@@ -64,6 +65,7 @@ class Run:
         self.donates = isinstance(runner, CompilingRunner) and runner.donate
         self.callbacks = callbacks
         self.flag = flag
+        self.world = current_world()
         self.saver = saver
         self.records = records
         self.display = display
@@ -235,7 +237,8 @@ class Run:
         return self.stopped_by is not None
 
     def _interrupted(self) -> bool:
-        return self.flag.number is not None
+        """Whether any rank was told to stop; all of them ask at the same places, and stop at the same batch."""
+        return any_rank(self.flag.number is not None, self.world)
 
     def _stop_if(self, wanted: bool) -> None:
         if wanted and self.stopped_by is None:

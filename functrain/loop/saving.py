@@ -17,6 +17,7 @@ import optree
 import torch
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning
+from functrain.distributed import barrier
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
 from functrain.loop.environment import differences
@@ -136,6 +137,8 @@ def open_run(
     constant: Mapping[str, Any],
     donate: bool,
     stack: ExitStack,
+    *,
+    leads: bool,
 ) -> tuple[Saver | None, TrainState, Position]:
     """The run's directory, and the state and position to start from.
 
@@ -147,21 +150,23 @@ def open_run(
             raise ValueError("resume=PATH continues in a run directory: give run_dir too")
         return None, state, Position()
     run_dir = Path(run_dir)
-    _make_writable(run_dir)
-    if resume == "never":
-        set_aside(run_dir)
-    checkpointer = stack.enter_context(Checkpointer(run_dir / "checkpoints", keep=keep, mode=watch_mode))
-    saver = Saver(checkpointer, constant, copy=donate)
+    if leads:
+        _make_writable(run_dir)
+        if resume == "never":
+            set_aside(run_dir)
+    barrier()
+    checkpointer = stack.enter_context(
+        Checkpointer(run_dir / "checkpoints", keep=keep, mode=watch_mode, read_only=not leads)
+    )
+    saver = Saver(checkpointer, constant, copy=donate) if leads else None
     if resume not in ("auto", "never"):
         state, position, info = restore(checkpointer, state, constant, resume)
-        if info.path.parent == checkpointer.directory.resolve():
-            _set_aside_after(run_dir, checkpointer, info)
-        else:
-            position = _take_over_log(run_dir, info, position)
+        position = _make_room(run_dir, checkpointer, info, position, leads)
     elif checkpointer.names():
         state, position, _ = restore(checkpointer, state, constant, "last")
     else:
         position = Position()
+    barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read
     return saver, state, position
 
 
@@ -189,20 +194,26 @@ def set_aside(run_dir: Path) -> None:
     _move([run_dir / name for name in ("checkpoints", *LOGS)], run_dir)
 
 
-def _set_aside_after(run_dir: Path, checkpointer: Checkpointer, info: CheckpointInfo) -> None:
-    """The run went back to one of its checkpoints: those after it must not be the newest any more."""
-    names = checkpointer.names()
-    _move([checkpointer.directory / name for name in names[names.index(info.name) + 1 :]], run_dir)
+def _make_room(
+    run_dir: Path, checkpointer: Checkpointer, info: CheckpointInfo, position: Position, leads: bool
+) -> Position:
+    """Arrange the run's directory behind a checkpoint that was named: what came after it must not be the newest.
 
-
-def _take_over_log(run_dir: Path, info: CheckpointInfo, position: Position) -> Position:
-    """The run continues a checkpoint from elsewhere: what this directory held makes room for the log behind it."""
-    set_aside(run_dir)
+    Continuing a checkpoint from elsewhere, the log that belongs to it comes along.
+    """
     log = info.path.parent.parent / LOGS[0]
-    if log.is_file():
-        shutil.copyfile(log, run_dir / LOGS[0])
-        return position
-    return dataclasses.replace(position, records=0)
+    inside = info.path.parent == checkpointer.directory.resolve()
+    if not inside and not log.is_file():
+        position = dataclasses.replace(position, records=0)
+    barrier()
+    if leads and inside:
+        names = checkpointer.names()
+        _move([checkpointer.directory / name for name in names[names.index(info.name) + 1 :]], run_dir)
+    elif leads:
+        set_aside(run_dir)
+        if log.is_file():
+            shutil.copyfile(log, run_dir / LOGS[0])
+    return position
 
 
 def _move(paths: Iterable[Path], run_dir: Path) -> None:

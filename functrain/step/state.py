@@ -1,7 +1,7 @@
 """The training state: one immutable value. Imports foundation, optim, objectives and torch."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -31,6 +31,9 @@ class Recipe:
     clip_norm: float | None
     clip_value: float | None
     ema_decay: float | None
+    rank: int = 0
+    ranks: int = 1
+    sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
 
     @property
     def param_dtype(self) -> torch.dtype:

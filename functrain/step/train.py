@@ -17,10 +17,11 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
-from functrain.optim import apply_updates, ema_update, global_norm, learning_rate
+from functrain.optim import apply_updates, ema_update, global_norm, learning_rate, scale_to_norm
+from functrain.optim.foreach import foreach
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.scaling import next_loss_scale, weight_normaliser
-from functrain.step.state import Accumulator, Params, TrainState
+from functrain.step.state import Accumulator, Params, Recipe, TrainState
 
 Metrics = dict[str, Tensor]
 
@@ -61,7 +62,7 @@ def train_step(
     refuse_autocast(state.device)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
-    key = fold_in(state.key, "step", state.step, micro_step)
+    key = fold_in(state.key, "step", state.step, micro_step, state.recipe.rank)
     new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
     return _advance(new, batch, examples, micro_step, closes), metrics
 
@@ -97,7 +98,18 @@ def _gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, T
     grads, (_, (totals, factor, new_buffers)) = differentiated(trainable)
     if state.loss_scale is not None:
         grads = _divide(grads, factor)
-    return grads, totals, new_buffers
+    return _over_ranks(recipe, grads, totals, new_buffers)
+
+
+def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) -> tuple[Params, Totals, Params]:
+    """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
+    if recipe.sum_over_ranks is None:
+        return grads, totals, buffers
+    averaged = {name: b for name, b in buffers.items() if b.dtype.is_floating_point}
+    summed = iter(recipe.sum_over_ranks([*grads.values(), totals.sums, *averaged.values()]))
+    grads = {name: next(summed) for name in grads}
+    totals = Totals(next(summed), totals.names)
+    return grads, totals, {**buffers, **{name: next(summed) / recipe.ranks for name in averaged}}
 
 
 def run_objective(
@@ -184,8 +196,7 @@ def _clip(state: TrainState, grads: Params, grad_norm: Tensor) -> Params:
         grads = tree_map(lambda g: g.clamp(-clip_value, clip_value), grads)
         grad_norm = global_norm(grads) if clip_norm is not None else grad_norm
     if clip_norm is not None:
-        factor = (clip_norm / (grad_norm + 1e-6)).clamp(max=1.0)  # torch.nn.utils.clip_grad_norm_'s formula
-        grads = dict(zip(grads, torch._foreach_mul(list(grads.values()), factor)))
+        grads = scale_to_norm(grads, grad_norm, clip_norm)
     return grads
 
 
@@ -204,12 +215,12 @@ def _choose(condition: Tensor, after: Any, before: Any) -> Any:
 
 def _add(left: Params, right: Params) -> Params:
     # By name: a state that was restored or mapped may have its dictionaries in another order.
-    return dict(zip(left, torch._foreach_add(list(left.values()), [right[name] for name in left])))
+    return dict(zip(left, foreach("add", list(left.values()), [right[name] for name in left])))
 
 
 def _divide(grads: Params, divisor: Tensor) -> Params:
     values = list(grads.values())
-    return dict(zip(grads, torch._foreach_div(values, divisor.to(values[0].dtype))))
+    return dict(zip(grads, foreach("div", values, divisor.to(values[0].dtype))))
 
 
 UPDATE = Core(_update, "update", carries_state=True)

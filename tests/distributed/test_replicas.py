@@ -1,0 +1,67 @@
+"""Data parallelism with real processes: the update of the ranks is the update of one process."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import functrain as ft
+from functrain.distributed import World, current_world, part_of
+from functrain.foundation.errors import FunctrainError
+from functrain.foundation.trees import leaves_with_paths
+
+PROGRAM = Path(__file__).with_name("ranks_process.py")
+
+
+def run_ranks(run_dir: Path, ranks: int, *arguments: str) -> list[int]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    store = run_dir.with_name(f"{run_dir.name}-store-{len(list(run_dir.parent.iterdir()))}")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(store), str(rank), str(ranks), str(run_dir), *arguments],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert all(code in (0, 143) for code in codes), errors
+    return codes
+
+
+def test_two_ranks_train_like_one_process_and_stop_and_resume_together(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("ranks_process", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    alone = program.train(str(tmp_path / "alone"))
+
+    # One rank alone is told to stop; both do, after the same step, and both go on.
+    assert run_ranks(tmp_path / "ranks", 2, "5") == [143, 143]
+    assert run_ranks(tmp_path / "ranks", 2) == [0, 0]
+    with ft.Checkpointer(tmp_path / "ranks" / "checkpoints") as checkpointer:
+        together = checkpointer.restore(program.make_state()).tree
+    for (path, left), (_, right) in zip(leaves_with_paths(alone.state), leaves_with_paths(together), strict=True):
+        if isinstance(left, torch.Tensor) and left.is_floating_point():
+            torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12, msg=path)
+        else:
+            assert left == right, path
+
+
+def test_a_batch_is_shared_out_evenly_or_refused() -> None:
+    assert part_of((torch.arange(6),), World(2, 3))[0].tolist() == [2, 5]
+    with pytest.raises(ValueError, match="a batch of 5 examples cannot be shared evenly by 2 ranks"):
+        part_of(torch.arange(5), World(0, 2))
+
+
+def test_processes_that_were_not_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(FunctrainError, match="2 processes were started, but each would train alone"):
+        current_world()
