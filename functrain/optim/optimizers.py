@@ -68,8 +68,7 @@ def sgd(
     require_non_negative("dampening", dampening)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
-            f"nesterov=True needs momentum > 0 and dampening = 0, got momentum={momentum!r} "
-            f"and dampening={dampening!r}"
+            f"nesterov=True needs momentum > 0 and dampening = 0, got momentum={momentum!r} and dampening={dampening!r}"
         )
     return chain(
         _ascend_if(maximize),

@@ -227,9 +227,7 @@ def _require_learning_rate(lr: Any) -> None:
         return
     if isinstance(lr, bool) or not isinstance(lr, int | float):
         kind = type(lr).__name__
-        raise TypeError(
-            f"lr must be a number or a schedule (a function from step to scalar), got {lr!r} ({kind})"
-        )
+        raise TypeError(f"lr must be a number or a schedule (a function from step to scalar), got {lr!r} ({kind})")
     require_non_negative("lr", lr)
 
 

@@ -19,12 +19,8 @@ def test_apply_updates_adds_and_keeps_each_parameters_dtype():
 
 
 def test_apply_updates_names_the_leaves_that_do_not_fit():
-    with pytest.raises(
-        ValueError, match=r"updates must have .* of params: missing \['b'\], unexpected \['c'\]"
-    ):
-        optim.apply_updates(
-            {"a": torch.ones(1), "b": torch.ones(1)}, {"a": torch.ones(1), "c": torch.ones(1)}
-        )
+    with pytest.raises(ValueError, match=r"updates must have .* of params: missing \['b'\], unexpected \['c'\]"):
+        optim.apply_updates({"a": torch.ones(1), "b": torch.ones(1)}, {"a": torch.ones(1), "c": torch.ones(1)})
 
 
 def test_the_same_names_in_other_containers_do_not_fit():

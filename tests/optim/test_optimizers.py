@@ -298,9 +298,7 @@ def test_a_constant_learning_rate_is_read_from_the_state_so_vmap_can_sweep_it():
 @pytest.mark.parametrize("name", optim.REGISTRY)
 def test_the_states_structure_does_not_depend_on_weight_decay(name):
     params = make_params()
-    structures = {
-        trees.structure(optim.REGISTRY[name](0.1, weight_decay=decay).init(params)) for decay in (0.0, 0.1)
-    }
+    structures = {trees.structure(optim.REGISTRY[name](0.1, weight_decay=decay).init(params)) for decay in (0.0, 0.1)}
     assert len(structures) == 1
 
 

@@ -18,9 +18,7 @@ EXAMPLES = {
     "step": schedules.step(0.3, 7, gamma=0.5),
     "exponential": schedules.exponential(0.3, 0.95),
     "warmup": schedules.warmup(schedules.cosine(0.3, 20), 5, start=0.2),
-    "join": schedules.join(
-        [schedules.constant(0.1), schedules.linear(0.3, 10), schedules.step(0.2, 2)], [3, 9]
-    ),
+    "join": schedules.join([schedules.constant(0.1), schedules.linear(0.3, 10), schedules.step(0.2, 2)], [3, 9]),
     "user function": schedules.warmup(lambda step: 0.3 / (step + 1), 5),
     "user constant": schedules.join([lambda step: 0.1, lambda step: 0.3], [5]),
 }
@@ -50,18 +48,14 @@ LENGTHS = st.integers(1, 60)
 
 @given(lr=RATES, length=LENGTHS, fraction=st.floats(0, 1))
 def test_linear_equals_LinearLR_past_its_end_too(lr, length, fraction):
-    expected = torch_rates(
-        lambda o: lr_scheduler.LinearLR(o, 1.0, fraction, total_iters=length), lr, length + 5
-    )
+    expected = torch_rates(lambda o: lr_scheduler.LinearLR(o, 1.0, fraction, total_iters=length), lr, length + 5)
     assert_rates(schedules.linear(lr, length, end=lr * fraction), expected, lr)
 
 
 @given(lr=RATES, length=LENGTHS, fraction=st.floats(0, 1))
 def test_cosine_equals_CosineAnnealingLR_up_to_its_end_and_stays_there(lr, length, fraction):
     end = lr * fraction
-    expected = torch_rates(
-        lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=length, eta_min=end), lr, length + 1
-    )
+    expected = torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=length, eta_min=end), lr, length + 1)
     assert_rates(schedules.cosine(lr, length, end=end), [*expected, end, end], lr)
 
 
@@ -79,9 +73,7 @@ def test_exponential_equals_ExponentialLR(lr, gamma):
 
 @given(lr=RATES)
 def test_constant_equals_ConstantLR_of_factor_1(lr):
-    assert_rates(
-        schedules.constant(lr), torch_rates(lambda o: lr_scheduler.ConstantLR(o, factor=1.0), lr, 10), lr
-    )
+    assert_rates(schedules.constant(lr), torch_rates(lambda o: lr_scheduler.ConstantLR(o, factor=1.0), lr, 10), lr)
 
 
 @given(lr=RATES, ramp=LENGTHS, length=LENGTHS, factor=st.floats(0.01, 1))

@@ -16,16 +16,14 @@ PROGRAM = Path(__file__).with_name("training_process.py")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGKILL: -9}
 
 SETTINGS = {
-    "eager": (),
     "eager, windows of 3, 2 workers": ("accumulate=3", "workers=2"),
-    "compiled": ("compile=true",),
-    "compiled and donated, 2 workers": ("compile=true", "donate=true", "workers=2"),
-    "compiled, windows of 3, short tail": (
-        'backend="aot_eager"',
-        "compile=true",
-        "accumulate=3",
-        'tail="short"',
-    ),
+    "compiled, 2 workers": ("compile=true", "workers=2"),
+}
+MORE_SETTINGS = {
+    "eager": (),
+    "compiled and donated": ("compile=true", "donate=true"),
+    "traced, windows of 3, short tail": ('backend="aot_eager"', "compile=true", "accumulate=3", 'tail="short"'),
+    "fp16": ('precision="fp16"',),
 }
 
 
@@ -79,14 +77,9 @@ def _bits(leaf: object) -> object:
     return leaf
 
 
-@pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    return {}
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [*SETTINGS, *(pytest.param(s, marks=pytest.mark.slow) for s in MORE_SETTINGS)])
 def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(setting: str, tmp_path: Path) -> None:
-    options = SETTINGS[setting]
+    options = (SETTINGS | MORE_SETTINGS)[setting]
     assert finish(start(tmp_path / "whole", (*options, "sleep=0"))) == 0
     whole = outcome(tmp_path / "whole")
 
