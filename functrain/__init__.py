@@ -3,31 +3,70 @@
     state = functrain.init_state(model, functrain.classification(), functrain.optim.adamw(1e-3))
     result = functrain.fit(state, train_loader, eval_loader=val_loader, epochs=10, run_dir="runs/digits")
 
-`import functrain` loads torch and optree only; orbax, matplotlib and scikit-learn come with first use.
+Names load with first use: `functrain --help` need not wait for torch, nor a script for orbax or matplotlib.
 """
 
-from functrain import distributed as distributed
-from functrain import optim as optim
-from functrain.compiler import compile as compile
-from functrain.checkpoint import Checkpointer as Checkpointer
-from functrain.loop import Event as Event
-from functrain.loop import FitResult as FitResult
-from functrain.loop import Interrupted as Interrupted
-from functrain.loop import ResumeWarning as ResumeWarning
-from functrain.loop import Stop as Stop
-from functrain.loop import fit as fit
-from functrain.loop import on as on
-from functrain.objectives import Loss as Loss
-from functrain.objectives import classification as classification
-from functrain.objectives import language_modelling as language_modelling
-from functrain.objectives import losses as losses
-from functrain.objectives import regression as regression
-from functrain.objectives import segmentation as segmentation
-from functrain.objectives import supervised as supervised
-from functrain.optim import schedules as schedules
-from functrain.step import TrainState as TrainState
-from functrain.step import diff_states as diff_states
-from functrain.step import eval_step as eval_step
-from functrain.step import init_state as init_state
-from functrain.step import to_module as to_module
-from functrain.step import train_step as train_step
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from functrain import distributed as distributed
+    from functrain import optim as optim
+    from functrain.checkpoint import Checkpointer as Checkpointer
+    from functrain.compiler import compile as compile
+    from functrain.evaluation import evaluate as evaluate
+    from functrain.evaluation import predict as predict
+    from functrain.loop import Event as Event
+    from functrain.loop import FitResult as FitResult
+    from functrain.loop import Interrupted as Interrupted
+    from functrain.loop import ResumeWarning as ResumeWarning
+    from functrain.loop import Stop as Stop
+    from functrain.loop import fit as fit
+    from functrain.loop import on as on
+    from functrain.objectives import Loss as Loss
+    from functrain.objectives import classification as classification
+    from functrain.objectives import language_modelling as language_modelling
+    from functrain.objectives import losses as losses
+    from functrain.objectives import regression as regression
+    from functrain.objectives import segmentation as segmentation
+    from functrain.objectives import supervised as supervised
+    from functrain.optim import schedules as schedules
+    from functrain.step import TrainState as TrainState
+    from functrain.step import diff_states as diff_states
+    from functrain.step import eval_step as eval_step
+    from functrain.step import init_state as init_state
+    from functrain.step import to_module as to_module
+    from functrain.step import train_step as train_step
+
+_NAMES = {
+    "functrain.checkpoint": ("Checkpointer",),
+    "functrain.compiler": ("compile",),
+    "functrain.evaluation": ("evaluate", "predict"),
+    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeWarning", "Stop", "fit", "on"),
+    "functrain.objectives": (
+        "Loss",
+        "classification",
+        "language_modelling",
+        "losses",
+        "regression",
+        "segmentation",
+        "supervised",
+    ),
+    "functrain.optim": ("schedules",),
+    "functrain.step": ("TrainState", "diff_states", "eval_step", "init_state", "to_module", "train_step"),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = ("data", "distributed", "evaluation", "models", "optim")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"functrain.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'functrain' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, *_MODULES])
