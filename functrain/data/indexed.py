@@ -5,7 +5,6 @@ Imports torch and `functrain.foundation`.
 
 import dataclasses
 import signal
-import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from functrain.data.forking import start_iterating
 from functrain.data.plans import Plan, Task, check_reached
 from functrain.data.reading import Collate, Reader
 from functrain.foundation.errors import DataError
@@ -106,10 +106,7 @@ class IndexedStream:
         feed.tasks = lambda: self._tasks(epoch, start)
         # the same base seed in every pass: persistent workers have only one, wherever the run resumed
         self._engine.generator.set_state(generator(fold_in(self._key, "workers")).get_state())
-        with warnings.catch_warnings():
-            # jax (under the checkpoints) warns of any fork once it is loaded; workers never call it.
-            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-            iterator = iter(self._engine)
+        iterator = start_iterating(self._engine)
         try:
             while number == self._pass_number:
                 try:

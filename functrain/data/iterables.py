@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from functrain.data.forking import start_iterating
 from functrain.data.plans import check_reached, set_epoch, sized
 from functrain.data.randomness import Randomness
 from functrain.foundation.errors import DataError
@@ -83,7 +84,7 @@ class IterableStream:
         parts = (getattr(self._loader, name, None) for name in ("dataset", "sampler", "batch_sampler"))
         set_epoch(epoch, self._loader, *parts)
         with self._randomness.seeded(fold_in(self._key, "iterable", epoch)):
-            iterator = iter(self._loader)
+            iterator = start_iterating(self._loader)
         return numbered(iterator, self._randomness, self._key, epoch, 0, start, self._what)
 
 
@@ -173,7 +174,7 @@ class StatefulStream:
     def _pass(self, epoch: int, start: int) -> Iterator[Any]:
         set_epoch(epoch, self._loader)
         with self._randomness.seeded(fold_in(self._key, "iterable", epoch)):
-            iterator = iter(self._loader)
+            iterator = start_iterating(self._loader)
         self._epoch, self._position, self._ended = epoch, start, False
         return self._tracked(numbered(iterator, self._randomness, self._key, epoch, start, 0, self._what))
 
