@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from functrain.foundation.errors import FunctrainError
 
@@ -57,7 +60,11 @@ def _inductor(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str) ->
 
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     try:
-        return compile_graph(graph, examples, options)  # type: ignore[arg-type]
+        fake_mode = FakeTensorMode(shape_env=ShapeEnv())
+        fakes = [fake_mode.from_tensor(example, static_shapes=True) for example in examples]
+        # Without a shape environment (Dynamo would make one) inductor leaves its on-disk caches aside.
+        with tracing(TracingContext(fake_mode)):
+            return compile_graph(graph, fakes, options)  # type: ignore[arg-type]
     except Exception as error:
         for cause in _causes(error):
             if isinstance(cause, InvalidCxxCompiler):
