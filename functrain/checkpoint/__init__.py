@@ -6,9 +6,12 @@ Imports functrain.foundation only; orbax and jax load with the first save or res
 from functrain.checkpoint.checkpointer import Checkpointer as Checkpointer
 from functrain.checkpoint.errors import CheckpointWarning as CheckpointWarning
 from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpointError
+from functrain.checkpoint.errors import RunLockedError as RunLockedError
 from functrain.checkpoint.info import CheckpointInfo as CheckpointInfo
 from functrain.checkpoint.info import LeafInfo as LeafInfo
 from functrain.checkpoint.info import read_info as read_info
+from functrain.checkpoint.lock import LockOwner as LockOwner
+from functrain.checkpoint.lock import RunLock as RunLock
 from functrain.checkpoint.reader import Restored as Restored
 from functrain.checkpoint.reader import read_arrays as read_arrays
 from functrain.checkpoint.reader import read_checkpoint as read_checkpoint

@@ -3,8 +3,12 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functrain.foundation.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from functrain.checkpoint.lock import LockOwner
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -18,6 +22,18 @@ class DamagedCheckpointError(CheckpointError):
         super().__init__(f"checkpoint {path} is damaged: {reason}")
         self.path = path
         self.reason = reason
+
+
+class RunLockedError(CheckpointError):
+    """Another run is writing to the directory.
+
+    Attributes:
+        owner: a `functrain.checkpoint.LockOwner`, or None if it is not known.
+    """
+
+    def __init__(self, message: str, owner: "LockOwner | None" = None) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class CheckpointWarning(UserWarning):
