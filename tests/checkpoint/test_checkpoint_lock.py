@@ -235,6 +235,13 @@ class TestWithoutLocksOfTheFileSystem:
         process.wait()
 
 
+def test_a_lock_got_on_a_file_that_its_owner_has_just_removed_is_tried_again(tmp_path, monkeypatch):
+    first, flock = RunLock(tmp_path).acquire(), lock._flock
+    monkeypatch.setattr(lock, "_flock", lambda descriptor: (first.release(), flock(descriptor))[1])
+    with RunLock(tmp_path), pytest.raises(RunLockedError):
+        RunLock(tmp_path).acquire()
+
+
 def test_a_directory_that_cannot_be_made_is_an_error_with_a_message(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match=r"cannot lock the run directory .*file: .*File exists"):
