@@ -1,6 +1,7 @@
 """Checks of hyperparameters, with one wording of the errors. Imports the standard library only."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -33,11 +34,31 @@ def require_fraction(name: str, value: Any) -> None:
 
 
 def require_betas(betas: Any) -> None:
-    """Raise unless `betas` is a pair of numbers in [0, 1)."""
+    """Raise unless `betas` is a pair of numbers in [0, 1) or schedules."""
     if not (isinstance(betas, tuple | list) and len(betas) == 2):
         raise ValueError(f"betas must be a pair of numbers in [0, 1), got {betas!r}")
     for index, beta in enumerate(betas):
-        require_fraction(f"betas[{index}]", beta)
+        unless_schedule(require_fraction, **{f"betas[{index}]": beta})
+
+
+def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raise unless `value` is one of the `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def unless_schedule(require: Callable[[str, Any], None], **hyperparameters: Any) -> None:
+    """Apply a check to each hyperparameter that is not a schedule: what a schedule gives is its own affair.
+
+    Example:
+        >>> unless_schedule(require_non_negative, momentum=lambda step: 0.9, eps=-1)
+        Traceback (most recent call last):
+        ...
+        ValueError: eps must be a finite number >= 0, got -1
+    """
+    for name, value in hyperparameters.items():
+        if not callable(value):
+            require(name, value)
 
 
 def require_steps(name: str, value: Any, *, least: int = 1) -> None:

@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("optim", deadline=None)
+settings.register_profile("optim", deadline=None, max_examples=40)
 settings.load_profile("optim")

@@ -1,10 +1,11 @@
 """Schedules against torch.optim.lr_scheduler, and the two ways to call them against each other."""
 
+import math
 import warnings
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import lr_scheduler
@@ -19,6 +20,17 @@ EXAMPLES = {
     "exponential": schedules.exponential(0.3, 0.95),
     "warmup": schedules.warmup(schedules.cosine(0.3, 20), 5, start=0.2),
     "join": schedules.join([schedules.constant(0.1), schedules.linear(0.3, 10), schedules.step(0.2, 2)], [3, 9]),
+    "polynomial": schedules.polynomial(0.3, 20, power=1.7, end=0.1, warmup_steps=4),
+    "cosine_restarts": schedules.cosine_restarts(0.3, 7, end=0.1),
+    "cosine_restarts, growing": schedules.cosine_restarts(0.3, 3, multiplier=2),
+    "multi_step": schedules.multi_step(0.3, [9, 4, 9], gamma=0.5),
+    "inverse_sqrt": schedules.inverse_sqrt(0.3, 6),
+    "one_cycle": schedules.one_cycle(0.3, 30),
+    "one_cycle, three phases": schedules.one_cycle(0.3, 30, anneal_strategy="linear", three_phase=True),
+    "one_cycle_momentum": schedules.one_cycle_momentum(0.85, 0.95, 30),
+    "warmup_stable_decay": schedules.warmup_stable_decay(0.3, 20, warmup_steps=3, decay_steps=8, decay="sqrt"),
+    "per_epoch": schedules.per_epoch(schedules.cosine(0.3, 5), 4),
+    "ema_decay": schedules.ema_decay(0.99, warmup=True, every=3),
     "user function": schedules.warmup(lambda step: 0.3 / (step + 1), 5),
     "user constant": schedules.join([lambda step: 0.1, lambda step: 0.3], [5]),
 }
@@ -76,6 +88,100 @@ def test_constant_equals_ConstantLR_of_factor_1(lr):
     assert_rates(schedules.constant(lr), torch_rates(lambda o: lr_scheduler.ConstantLR(o, factor=1.0), lr, 10), lr)
 
 
+@given(lr=RATES, length=LENGTHS, power=st.floats(0.5, 3))
+def test_polynomial_equals_PolynomialLR_past_its_end_too(lr, length, power):
+    expected = torch_rates(lambda o: lr_scheduler.PolynomialLR(o, length, power), lr, length + 5)
+    # torch multiplies by ratios of powers: near the end a ratio amplifies the roundings of all before.
+    actual = [schedules.polynomial(lr, length, power)(step) for step in range(length + 5)]
+    assert actual == pytest.approx(expected, rel=1e-11, abs=1e-15 * lr * length)
+
+
+@given(lr=RATES, first=st.integers(1, 12), multiplier=st.integers(1, 4), fraction=st.floats(0, 1))
+def test_cosine_restarts_equal_CosineAnnealingWarmRestarts(lr, first, multiplier, fraction):
+    end = lr * fraction
+    expected = torch_rates(
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, first, multiplier, eta_min=end), lr, 100
+    )
+    assert_rates(schedules.cosine_restarts(lr, first, multiplier, end=end), expected, lr)
+
+
+@given(first=st.integers(1, 50), multiplier=st.integers(2, 10), wave=st.integers(0, 9))
+def test_cosine_restarts_begin_exactly_where_the_waves_add_up(first, multiplier, wave):
+    begin = first * (multiplier**wave - 1) // (multiplier - 1)
+    schedule = schedules.cosine_restarts(1.0, first, multiplier)
+    assert schedule(begin) == 1.0
+    if begin > 0:
+        last = first * multiplier ** (wave - 1)
+        # An absolute rounding of the cosine near -1.
+        assert schedule(begin - 1) == pytest.approx((1 - math.cos(math.pi / last)) / 2, rel=1e-6, abs=1e-15)
+
+
+@given(lr=RATES, milestones=st.lists(st.integers(1, 60), max_size=5), gamma=st.floats(0.1, 2))
+def test_multi_step_equals_MultiStepLR(lr, milestones, gamma):
+    expected = torch_rates(lambda o: lr_scheduler.MultiStepLR(o, milestones, gamma), lr, 70)
+    assert_rates(schedules.multi_step(lr, milestones, gamma=gamma), expected, lr * max(1.0, gamma**5))
+
+
+@given(
+    lr=RATES,
+    total=st.integers(3, 60),
+    pct_start=st.floats(0.05, 0.45),
+    anneal=st.sampled_from(["cos", "linear"]),
+    div=st.floats(1, 100),
+    final_div=st.floats(1, 1e5),
+    three_phase=st.booleans(),
+)
+def test_one_cycle_equals_OneCycleLR_of_rate_and_momentum(lr, total, pct_start, anneal, div, final_div, three_phase):
+    assume(pct_start * total - 1 != 0.0)  # there torch divides by zero
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=lr, momentum=0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scheduler = lr_scheduler.OneCycleLR(
+            optimizer,
+            lr,
+            total_steps=total,
+            pct_start=pct_start,
+            anneal_strategy=anneal,
+            div_factor=div,
+            final_div_factor=final_div,
+            three_phase=three_phase,
+        )
+        rates, momenta = [], []
+        for step in range(total):
+            rates.append(optimizer.param_groups[0]["lr"])
+            momenta.append(optimizer.param_groups[0]["momentum"])
+            if step + 1 < total:
+                scheduler.step()
+    assert_rates(schedules.one_cycle(lr, total, pct_start, anneal, div, final_div, three_phase), rates, lr)
+    momentum = schedules.one_cycle_momentum(0.85, 0.95, total, pct_start, anneal, three_phase)
+    assert_rates(momentum, momenta, 1.0)
+
+
+@given(lr=RATES, warmup_steps=st.integers(1, 50), step=st.integers(0, 10_000))
+def test_inverse_sqrt_is_the_formula_of_its_paper(lr, warmup_steps, step):
+    scale = lr * warmup_steps**0.5
+    expected = scale * min(max(step, 1e-300) ** -0.5, step * warmup_steps**-1.5)
+    assert schedules.inverse_sqrt(lr, warmup_steps)(step) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@given(ramp=st.integers(0, 10), level=st.integers(0, 10), fall=st.integers(1, 10))
+def test_warmup_stable_decay_is_a_join_of_its_three_parts(ramp, level, fall):
+    total = ramp + level + fall
+    schedule = schedules.warmup_stable_decay(0.3, total, warmup_steps=ramp, decay_steps=fall, end=0.1)
+    parts = schedules.linear(0.3, fall, end=0.1)
+    if level:
+        parts = schedules.join([schedules.constant(0.3), parts], [level])
+    expected = schedules.warmup(parts, ramp)
+    assert [schedule(n) for n in range(total + 3)] == pytest.approx([expected(n) for n in range(total + 3)], rel=1e-14)
+
+
+@given(lr=RATES, steps_per_epoch=st.integers(1, 9), gamma=st.floats(0.5, 1))
+def test_per_epoch_equals_a_torch_scheduler_stepped_at_the_ends_of_epochs(lr, steps_per_epoch, gamma):
+    by_epoch = torch_rates(lambda o: lr_scheduler.ExponentialLR(o, gamma), lr, 6)
+    expected = [rate for rate in by_epoch for _ in range(steps_per_epoch)]
+    assert_rates(schedules.per_epoch(schedules.exponential(lr, gamma), steps_per_epoch), expected, lr)
+
+
 @given(lr=RATES, ramp=LENGTHS, length=LENGTHS, factor=st.floats(0.01, 1))
 def test_warmup_equals_SequentialLR_of_LinearLR_and_the_rest(lr, ramp, length, factor):
     def make(optimizer):
@@ -127,11 +233,18 @@ def test_ints_give_floats_tensors_give_float64_0d_tensors_and_they_agree(name):
 def test_one_traced_graph_serves_all_steps(name):
     schedule = EXAMPLES[name]
     graph = make_fx(schedule, tracing_mode="fake")(torch.tensor(0))
-    torch._dynamo.reset()
-    compiled = torch.compile(schedule, fullgraph=True, backend="aot_eager")
     for step in (0, 3, 6, 12, 50):
         assert graph(torch.tensor(step)).item() == schedule(step)
-        assert compiled(torch.tensor(step)).item() == schedule(step)
+
+
+def test_all_schedules_compile_to_one_graph():
+    def every(step):
+        return [schedule(step) for schedule in EXAMPLES.values()]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(every, fullgraph=True, backend="aot_eager")
+    for step in (0, 3, 50):
+        assert [rate.item() for rate in compiled(torch.tensor(step))] == every(step)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -152,9 +265,9 @@ def test_every_schedule_is_hashable():
     assert len({hash(schedule) for schedule in EXAMPLES.values()}) > 1
 
 
-def test_the_registry_holds_what_is_built_from_numbers_alone():
-    assert set(schedules.REGISTRY) == {"constant", "linear", "cosine", "step", "exponential"}
+def test_the_registry_names_the_schedules_of_the_module():
     assert all(schedules.REGISTRY[name] is getattr(schedules, name) for name in schedules.REGISTRY)
+    assert set(schedules.REGISTRY) <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +285,17 @@ def test_the_registry_holds_what_is_built_from_numbers_alone():
         (lambda: schedules.exponential(0.1, -0.5), ValueError, "gamma must be a finite number > 0"),
         (lambda: schedules.warmup(schedules.constant(1), 3, start=-1), ValueError, "start must be a finite"),
         (lambda: schedules.join([schedules.constant(1)], [3]), ValueError, "1 schedules and 1 boundaries"),
+        (lambda: schedules.polynomial(0.1, 10, power=0.0), ValueError, "power must be a finite number > 0"),
+        (lambda: schedules.multi_step(0.1, [3, 0]), ValueError, "each milestone must be >= 1, got 0"),
+        (lambda: schedules.cosine_restarts(0.1, 10, multiplier=0), ValueError, "multiplier must be >= 1"),
+        (lambda: schedules.inverse_sqrt(0.1, 0), ValueError, "warmup_steps must be >= 1"),
+        (lambda: schedules.one_cycle(0.1, 10, pct_start=1.0), ValueError, r"pct_start must be in \[0, 1\)"),
+        (lambda: schedules.one_cycle(0.1, 10, anneal_strategy="up"), ValueError, "must be one of 'cos', 'linear'; got"),
+        (lambda: schedules.one_cycle(0.1, 10, pct_start=0.8, three_phase=True), ValueError, "needs pct_start < 0.5"),
+        (lambda: schedules.warmup_stable_decay(0.1, 9, decay_steps=9, warmup_steps=1), ValueError, "at most total_st"),
+        (lambda: schedules.warmup_stable_decay(0.1, 9, decay_steps=9, decay="up"), ValueError, "decay must be one of"),
+        (lambda: schedules.per_epoch(schedules.constant(1), 0), ValueError, "steps_per_epoch must be >= 1"),
+        (lambda: schedules.ema_decay(1.0), ValueError, r"decay must be in \[0, 1\)"),
         (lambda: schedules.join([], []), ValueError, "0 schedules and 0 boundaries"),
         (
             lambda: schedules.join([schedules.constant(1)] * 3, [3, 3]),
