@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
@@ -28,9 +27,29 @@ class _Program:
 
     def __call__(self, tensors: list[Tensor], key: int, device: torch.device) -> list[Tensor]:
         if not self.random:
-            return list(self.run(*tensors))
+            return self.run(tensors)
         with torch_seed(key, device):
-            return list(self.run(*tensors))
+            return self.run(tensors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """The structure of a state and how its tensors lie in memory: what a program is compiled for."""
+
+    layout: Layout
+    memory: tuple[Any, ...]
+    runner: "CompilingRunner"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a runner knows of a state that it made, and need not find out again: at a small network's step that
+    would cost as much as the step. `replace` drops it, as it must.
+    """
+
+    tensors: list[Tensor]
+    form: _Form
+    separate: bool  # no two of the tensors share storage
 
 
 @dataclass
@@ -39,7 +58,8 @@ class CompilingRunner:
 
     Attributes:
         donate: write a carried state's successor into its storage.
-        compilations: how often each kind of core was compiled, by its name.
+        compilations: how many programs of each kind of core there are, by its name; programs that a store had
+            count too.
         on_compile: called with the core's name when a compilation starts.
     """
 
@@ -48,53 +68,61 @@ class CompilingRunner:
     backend: str = "inductor"
     compilations: Counter[str] = field(default_factory=Counter)
     on_compile: Callable[[str], None] | None = None
-    _layouts: dict[optree.PyTreeSpec, Layout] = field(default_factory=dict)
+    _forms: dict[Any, _Form] = field(default_factory=dict)
     _programs: dict[Any, _Program] = field(default_factory=dict)
 
     def __call__(self, core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
         """Run `core`, compiling it first if it is new."""
-        state_leaves, state_spec = flatten(state)
-        batch_leaves, batch_spec = flatten(batch)
-        state_layout = self._layout(state_leaves, state_spec)
-        batch_layout = Layout.of(batch_leaves, batch_spec)
         donates = self.donate and core.carries_state
-        tensors = state_layout.tensors(state_leaves)
-        memory = getattr(state, "_memory", None)
-        if memory is None:
-            tensors = [_dense(t) for t in tensors]
-            memory = _memory(tensors)
-        if donates and not getattr(state, "_exclusive", False):
-            tensors = _without_aliases(tensors)
+        known = getattr(state, "_known", None)
+        fresh = known is None or known.form.runner is not self or (donates and not known.separate)
+        if fresh:
+            known = self._examine(state, separate=donates)
+        batch_leaves, batch_spec = flatten(batch)
+        batch_layout = Layout.of(batch_leaves, batch_spec)
         batch_tensors = batch_layout.tensors(batch_leaves)
-        signature = (core, state_spec, batch_layout, memory, _memory(batch_tensors))
+        signature = (core, known.form, batch_layout, _memory(batch_tensors))
+        inputs = known.tensors + batch_tensors
         program = self._programs.get(signature)
         if program is None:
-            program = self._compile(core, state_layout, batch_layout, tensors + batch_tensors)
-            self._programs[signature] = program
-        if donates:
-            _consume(state)  # before the run: one that is broken off has overwritten part of it
-        results = program(tensors + batch_tensors, key, device)
+            program = self._programs[signature] = self._compile(core, known.form.layout, batch_layout, inputs)
+        if not donates:
+            return self._run(program, core, state, inputs, known, key, device)
+        successor = _with_tensors(state, known) if fresh else _twin(state)
+        _consume(state)  # before the run: one that is broken off has overwritten part of it
+        results = program(inputs, key, device)
+        successor.__dict__["_known"] = known
+        return successor, program.out.fill(results)
+
+    def _run(
+        self, program: _Program, core: Core, state: Any, inputs: list[Tensor], known: _Known, key: int, device: Any
+    ) -> Any:
+        results = program(inputs, key, device)
         if not core.carries_state:
             return program.out.fill(results)
-        if not donates:
-            tensors, results = results[: len(tensors)], results[len(tensors) :]
-        new_state = state_layout.fill(tensors, state_leaves)
-        # What is known of a state that a step made, and need not be asked at the next: how its tensors lie in
-        # memory (0.4 us for each of them), and that no two share storage. `replace` drops it, as it must.
-        new_state.__dict__.update(_memory=memory, _exclusive=donates)
-        return new_state, program.out.fill(results)
+        n_state = len(known.tensors)
+        known = _Known(results[:n_state], known.form, separate=False)
+        successor = _with_tensors(state, known)
+        successor.__dict__["_known"] = known
+        return successor, program.out.fill(results[n_state:])
 
-    def _layout(self, leaf_list: list[Any], spec: optree.PyTreeSpec) -> Layout:
-        layout = self._layouts.get(spec)
-        if layout is None:
-            layout = self._layouts[spec] = Layout.of(leaf_list, spec)
-        return layout
+    def _examine(self, state: Any, *, separate: bool) -> _Known:
+        state_leaves, spec = flatten(state)
+        layout = Layout.of(state_leaves, spec)
+        tensors = [_dense(t) for t in layout.tensors(state_leaves)]
+        if separate:
+            tensors = _without_aliases(tensors)
+        memory = _memory(tensors)
+        form = self._forms.setdefault((spec, memory), _Form(layout, memory, self))
+        return _Known(tensors, form, separate)
 
     def _compile(self, core: Core, state: Layout, batch: Layout, tensors: list[Tensor]) -> _Program:
-        if self.on_compile is not None:
-            self.on_compile(core.name)
+        def on_compile() -> None:
+            if self.on_compile is not None:
+                self.on_compile(core.name)
+
         graph = trace(core, state, batch, tensors, donate=self.donate and core.carries_state)
-        run = backends.build(graph.module, tensors, backend=self.backend, mode=self.mode)
+        run = backends.build(graph.module, tensors, backend=self.backend, mode=self.mode, on_compile=on_compile)
         self.compilations[core.name] += 1
         return _Program(run, graph.out, graph.random)
 
@@ -146,6 +174,18 @@ def compile(
     functools.update_wrapper(compiled, step)
     compiled.runner = runner  # type: ignore[attr-defined]
     return compiled
+
+
+def _with_tensors(state: Any, known: _Known) -> Any:
+    """A tree like `state`, its host values included, with other tensors."""
+    return known.form.layout.fill(known.tensors, flatten(state)[0])
+
+
+def _twin(state: Any) -> Any:
+    """Another object with the same contents; what is inside is not copied."""
+    twin = object.__new__(type(state))
+    twin.__dict__.update(state.__dict__)
+    return twin
 
 
 def _memory(tensors: list[Tensor]) -> tuple[Any, ...]:

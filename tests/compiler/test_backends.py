@@ -51,10 +51,10 @@ def test_without_a_cpp_compiler_the_message_says_what_to_install(vectors, monkey
 def test_a_cpp_compiler_that_fails_is_quoted(vectors, monkeypatch):
     from torch._inductor import exc
 
-    def failing(*args):
+    def failing(*args, **kwargs):
         raise RuntimeError("wrapped") from exc.CppCompileError(["g++", "-x"], "no space left on device")
 
-    monkeypatch.setattr(torch._inductor, "compile", failing)
+    monkeypatch.setattr(torch._inductor, "aot_compile", failing)
     with pytest.raises(FunctrainError, match=r"(?s)C\+\+ compiler failed.*no space left.*compile=False"):
         ft.compile(ft.train_step)(state_for_inductor(), vectors())
 

@@ -184,9 +184,9 @@ def test_forward_backward_and_update_are_one_program_that_is_called_once_per_ste
         graphs.append(graph)
         program = build(graph, examples, **options)
 
-        def run(*tensors):
+        def run(tensors):
             calls.append(len(tensors))
-            return program(*tensors)
+            return program(tensors)
 
         return run
 

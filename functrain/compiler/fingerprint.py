@@ -1,0 +1,97 @@
+"""What a compiled program depends on, as a key. Imports torch.
+
+Two programs with one key are interchangeable, bit for bit; whatever could make a difference to the native code or
+to its being right is part of the key: the graph with its constants, how the inputs lie in memory, torch, the
+processor, the number of threads (compiled in) and the flags that select kernels.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FORMAT = 1  # raise it when the way that graphs are compiled changes
+
+
+def program_key(module: torch.fx.GraphModule, examples: list[Tensor], mode: str) -> str:
+    """The key of `module` compiled for inputs like `examples`: 64 hexadecimal digits.
+
+    Args:
+        module: a flat graph.
+        examples: tensors of the inputs' shapes, strides, dtypes and devices; their values do not matter.
+        mode: inductor's.
+    """
+    digest = hashlib.sha256()
+    for part in (FORMAT, mode, _inputs(examples), *_environment(examples), *_flags()):
+        digest.update(f"{part}\n".encode())
+    for name, graph in module.named_modules():
+        if isinstance(graph, torch.fx.GraphModule):
+            digest.update(f"{name}\n{graph.code}\n".encode())
+            _add_constants(digest, graph)
+    return digest.hexdigest()
+
+
+def _inputs(examples: list[Tensor]) -> str:
+    return ";".join(f"{list(t.shape)}{t.stride()}{t.dtype}{t.device}" for t in examples)
+
+
+def _add_constants(digest: "hashlib._Hash", graph: torch.fx.GraphModule) -> None:
+    """Tensors that the graph holds: a model's plain tensor attributes, say."""
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and isinstance(value := getattr(graph, str(node.target), None), Tensor):
+            digest.update(f"{node.target}{_inputs([value])}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+
+
+def _environment(examples: list[Tensor]) -> list[str]:
+    return [
+        torch.__version__,
+        str(torch.version.git_version),
+        platform.platform(),
+        platform.machine(),
+        torch.backends.cpu.get_cpu_capability(),
+        _processor(),
+        f"{torch.get_num_threads()} threads",
+        *sorted({_gpu(t.device) for t in examples if t.device.type == "cuda"}),
+    ]
+
+
+@lru_cache
+def _processor() -> str:
+    """The instruction sets, where the system tells: a capability of torch's is coarser than what compilers use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def _gpu(device: torch.device) -> str:
+    return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)} {torch.version.cuda}"
+
+
+def _flags() -> list[str]:
+    return [
+        f"deterministic={torch.are_deterministic_algorithms_enabled()}",
+        f"matmul={torch.get_float32_matmul_precision()}",
+        f"tf32={torch.backends.cudnn.allow_tf32}{torch.backends.cuda.matmul.allow_tf32}",
+        f"cudnn={torch.backends.cudnn.enabled}{torch.backends.cudnn.benchmark}{torch.backends.cudnn.deterministic}",
+        _inductor_settings(),
+    ]
+
+
+def _inductor_settings() -> str:
+    """What differs from inductor's defaults. Importing inductor takes seconds; not imported, nothing was set."""
+    environment = [
+        f"{name}={value}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(("TORCHINDUCTOR_", "AOT_INDUCTOR_", "AOTINDUCTOR_")) and not name.endswith("_DIR")
+    ]
+    config = sys.modules.get("torch._inductor.config")
+    changed = "" if config is None else config.codegen_config()
+    return "\n".join([*environment, changed])

@@ -1,0 +1,80 @@
+"""Inductor's ahead-of-time packages: making one and running one. Imports foundation and torch.
+
+A package is a shared library that takes a list of tensors and gives a list of tensors. Loading one takes
+milliseconds and imports no part of the compiler, where compiling takes half a minute and importing the compiler
+alone takes two seconds.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from functrain.foundation.errors import FunctrainError
+
+Program = Callable[[list[Tensor]], list[Tensor]]
+
+_NAME = "model"
+
+
+def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
+    """Compile a flat graph without autograd for inputs like `examples`, and write it to `path`.
+
+    Raises:
+        FunctrainError: if there is no working C++ compiler.
+    """
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):  # torch's, about its own old parts
+            warnings.simplefilter("ignore", category)
+        importlib.import_module("torch._inductor.compile_fx")
+        from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+        try:
+            _compile(graph, examples, mode, path)
+        except Exception as error:
+            for cause in _causes(error):
+                if isinstance(cause, InvalidCxxCompiler):
+                    raise FunctrainError(
+                        "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or "
+                        "name one in the environment variable CXX), or run without compiling (compile=False)"
+                    ) from error
+                if isinstance(cause, CppCompileError):
+                    raise FunctrainError(
+                        f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
+                        "(compile=False) it would run"
+                    ) from error
+            raise
+
+
+def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
+    from torch._inductor import aot_compile, list_mode_options
+    from torch._inductor.package import package_aoti
+
+    options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
+    options.pop("triton.cudagraphs", None)  # a package has none of its own
+    options["aot_inductor.package"] = True
+    with torch.no_grad():
+        files = aot_compile(graph, tuple(examples), options=options)
+    package_aoti(str(path), files)  # type: ignore[arg-type]
+
+
+def load(path: Path, device: torch.device) -> Program:
+    """The program in a package."""
+    # The class behind torch._inductor.aoti_load_package, which would import all of inductor. One runner, used by
+    # one thread: the lock and the events of the other mode are not needed.
+    index = -1 if device.index is None else device.index
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), _NAME, True, 1, index)
+    return loader.boxed_run  # type: ignore[no-any-return]
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        found.extend(e for e in (getattr(error, "inner_exception", None),) if e is not None)
+        error = error.__cause__ or error.__context__
+    return found

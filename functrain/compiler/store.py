@@ -1,0 +1,135 @@
+"""Compiled programs on disk, for the next start. Imports the standard library.
+
+Packages are native code, so they live in the user's own cache directory, never in a run directory, which people
+share. A file's name holds the key it was made for and the checksum of its content: what does not agree with
+its name is not loaded. Files appear by an atomic rename, so any number of processes may write at once.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import warnings
+from pathlib import Path
+
+DIRECTORY_VARIABLE = "FUNCTRAIN_CACHE_DIR"
+LIMIT_VARIABLE = "FUNCTRAIN_CACHE_GB"
+DEFAULT_LIMIT_GB = 4.0
+
+
+class StoreWarning(UserWarning):
+    """A compiled program was not taken from the store, or not kept there, and why."""
+
+
+class Store:
+    """Files by key, at most `limit` bytes of them; the ones unused for longest make room.
+
+    Args:
+        directory: made at the first `put`, for the user alone.
+        limit: in bytes.
+
+    Example:
+        >>> import tempfile
+        >>> store = Store(Path(tempfile.mkdtemp()), limit=1000)
+        >>> made = Path(tempfile.mkdtemp()) / "made"
+        >>> _ = made.write_bytes(b"code")
+        >>> path = store.put("abc", made)
+        >>> path.read_bytes(), store.get("abc") == path, store.get("abd")
+        (b'code', True, None)
+    """
+
+    def __init__(self, directory: Path, limit: int) -> None:
+        self.directory = directory
+        self.limit = limit
+
+    def get(self, key: str) -> Path | None:
+        """The file kept under `key`, or None. A damaged one is removed, with a warning."""
+        if not self._ours():
+            return None
+        for path in self.directory.glob(f"{key}-*.pt2"):
+            try:
+                if _checksum(path) == path.stem.removeprefix(f"{key}-"):
+                    os.utime(path)  # used just now
+                    return path
+                path.unlink()
+            except OSError:
+                continue  # another process has removed it
+            warnings.warn(f"the compiled step {path} was damaged; it is built anew", StoreWarning, stacklevel=2)
+        return None
+
+    def put(self, key: str, made: Path) -> Path | None:
+        """Keep a copy of the file `made` under `key`; where it cannot be kept, None (with a warning)."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self._ours():
+                return None
+            with tempfile.TemporaryDirectory(prefix=".making-", dir=self.directory) as folder:
+                copy = Path(shutil.copy(made, folder))
+                path = self.directory / f"{key}-{_checksum(made)}.pt2"
+                os.replace(copy, path)
+            self._make_room(path)
+            return path
+        except OSError as error:
+            warnings.warn(
+                f"the compiled step cannot be kept in {self.directory} ({error}); the next start will compile again. "
+                f"The environment variable {DIRECTORY_VARIABLE} can name another directory",
+                StoreWarning,
+                stacklevel=2,
+            )
+            return None
+
+    def _ours(self) -> bool:
+        """Native code is taken only from a directory that nobody else can write to."""
+        try:
+            status = self.directory.stat()
+        except OSError:
+            return False
+        if not hasattr(os, "getuid"):
+            return True
+        if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return True
+        warnings.warn(
+            f"{self.directory} is not used for compiled steps: others can write to it, and what lies there is run. "
+            f"Make it yours alone (chmod 700), or name another directory in {DIRECTORY_VARIABLE}",
+            StoreWarning,
+            stacklevel=3,
+        )
+        return False
+
+    def _make_room(self, newest: Path) -> None:
+        files = []
+        for path in self.directory.glob("*.pt2"):
+            try:
+                files.append((path.stat().st_mtime, path.stat().st_size, path))
+            except OSError:
+                continue  # another process has removed it
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self.limit:
+                return
+            if path != newest:
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def default_store() -> Store:
+    """The user's: `$FUNCTRAIN_CACHE_DIR`, or `functrain` in the system's cache directory; at most
+    `$FUNCTRAIN_CACHE_GB` gigabytes (4 if not set).
+
+    Raises:
+        ValueError: if that is no number.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    directory = os.environ.get(DIRECTORY_VARIABLE) or f"{base}/functrain"
+    limit = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GB)
+    try:
+        gigabytes = float(limit)
+    except ValueError:
+        raise ValueError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as 4; got {limit!r}") from None
+    return Store(Path(directory).expanduser() / "programs", int(gigabytes * 1e9))
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
