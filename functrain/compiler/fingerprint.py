@@ -11,6 +11,7 @@ import platform
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,5 +94,14 @@ def _inductor_settings() -> str:
         if name.startswith(("TORCHINDUCTOR_", "AOT_INDUCTOR_", "AOTINDUCTOR_")) and not name.endswith("_DIR")
     ]
     config = sys.modules.get("torch._inductor.config")
-    changed = "" if config is None else config.codegen_config()
-    return "\n".join([*environment, changed])
+    assigned = [] if config is None else config.codegen_config().splitlines()
+    return "\n".join([*environment, *(line for line in assigned if not _is_default(config, line))])
+
+
+def _is_default(config: Any, assignment: str) -> bool:
+    """Whether a line `torch._inductor.config.cpp.simdlen = None` says nothing: settings that were patched for a while
+    are listed for ever after, and compiling patches some.
+    """
+    name, _, value = assignment.removeprefix(f"{config.__name__}.").partition(" = ")
+    entry = config._config.get(name)
+    return entry is not None and repr(entry.default) == value

@@ -68,7 +68,7 @@ def load(path: Path, device: torch.device) -> Program:
     # one thread: the lock and the events of the other mode are not needed.
     index = -1 if device.index is None else device.index
     loader = torch._C._aoti.AOTIModelPackageLoader(str(path), _NAME, True, 1, index)
-    return loader.boxed_run  # type: ignore[no-any-return]
+    return loader.boxed_run
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

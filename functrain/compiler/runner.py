@@ -74,10 +74,10 @@ class CompilingRunner:
     def __call__(self, core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
         """Run `core`, compiling it first if it is new."""
         donates = self.donate and core.carries_state
-        known = getattr(state, "_known", None)
-        fresh = known is None or known.form.runner is not self or (donates and not known.separate)
-        if fresh:
-            known = self._examine(state, separate=donates)
+        known: _Known | None = getattr(state, "_known", None)
+        fresh = False
+        if known is None or known.form.runner is not self or (donates and not known.separate):
+            fresh, known = True, self._examine(state, separate=donates)
         batch_leaves, batch_spec = flatten(batch)
         batch_layout = Layout.of(batch_leaves, batch_spec)
         batch_tensors = batch_layout.tensors(batch_leaves)

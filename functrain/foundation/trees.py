@@ -138,6 +138,11 @@ def tensors(tree: Tree) -> list[torch.Tensor]:
     return [leaf for leaf in leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
+def copy_tensors(tree: Tree) -> Tree:
+    """The tree with a copy of each tensor."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+
 def nbytes(tree: Tree) -> int:
     """Bytes of all tensor leaves; a storage that several leaves share counts once for each."""
     return sum(t.numel() * t.element_size() for t in tensors(tree))

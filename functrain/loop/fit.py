@@ -6,14 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from functrain.compiler import CompilingRunner
 from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
-from functrain.foundation.trees import tree_map
+from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed
 from functrain.loop.environment import fingerprint
@@ -39,7 +37,7 @@ def fit(
     compile: bool = True,
     backend: str = "inductor",
     mode: str = "default",
-    donate: bool = False,
+    donate: bool = True,
     callbacks: Sequence[Callback] = (),
     tail: str = "extend",
     eval_every: int = 1,
@@ -68,8 +66,8 @@ def fit(
         resume: "auto" continues from the newest valid checkpoint in `run_dir`, if there is one; "never" starts
             afresh and moves an earlier run aside to `run_dir/previous-N`; a path continues from that checkpoint.
         compile: run steps as compiled graphs; `backend` and `mode` as in `functrain.compile`.
-        donate: let each state take over the storage of the one before: less memory, but a callback must
-            not keep a state beyond its call.
+        donate: let each compiled step's state take over the storage of the one before, in half the memory. Your own
+            `state` is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.
         callbacks: functions marked with `functrain.on`.
         tail: what happens if an epoch's batches do not fill the last accumulation window: "extend" it from the
             start of the epoch's order, make it "short" (rightly weighted), or "drop" it.
@@ -104,7 +102,8 @@ def fit(
     check(plan, state, resume, on_signal, watch_mode)
     if compile:
         check_backend(backend, mode)
-    runner = CompilingRunner(donate=donate, backend=backend, mode=mode) if compile else eager
+    donates = donate and compile
+    runner = CompilingRunner(donate=donates, backend=backend, mode=mode) if compile else eager
     world = current_world()
     state = replicate(state, world)
     feeds = _feeds(state, loader, eval_loader, world)
@@ -119,7 +118,7 @@ def fit(
             **(metadata or {}),
         }
         saver, state, position = open_run(
-            state, run_dir, resume, keep, watch_mode, constant, donate, stack, leads=world.rank == 0
+            state, run_dir, resume, keep, watch_mode, constant, donates, stack, leads=world.rank == 0
         )
         directory = Path(run_dir) if run_dir is not None else None
         records = Records(directory, position.records, writes=world.rank == 0)
@@ -131,7 +130,7 @@ def fit(
         if position.stream:
             feeds[0].stream.load_state_dict(position.stream)
         run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)
-        result = run.to_the_end(_copy(state) if donate else state)
+        result = run.to_the_end(copy_tensors(state) if donates else state)
     if result.stopped_by == "signal" and on_signal == "exit":
         raise Interrupted(flag.number or signal.SIGTERM, result)  # without a number, another rank was told
     return result
@@ -144,10 +143,6 @@ def _feeds(state: TrainState, loader: Any, eval_loader: Any, world: World) -> li
         stream = as_stream(eval_loader, fold_in(state.key, "eval"), what="eval_loader")
         feeds.append(Feed(stream, objective, device, world))
     return feeds
-
-
-def _copy(state: TrainState) -> TrainState:
-    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, state)
 
 
 def _check_tail(plan: Plan, feed: Feed, state: TrainState) -> None:

@@ -1,4 +1,4 @@
-"""The log of a run: records in memory, as JSON Lines and as CSV, that can be cut back. Imports the standard library.
+"""The log of a run, as JSON Lines and as CSV, that can be cut back. Imports the standard library.
 
 `metrics.jsonl` is the truth: one record a line, appended. `metrics.csv` is the same table for
 spreadsheets; a column that appears late (the first evaluation, say) makes it be written anew.
@@ -19,7 +19,10 @@ Record = dict[str, Any]
 
 
 class Records:
-    """The run's records, and their files if there is a directory.
+    """The run's records: files, if there is a directory. In memory there are those of epochs alone.
+
+    Attributes:
+        epochs: the records of epochs, without the steps' in between.
 
     Args:
         directory: where `metrics.jsonl` and `metrics.csv` are, or None to keep records in memory only.
@@ -34,30 +37,30 @@ class Records:
         self._writes = writes
         self._json = None if directory is None else directory / "metrics.jsonl"
         self._csv = None if directory is None else directory / "metrics.csv"
-        self.all: list[Record] = []
+        self._count = keep
         self._columns: list[str] = []
+        self.epochs: list[Record] = []
         if self._json is not None:
-            self.all = read_records(self._json)[:keep]
-            if len(self.all) < keep:
+            records = read_records(self._json)[:keep]
+            if len(records) < keep:
                 raise FunctrainError(
-                    f"{self._json} holds {len(self.all)} records, but the checkpoint was saved after {keep}: the log "
+                    f"{self._json} holds {len(records)} records, but the checkpoint was saved after {keep}: the log "
                     "has been cut or replaced. Put it back, or start in a new run directory"
                 )
+            self.epochs = [record for record in records if record["kind"] != "step"]
             if writes:
-                self._rewrite()
+                _replace(self._json, "".join(json.dumps(record) + "\n" for record in records))
+                self._rewrite_csv()
 
     def __len__(self) -> int:
         """Number of records."""
-        return len(self.all)
-
-    @property
-    def epochs(self) -> list[Record]:
-        """The records of epochs, without the steps' in between."""
-        return [record for record in self.all if record["kind"] != "step"]
+        return self._count
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record and hand it to the operating system, where it outlives this process."""
-        self.all.append(dict(record))
+        self._count += 1
+        if record["kind"] != "step":
+            self.epochs.append(dict(record))
         if self._json is None or self._csv is None or not self._writes:
             return
         with self._json.open("a") as file:
@@ -68,16 +71,13 @@ class Records:
         else:
             self._rewrite_csv()
 
-    def _rewrite(self) -> None:
-        assert self._json is not None
-        _replace(self._json, "".join(json.dumps(record) + "\n" for record in self.all))
-        self._rewrite_csv()
-
     def _rewrite_csv(self) -> None:
+        assert self._json is not None
         assert self._csv is not None
-        self._columns = list(dict.fromkeys(key for record in self.all for key in record))
+        records = read_records(self._json)
+        self._columns = list(dict.fromkeys(key for record in records for key in record))
         header = ",".join(self._columns) + "\n" if self._columns else ""
-        _replace(self._csv, header + _csv_lines(self.all, self._columns))
+        _replace(self._csv, header + _csv_lines(records, self._columns))
 
 
 def read_records(path: Path) -> list[Record]:

@@ -10,6 +10,7 @@ import torch
 from functrain.compiler import CompilingRunner
 from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError, NonFiniteError
+from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
@@ -22,9 +23,11 @@ from functrain.loop.signals import SignalFlag
 from functrain.objectives import Totals
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
-from functrain.step.state import TrainState
+from functrain.step.state import DonatedState, TrainState
 
 _ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
+_STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
+_COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Run:
         self.train = partial(train_step, run=runner)
         self.evaluate = partial(eval_step, run=runner)
         self.donates = isinstance(runner, CompilingRunner) and runner.donate
+        self.stops_at_nonfinite = False
+        self.look_every = 1
         self.callbacks = callbacks
         self.flag = flag
         self.world = current_world()
@@ -76,6 +81,9 @@ class Run:
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
+        self.stops_at_nonfinite = self.plan.on_nonfinite == "stop" and state.loss_scale is None
+        # On a CPU looking costs nothing; elsewhere the host would wait for the device at each step.
+        self.look_every = 1 if state.device.type == "cpu" else self.plan.log_every
         self._start_display(state)
         state = self._tell("before_loop", state)
         while not self._finished(state):
@@ -110,7 +118,7 @@ class Run:
         try:
             return next(micro_batches, None)
         except Exception:
-            if not self._interrupted():
+            if self.flag.number is None:
                 raise
             self.stopped_by = "signal"  # sent to the whole process group, it has also ended the loader's workers
             return None
@@ -163,33 +171,30 @@ class Run:
             event, stop = self.callbacks.run(Event("process_batch", state, batch))
             state, batch = event.state, event.batch
             self._stop_if(stop)
-        counters = {name: getattr(state, name) for name in ("step", "batch_idx", "samples_seen")}
+        counters = _counters(state)
         try:
             new, metrics = self.train(state, batch, examples=micro_batch.examples, end_window=micro_batch.ends_window)
         except Exception:
             # A Ctrl-C in a terminal also reaches a C++ compiler at work, which then fails. The state is whole.
-            if self._interrupted():
-                return state
-            raise
+            if self.flag.number is None or isinstance(state, DonatedState):
+                raise
+            return state
         if not self.metric_names:
             self.metric_names = tuple(name for name in metrics if name not in _ABOUT_UPDATES)
             self._check_watch()
         self.display.step(new, metrics)
         if new.micro_step:
             return new
-        self.unread.append((new.step, metrics["skipped"]))
-        if self._must_look(new):
-            self._look_at_skips(new, partial(self._before, new, state, counters), batch, metrics)
+        if self.stops_at_nonfinite:
+            self.unread.append((new.step, metrics["skipped"]))
+            if len(self.unread) == self.look_every:
+                self._look_at_skips(new, partial(self._before, new, state, counters), batch, metrics)
         if new.step % self.plan.log_every == 0:
             self.records.append(_step_record(new, metrics))
         new = self._tell("after_step", new, metrics=metrics)
         if self.plan.save_every is not None and new.step % self.plan.save_every == 0:
             self._save(new)
         return new
-
-    def _must_look(self, state: TrainState) -> bool:
-        """On a CPU looking costs nothing; elsewhere the host would wait for the device at each step."""
-        return state.device.type == "cpu" or len(self.unread) >= self.plan.log_every
 
     def _look_at_skips(
         self,
@@ -200,10 +205,9 @@ class Run:
     ) -> None:
         """Stop at the first update that was refused since the last look, unless that is wanted."""
         unread, self.unread = self.unread, []
-        if self.plan.on_nonfinite == "skip" or state.loss_scale is not None or not unread:
-            return
-        steps, flags = zip(*unread)
-        bad = [step for step, refused in zip(steps, torch.stack(flags).tolist()) if refused]
+        # One transfer, however many steps: each flag by itself would make the host wait for the device.
+        flags = [unread[0][1].item()] if len(unread) == 1 else _numbers([flag for _, flag in unread])
+        bad = [step for (step, _), refused in zip(unread, flags) if refused]
         if not bad:
             return
         if before is not None and metrics is not None and bad[0] == state.step:
@@ -212,17 +216,17 @@ class Run:
         else:
             message = (
                 f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
-                "since then were applied, that one was not)"
+                "since then were applied, that one was not)."
             )
         self._save(state, status="NONFINITE")
         saved = "" if self.saver is None else " The last good state was saved (status NONFINITE)."
-        raise NonFiniteError(f"{message}.{saved}")
+        raise NonFiniteError(message + saved)
 
-    def _before(self, new: TrainState, old: TrainState, counters: Mapping[str, int]) -> TrainState:
+    def _before(self, new: TrainState, old: TrainState, counters: tuple[int, ...]) -> TrainState:
         """The state before a refused update: an update that is refused keeps every leaf but the counters."""
         if not self.donates:
             return old
-        return new.replace(**counters) if new.accumulator is None else new
+        return new.replace(**dict(zip(_COUNTERS, counters))) if new.accumulator is None else new
 
     # -- ends, events, checkpoints -------------------------------------------------------------------
 
@@ -247,9 +251,11 @@ class Run:
     def _tell(self, scope: str, state: TrainState, **details: Any) -> TrainState:
         if not self.callbacks.has(scope):
             return state
-        event, stop = self.callbacks.run(Event(scope, state, **details))
+        # What a callback is shown between epochs it may keep, though the next step takes over this state's storage.
+        shown = copy_tensors(state) if self.donates and scope not in _STEP_SCOPES else state
+        event, stop = self.callbacks.run(Event(scope, shown, **details))
         self._stop_if(stop)
-        return event.state
+        return state if event.state is shown else event.state
 
     def _save(self, state: TrainState, *, status: str = "COMPLETE", metric: float | None = None) -> None:
         if self.saver is None:
@@ -292,7 +298,11 @@ class Run:
 
 def _step_record(state: TrainState, metrics: Mapping[str, torch.Tensor]) -> Record:
     names = {"kind": "step", "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
-    return names | {name: value.item() for name, value in metrics.items()}
+    return names | dict(zip(metrics, _numbers([value.double() for value in metrics.values()])))
+
+
+def _numbers(scalars: Sequence[torch.Tensor]) -> list[float]:
+    return torch.stack(list(scalars)).tolist() if scalars else []
 
 
 def _counters(state: TrainState) -> tuple[int, ...]:

@@ -1,0 +1,104 @@
+"""The store of compiled programs: what goes in comes out, and nothing else does."""
+
+import os
+import threading
+
+import pytest
+
+from functrain.compiler.store import DIRECTORY_VARIABLE, LIMIT_VARIABLE, Store, StoreWarning, default_store
+
+KEY = "k" * 64
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Makes a file to be kept: `program(size)`."""
+
+    def make(size=100, byte=b"x"):
+        path = tmp_path / f"made-{size}-{byte.hex()}"
+        path.write_bytes(byte * size)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "cache" / "programs", limit=1000)
+
+
+def test_what_was_put_is_found_under_its_key_alone(store, program):
+    assert store.get(KEY) is None
+    path = store.put(KEY, program())
+    assert store.get(KEY) == path
+    assert path.read_bytes() == b"x" * 100
+    assert store.get("j" * 64) is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_program_is_removed_and_never_loaded(damage, store, program):
+    path = store.put(KEY, program())
+    content = path.read_bytes()
+    path.write_bytes({"flip": b"y" + content[1:], "truncate": content[:-1], "empty": b""}[damage])
+    with pytest.warns(StoreWarning, match="was damaged; it is built anew"):
+        assert store.get(KEY) is None
+    assert not path.exists()
+
+
+def test_the_programs_unused_for_longest_make_room(store, program):
+    paths = [store.put(letter * 64, program(400, letter.encode())) for letter in "ab"]
+    for age, path in enumerate(reversed(paths)):
+        os.utime(path, (1000 - age, 1000 - age))
+    assert store.get("a" * 64) == paths[0]  # used just now
+    newest = store.put("c" * 64, program(400, b"c"))
+    assert {path.name for path in store.directory.glob("*.pt2")} == {paths[0].name, newest.name}
+
+
+def test_a_program_larger_than_the_limit_is_kept_alone(store, program):
+    store.put("a" * 64, program(10))
+    large = store.put("b" * 64, program(5000))
+    assert [path.name for path in store.directory.glob("*.pt2")] == [large.name]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no owners of files")
+def test_a_directory_that_others_can_write_to_is_not_trusted(store, program):
+    store.put(KEY, program())
+    store.directory.chmod(0o777)
+    with pytest.warns(StoreWarning, match=r"others can write to it.*chmod 700"):
+        assert store.get(KEY) is None
+    with pytest.warns(StoreWarning, match="others can write to it"):
+        assert store.put(KEY, program()) is None
+
+
+def test_where_nothing_can_be_kept_the_warning_says_so(tmp_path, program):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    with pytest.warns(StoreWarning, match=f"the next start will compile again.*{DIRECTORY_VARIABLE}"):
+        assert Store(in_the_way / "programs", limit=1000).put(KEY, program()) is None
+
+
+def test_many_writers_of_one_key_leave_one_whole_program(store, program):
+    source = program(500)
+    threads = [threading.Thread(target=store.put, args=(KEY, source)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get(KEY).read_bytes() == source.read_bytes()
+    assert len(list(store.directory.iterdir())) == 1
+
+
+def test_the_users_store_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(LIMIT_VARIABLE, "0.5")
+    store = default_store()
+    assert (store.directory, store.limit) == (tmp_path / "programs", 500_000_000)
+    monkeypatch.delenv(DIRECTORY_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_store().directory == tmp_path / "xdg" / "functrain" / "programs"
+
+
+def test_a_limit_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv(LIMIT_VARIABLE, "much")
+    with pytest.raises(ValueError, match="must be a number of gigabytes, such as 4; got 'much'"):
+        default_store()
