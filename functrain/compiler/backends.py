@@ -5,16 +5,14 @@ serves a run's first start and every later one, so that its bits are the same.
 """
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from functrain.compiler import packages
-from functrain.compiler.fingerprint import program_key
 from functrain.compiler.packages import Program
-from functrain.compiler.store import Store, default_store
+from functrain.compiler.store import default_store
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -36,46 +34,36 @@ def check(backend: str, mode: str) -> None:
         raise ValueError(f"backend must be one of {', '.join(known)}; got {backend!r}")
 
 
-def build(
-    graph: torch.fx.GraphModule,
-    examples: list[Tensor],
-    *,
-    backend: str,
-    mode: str,
-    on_compile: Callable[[], None] = lambda: None,
-) -> Program:
-    """Make a flat graph without autograd a program for inputs like `examples`.
+def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, mode: str, key: str = "") -> Program:
+    """Compile a flat graph without autograd to a program for inputs like `examples`.
 
     The graph goes to the compiler directly: `torch.compile` would put Dynamo's guards before every call
     (measured 1.7 times the time per step of a tiny network), and shapes are checked by the caller anyway.
 
     Args:
-        on_compile: called when it takes a compiler, not if the store has the program.
+        key: what inductor's program is kept under in the store.
 
     Raises:
         FunctrainError: if there is no working C++ compiler.
     """
-    if backend == "inductor":
-        return _from_store(default_store(), graph, examples, mode, on_compile)
-    on_compile()
     if backend == "eager":
         return lambda tensors: list(graph(*tensors))
+    if backend == "inductor":
+        return _build_package(graph, examples, mode, key)
     with torch.no_grad():
         program = torch._dynamo.lookup_backend(backend)(graph, examples)
     return lambda tensors: list(program(*tensors))
 
 
-def _from_store(
-    store: Store, graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, on_compile: Callable[[], None]
-) -> Program:
-    device = examples[0].device
-    key = program_key(graph, examples, mode)
-    kept = store.get(key)
-    if kept is not None:
-        return packages.load(kept, device)
-    on_compile()
+def kept(key: str, device: torch.device) -> Program | None:
+    """The program that an earlier start built with this key, if the store has it."""
+    path = default_store().get(key)
+    return None if path is None else packages.load(path, device)
+
+
+def _build_package(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, key: str) -> Program:
     with tempfile.TemporaryDirectory(prefix="functrain-") as folder:
         made = Path(folder) / "program.pt2"
         packages.make(graph, examples, mode, made)
-        kept = store.put(key, made)
-        return packages.load(kept or made, device)
+        path = default_store().put(key, made)
+        return packages.load(path or made, examples[0].device)

@@ -16,25 +16,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FORMAT = 1  # raise it when the way that graphs are compiled changes
 
-
-def program_key(module: torch.fx.GraphModule, examples: list[Tensor], mode: str) -> str:
-    """The key of `module` compiled for inputs like `examples`: 64 hexadecimal digits.
+def program_key(computation: str, examples: list[Tensor], mode: str, *, donate: bool) -> str:
+    """The key of a program for inputs like `examples`: 64 hexadecimal digits.
 
     Args:
-        module: a flat graph.
+        computation: a digest of what is computed: a `Recording`'s, or `graph_digest`.
         examples: tensors of the inputs' shapes, strides, dtypes and devices; their values do not matter.
         mode: inductor's.
+        donate: whether the results are written into the inputs.
     """
     digest = hashlib.sha256()
-    for part in (FORMAT, mode, _inputs(examples), *_environment(examples), *_flags()):
+    for part in (_own_code(), computation, mode, donate, _inputs(examples), *_environment(examples), *_flags()):
         digest.update(f"{part}\n".encode())
+    return digest.hexdigest()
+
+
+def graph_digest(module: torch.fx.GraphModule) -> str:
+    """Digest of a flat graph, its constants and its branches."""
+    digest = hashlib.sha256()
     for name, graph in module.named_modules():
         if isinstance(graph, torch.fx.GraphModule):
             digest.update(f"{name}\n{graph.code}\n".encode())
             _add_constants(digest, graph)
     return digest.hexdigest()
+
+
+@lru_cache
+def _own_code() -> str:
+    """How programs are made, as this version of functrain does it."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _inputs(examples: list[Tensor]) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler import backends
-from functrain.compiler.trace import Layout, trace
+from functrain.compiler import backends, fingerprint
+from functrain.compiler.layout import Layout
+from functrain.compiler.recording import record
+from functrain.compiler.trace import trace
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core
@@ -85,7 +87,7 @@ class CompilingRunner:
         inputs = known.tensors + batch_tensors
         program = self._programs.get(signature)
         if program is None:
-            program = self._programs[signature] = self._compile(core, known.form.layout, batch_layout, inputs)
+            program = self._programs[signature] = self._compile(core, known.form.layout, batch_layout, inputs, key)
         if not donates:
             return self._run(program, core, state, inputs, known, key, device)
         successor = _with_tensors(state, known) if fresh else _twin(state)
@@ -116,15 +118,28 @@ class CompilingRunner:
         form = self._forms.setdefault((spec, memory), _Form(layout, memory, self))
         return _Known(tensors, form, separate)
 
-    def _compile(self, core: Core, state: Layout, batch: Layout, tensors: list[Tensor]) -> _Program:
-        def on_compile() -> None:
-            if self.on_compile is not None:
-                self.on_compile(core.name)
-
-        graph = trace(core, state, batch, tensors, donate=self.donate and core.carries_state)
-        run = backends.build(graph.module, tensors, backend=self.backend, mode=self.mode, on_compile=on_compile)
+    def _compile(self, core: Core, state: Layout, batch: Layout, inputs: list[Tensor], key: int) -> _Program:
+        """The program of a core for arguments like these: from the store, or traced and compiled."""
         self.compilations[core.name] += 1
-        return _Program(run, graph.out, graph.random)
+        donates = self.donate and core.carries_state
+        stores = self.backend == "inductor"
+        recording = record(core, state, batch, inputs, key=key) if stores else None
+        if recording is not None:
+            program_key = fingerprint.program_key(recording.digest, inputs, self.mode, donate=donates)
+            if program := backends.kept(program_key, inputs[0].device):
+                return _Program(program, recording.out, recording.random)
+        graph = trace(core, state, batch, inputs, donate=donates)
+        if recording is None and stores:
+            digest = fingerprint.graph_digest(graph.module)
+            program_key = fingerprint.program_key(digest, inputs, self.mode, donate=donates)
+            if program := backends.kept(program_key, inputs[0].device):
+                return _Program(program, graph.out, graph.random)
+        if self.on_compile is not None:
+            self.on_compile(core.name)
+        program = backends.build(
+            graph.module, inputs, backend=self.backend, mode=self.mode, key=program_key if stores else ""
+        )
+        return _Program(program, graph.out, graph.random)
 
 
 def compile(

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from functrain.compiler.layout import HOST, Layout
 from functrain.foundation.errors import TracingError
-from functrain.foundation.trees import flatten, leaves_with_paths, unflatten
+from functrain.foundation.trees import flatten, leaves_with_paths
 from functrain.step.execution import Core
 
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent
@@ -32,42 +33,6 @@ _LIBRARIES = (
 )
 _DEPENDS_ON_DATA = ("DataDependentOutputException", "DynamicOutputShapeException")
 _NO_DATA = ("Cannot access data pointer", "unallocated storage")  # what .numpy() and .tolist() say
-
-
-class _Host:
-    """Stands in for a host leaf while a core is traced; a core that computes with one fails loudly."""
-
-    def __repr__(self) -> str:
-        return "<a host value, which a compiled step cannot read>"
-
-
-HOST = _Host()
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the tensors are in a tree: everything about it but the tensors and host values themselves."""
-
-    spec: optree.PyTreeSpec
-    is_tensor: tuple[bool, ...]
-
-    @classmethod
-    def of(cls, leaf_list: list[Any], spec: optree.PyTreeSpec) -> "Layout":
-        """The layout of flattened leaves."""
-        return cls(spec, tuple(isinstance(leaf, Tensor) for leaf in leaf_list))
-
-    def tensors(self, leaf_list: list[Any]) -> list[Tensor]:
-        """The tensors among the leaves."""
-        return [leaf for leaf, is_tensor in zip(leaf_list, self.is_tensor) if is_tensor]
-
-    def fill(self, tensors: list[Tensor], hosts: list[Any] | None = None) -> Any:
-        """The tree with these tensors; host values are taken from `hosts`, a list of all leaves."""
-        iterator = iter(tensors)
-        host_leaves = [HOST] * len(self.is_tensor) if hosts is None else hosts
-        return unflatten(
-            self.spec,
-            [next(iterator) if is_tensor else host for host, is_tensor in zip(host_leaves, self.is_tensor)],
-        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +108,7 @@ def _what_is_missing(error: Exception) -> str | None:
             "the value of a tensor (as an if, a loop, .item(), .numpy() or a mask as index does; write it "
             f"with torch.where or torch.cond, {way_out})"
         )
-    if _Host.__name__ in str(error):
+    if type(HOST).__name__ in str(error):
         return f"a value of the batch that is no tensor (make it one, 0-d if need be, {way_out})"
     return None
 

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from functrain.compiler.fingerprint import program_key
+from functrain.compiler.fingerprint import graph_digest, program_key
 
 
 def graph(fn=lambda x, y: x + y, *inputs):
     return make_fx(fn)(*inputs or (torch.zeros(2, 3), torch.zeros(2, 3)))
 
 
-def key(fn=lambda x, y: x + y, inputs=None, mode="default"):
+def key(fn=lambda x, y: x + y, inputs=None, mode="default", donate=False):
     inputs = inputs or (torch.zeros(2, 3), torch.zeros(2, 3))
-    return program_key(graph(fn, *inputs), list(inputs), mode)
+    return program_key(graph_digest(graph(fn, *inputs)), list(inputs), mode, donate=donate)
 
 
 def test_the_same_computation_has_the_same_key_whatever_the_values():
@@ -29,8 +29,9 @@ def test_the_same_computation_has_the_same_key_whatever_the_values():
         {"inputs": (torch.zeros(3, 2).T, torch.zeros(3, 2).T)},
         {"inputs": (torch.zeros(2, 3).double(), torch.zeros(2, 3).double())},
         {"mode": "max-autotune"},
+        {"donate": True},
     ],
-    ids=["operation", "constant", "shape", "strides", "dtype", "mode"],
+    ids=["operation", "constant", "shape", "strides", "dtype", "mode", "donation"],
 )
 def test_another_graph_layout_or_mode_has_another_key(other):
     assert key(**other) != key()
