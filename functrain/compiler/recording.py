@@ -85,6 +85,11 @@ class _Recorder(TorchDispatchMode):
         self._next = 0
         self._number(inputs)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else torch wraps the method below in something that imports all of Dynamo, for a second and more."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` and hash it."""
         kwargs = kwargs or {}
