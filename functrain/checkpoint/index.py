@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from functrain.checkpoint import arrays, names, scalars
-from functrain.checkpoint.errors import DamagedCheckpointError
+from functrain.checkpoint.errors import DamagedCheckpointError, reading_error
 from functrain.checkpoint.inventory import FileRecord
 from functrain.foundation.errors import CheckpointError
 
@@ -142,7 +142,7 @@ def load_index(directory: Path) -> Index:
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedCheckpointError(directory, f"its index {INDEX_FILE} is missing") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint {directory}: {error}") from error
+        raise reading_error(directory, error) from error
     frame = _FRAME.fullmatch(data)
     if frame is None or hashlib.sha256(frame[2]).hexdigest().encode() != frame[1]:
         raise DamagedCheckpointError(directory, f"the checksum of its index {INDEX_FILE} does not match")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from functrain.checkpoint import arrays, names, orbax_io
-from functrain.checkpoint.errors import DamagedCheckpointError, describe, system_errno
+from functrain.checkpoint.errors import DamagedCheckpointError, describe, reading_error, system_errno
 from functrain.checkpoint.grouping import full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
@@ -174,7 +174,7 @@ def _check_files(directory: Path, index: Index, groups: Iterable[str]) -> None:
     except FileNotFoundError as error:
         raise DamagedCheckpointError(directory, f"its file {error.filename} vanished") from error
     except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint {directory}: {error}") from error
+        raise reading_error(directory, error) from error
 
 
 def _verified_arrays(

@@ -10,6 +10,8 @@ from functrain.checkpoint.index import INDEX_FILE, Index, dump_index, with_check
 from functrain.checkpoint.inventory import take_inventory
 from functrain.checkpoint.snapshot import Snapshot
 
+_INDEX_BYTES_PER_LEAF = 256  # roughly, with orbax's own metadata
+
 
 def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> None:
     """Write a checkpoint next to `path` and rename it there when every byte is on the disk.
@@ -19,6 +21,9 @@ def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> None:
         index: what the caller says about the checkpoint; its groups are taken from the snapshot.
         snapshot: the tree.
     """
+    nbytes = sum(tensor.nbytes for tensor in snapshot.tensors.values())
+    leaves = sum(len(group.leaves) for group in snapshot.groups.values())
+    files.require_room(path.parent, nbytes + leaves * _INDEX_BYTES_PER_LEAF)
     temporary = files.temporary_path(path.parent, path.name)
     items: dict[str, dict[str, orbax_io.Array]] = {group.item: {} for group in snapshot.groups.values()}
     checksums: dict[tuple[str, str], int] = {}

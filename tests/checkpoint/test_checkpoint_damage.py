@@ -108,6 +108,65 @@ def test_a_damaged_file_never_yields_a_wrong_value(pristine, tmp_path, bits, dam
     assert fell_back >= 3  # the damage was real
 
 
+def random_damage(run, rng):
+    """One to three files of one to all of the checkpoints are altered; says which checkpoints."""
+    names = rng.sample(["step-00000001", "step-00000002"], rng.choice([1, 1, 1, 2]))
+    for name in names:
+        for _ in range(rng.choice([1, 1, 2, 3])):
+            files = sorted(p for p in (run / name).rglob("*") if p.is_file())
+            rng.choice([flip, zero, truncate, delete])(rng.choice(files), rng)
+    return names
+
+
+def attempt(act):
+    """What it returns and None, or None and what its CheckpointError says."""
+    try:
+        return act(), None
+    except CheckpointError as error:
+        return None, str(error)
+
+
+def check_random_damage(pristine, directory, bits, number):
+    """No wrong value, no error without a message; the newest good one is used, and training can go on."""
+    rng = random.Random(number)
+    run = shutil.copytree(pristine, directory / str(number), symlinks=True)
+    touched = random_damage(run, rng)
+    checkpointer = Checkpointer(run, mode="max", keep=9)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        restored, complaint = attempt(lambda: checkpointer.restore(make_state(0), rng.choice(["last", "best"])))
+    if restored is None:
+        assert len(touched) == 2
+        assert all(name in complaint for name in touched)
+        assert checkpointer.names() == ["step-00000001", "step-00000002"]
+        return "none left"
+    used = restored.info.name
+    assert same(restored.tree, make_state(restored.info.step), bits)
+    assert all(w.category is CheckpointWarning for w in caught)
+    messages = [str(w.message) for w in caught]
+    assert ["/step-00000002 is damaged: " in m for m in messages].count(True) == (used == "step-00000001")
+    assert all(m.endswith(f".damaged and {used} is used instead") for m in messages)
+    if used == "step-00000002":
+        return "unharmed"
+    with checkpointer:
+        checkpointer.save(make_state(3), step=2)
+    assert checkpointer.names() == ["step-00000001", "step-00000002.r1"]
+    assert same(Checkpointer(run).restore(make_state(0)).tree, make_state(3), bits)
+    return "fell back"
+
+
+def test_of_random_damage_none_yields_a_wrong_value_or_an_error_without_a_message(pristine, tmp_path, bits):
+    outcomes = [check_random_damage(pristine, tmp_path, bits, number) for number in range(20)]
+    assert outcomes.count("fell back") >= 5
+
+
+@pytest.mark.slow
+def test_of_much_random_damage_none_yields_a_wrong_value(pristine, tmp_path, bits):
+    outcomes = [check_random_damage(pristine, tmp_path, bits, number) for number in range(20, 220)]
+    assert outcomes.count("fell back") >= 50
+    assert "none left" in outcomes
+
+
 def test_every_flipped_bit_of_data_is_seen(pristine, tmp_path, bits):
     rng = random.Random(0)
     data = max(newest_files(pristine), key=lambda p: p.stat().st_size)
@@ -183,14 +242,29 @@ def test_nothing_is_set_aside_when_all_are_damaged(run):
     assert sorted(p.name for p in run.iterdir()) == ["best", "last", "step-00000001", "step-00000002"]
 
 
-def test_a_directory_without_commit_markers_is_passed_over(run):
+def test_an_incomplete_checkpoint_is_damaged_and_set_aside(run):
     (run / "step-00000002" / "commit_success.txt").unlink()
     (run / "step-00000009").mkdir()
-    with pytest.warns(CheckpointWarning, match="it is not a complete checkpoint") as caught:
-        assert Checkpointer(run).restore(make_state(0)).info.step == 1
-    assert [w.filename for w in caught] == [__file__] * 2
-    assert (run / "step-00000002").is_dir()
     assert [info.name for info in Checkpointer(run).infos()] == ["step-00000001"]
+    with pytest.warns(CheckpointWarning) as caught:
+        assert Checkpointer(run).restore(make_state(0)).info.step == 1
+    reasons = {"step-00000009": "its index functrain.json", "step-00000002": "its file commit_success.txt"}
+    assert [str(w.message) for w in caught] == [
+        f"checkpoint {run}/{name} is damaged: {reason} is missing; it was renamed to {name}.damaged and "
+        "step-00000001 is used instead"
+        for name, reason in reasons.items()
+    ]
+    assert [w.filename for w in caught] == [__file__] * 2
+
+
+def test_a_run_whose_only_checkpoint_is_incomplete_does_not_look_like_a_new_one(run):
+    """A run that found no names would start over, and its first save would be all that is left."""
+    shutil.rmtree(run / "step-00000001")
+    (run / "step-00000002" / INDEX_FILE).unlink()
+    assert Checkpointer(run).names() == ["step-00000002"]
+    for which in ("last", "best"):
+        with pytest.raises(CheckpointError, match=r"is undamaged:\n  step-00000002: its \w+ functrain.json is missing"):
+            Checkpointer(run).restore(make_state(0), which)
 
 
 def test_a_checkpoint_that_does_not_fit_is_no_damage(run):
