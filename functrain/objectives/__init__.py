@@ -1,10 +1,11 @@
 """What is minimised: batches, losses, objectives and the sums behind metrics. Imports foundation."""
 
 from functrain.objectives import losses as losses
+from functrain.objectives.labelled import binary_classification as binary_classification
+from functrain.objectives.labelled import classification as classification
+from functrain.objectives.labelled import language_modelling as language_modelling
+from functrain.objectives.labelled import segmentation as segmentation
 from functrain.objectives.loss import Loss as Loss
 from functrain.objectives.loss import Totals as Totals
-from functrain.objectives.supervised import classification as classification
-from functrain.objectives.supervised import language_modelling as language_modelling
 from functrain.objectives.supervised import regression as regression
-from functrain.objectives.supervised import segmentation as segmentation
 from functrain.objectives.supervised import supervised as supervised
