@@ -1,0 +1,64 @@
+"""Parameters, gradients and loops that the tests of optimizers share."""
+
+import contextlib
+
+import torch
+
+from functrain import optim
+
+SHAPES = {"matrix": (5, 3), "wide": (2, 6), "bias": (7,), "scalar": (), "one": (1, 1, 1), "empty": (0, 4)}
+
+
+def make_params(dtype=torch.float64, shapes=SHAPES, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
+
+
+def gradients(params, count):
+    """Noise that depends on the step, and a pull that depends on the parameters."""
+    generator = torch.Generator().manual_seed(count)
+    return {
+        name: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) + 0.1 * leaf
+        for name, leaf in params.items()
+    }
+
+
+def run(optimizer, params, steps):
+    state = optimizer.init(params)
+    for count in range(steps):
+        updates, state = optimizer.update(gradients(params, count), state, params)
+        params = optim.apply_updates(params, updates)
+    return params, state
+
+
+def run_torch(make, params, steps, make_scheduler=None):
+    params = {name: leaf.clone().requires_grad_() for name, leaf in params.items()}
+    with default_float64():
+        reference = make(list(params.values()))
+        scheduler = make_scheduler(reference) if make_scheduler else None
+        for count in range(steps):
+            for leaf, grad in zip(params.values(), gradients(params, count).values()):
+                leaf.grad = grad.detach()
+            reference.step()
+            if scheduler:
+                scheduler.step()
+    return {name: leaf.detach() for name, leaf in params.items()}
+
+
+def one_step(optimizer):
+    def step(params, state, grads):
+        updates, new_state = optimizer.update(grads, state, params)
+        return optim.apply_updates(params, updates), new_state, optim.learning_rate(new_state)
+
+    return step
+
+
+@contextlib.contextmanager
+def default_float64():
+    """torch.optim keeps NAdam's product of momenta in the default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
