@@ -17,11 +17,11 @@ from functrain.optim.schedules import Hyperparameter, constant, rate_at
 
 @node
 class LearningRateState:
-    """State of `scale_by_learning_rate`; the rate of the last update is `lr * scale`."""
+    """State of `scale_by_learning_rate`; the rate of the last update is `lr * reduction`."""
 
     count: torch.Tensor  # updates so far, int64 []
     lr: torch.Tensor  # the number, or what the schedule gave last (before the first update: first), float64 []
-    scale: torch.Tensor  # product of the reductions so far (see `reduce_learning_rate`), float64 []
+    reduction: torch.Tensor  # product of the reductions so far (see `reduce_learning_rate`), float64 []
 
 
 def initial_rate(lr: Hyperparameter, params: Tree) -> LearningRateState:
@@ -38,7 +38,7 @@ def initial_rate(lr: Hyperparameter, params: Tree) -> LearningRateState:
     require_learning_rate(lr)
     count = zero_count(params)
     first = rate_at(lr if callable(lr) else constant(lr), count)
-    return LearningRateState(count=count, lr=first, scale=torch.ones_like(first))
+    return LearningRateState(count=count, lr=first, reduction=torch.ones_like(first))
 
 
 def next_rate(lr: Hyperparameter, state: LearningRateState) -> tuple[torch.Tensor, LearningRateState]:
@@ -49,7 +49,7 @@ def next_rate(lr: Hyperparameter, state: LearningRateState) -> tuple[torch.Tenso
         tensor(0.1000, dtype=torch.float64)
     """
     base = rate_at(lr, state.count) if callable(lr) else state.lr
-    return base * state.scale, LearningRateState(state.count + 1, base, state.scale)
+    return base * state.reduction, LearningRateState(state.count + 1, base, state.reduction)
 
 
 def scale_by_learning_rate(lr: Hyperparameter) -> Optimizer:
@@ -114,7 +114,7 @@ def learning_rates(opt_state: Tree) -> list[torch.Tensor]:
         [tensor(0.5000, dtype=torch.float64), tensor(0.2500, dtype=torch.float64)]
     """
     parts = optree.tree_leaves(opt_state, is_leaf=_is_rate, namespace=trees.NAMESPACE)
-    return [part.lr * part.scale for part in parts if _is_rate(part)]
+    return [part.lr * part.reduction for part in parts if _is_rate(part)]
 
 
 def reduce_learning_rate(opt_state: Tree, factor: float, *, min_lr: float = 0.0, eps: float = 0.0) -> Tree:
@@ -141,10 +141,10 @@ def reduce_learning_rate(opt_state: Tree, factor: float, *, min_lr: float = 0.0,
         raise ValueError("the optimizer's state holds no learning rate that could be reduced")
 
     def reduced(state: LearningRateState) -> LearningRateState:
-        old = state.lr * state.scale
+        old = state.lr * state.reduction
         new = (old * factor).clamp(min=min_lr)
-        scale = torch.where((old - new > eps) & (state.lr > 0), new / state.lr, state.scale)
-        return dataclasses.replace(state, scale=scale)
+        reduction = torch.where((old - new > eps) & (state.lr > 0), new / state.lr, state.reduction)
+        return dataclasses.replace(state, reduction=reduction)
 
     return _map_rates(reduced, opt_state)
 
