@@ -31,6 +31,14 @@ def takes_weight(objective: Objective) -> bool:
     return bool(getattr(objective, "takes_weight", False))
 
 
+def takes_step(objective: Objective) -> bool:
+    """Whether an objective changes with training and is called with `step=`, the number of past updates.
+
+    The step passes a 0-d integer tensor, which is constant within an accumulation window.
+    """
+    return bool(getattr(objective, "takes_step", False))
+
+
 def supervised(
     loss_fn: str | Callable[..., Any],
     metrics: Mapping[str, ExampleMetric] | None = None,
