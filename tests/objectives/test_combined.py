@@ -124,6 +124,17 @@ def test_terms_that_count_by_examples_have_the_plain_sum_of_their_means():
     torch.testing.assert_close(logged["l1"], sum(p.abs().sum() for p in chosen).detach())
 
 
+def test_the_mean_over_an_examples_positions_counts_with_the_examples_weight():
+    logits, labels = torch.randn(3, 4, 5, dtype=torch.float64), torch.randint(4, (3, 5))
+    labels[0, :3], labels[2] = -100, -100
+    weight = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)
+    objective = weighted_sum({"main": term("cross_entropy", per_example=True)})
+    loss = objective(nn.Identity(), (logits, labels, weight))
+    means = [F.cross_entropy(logits[i : i + 1], labels[i : i + 1]) for i in (0, 1)]
+    torch.testing.assert_close(loss.total, 2.0 * means[0] + 0.5 * means[1])
+    assert loss.weight.item() == 2.5
+
+
 def test_one_term_of_weight_one_is_the_plain_objective():
     logits, labels, weight = torch.randn(6, 3), torch.arange(6) % 3, torch.tensor([1.0, 0, 2, 1, 1, 0.5])
     summed = weighted_sum({"main": term("cross_entropy")})(nn.Identity(), (logits, labels, weight))

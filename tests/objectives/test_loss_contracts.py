@@ -127,6 +127,13 @@ def test_gradients_are_finite_however_large_the_predictions(name, seed, scale):
 
 
 @every_loss
+def test_the_gradient_is_the_derivative(name):
+    predictions, targets = arguments(name, 3, seeded(8))
+    predictions.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: REGISTRY[name](p, targets).sums()[0], predictions)
+
+
+@every_loss
 def test_a_traced_graph_gives_the_bits_of_the_eager_loss(name):
     predictions, targets = arguments(name, 4, seeded(1))
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64)
