@@ -145,6 +145,16 @@ def empty(
     return torch.empty_strided(shape, stride or _row_major(shape), dtype=DTYPES[dtype], device=device)
 
 
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous tensor on the CPU, sharing its memory.
+
+    Example:
+        >>> raw_bytes(torch.tensor([1, 2], dtype=torch.uint8)).tobytes()
+        b'\\x01\\x02'
+    """
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+
+
 def crc32(array: np.ndarray[Any, Any]) -> int:
     """CRC-32 of an array's bytes in row-major order."""
     return zlib.crc32(array.reshape(-1).view(np.uint8).data)

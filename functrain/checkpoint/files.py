@@ -1,6 +1,6 @@
 """Atomic changes of a directory of checkpoints.
 
-Imports the standard library and the neighbouring modules only.
+Imports the standard library, functrain.foundation and the neighbouring modules only.
 
 A checkpoint appears and disappears by one rename. What an interrupted process leaves behind has a
 name that starts with a dot and is swept up by the next writer.
@@ -10,14 +10,17 @@ import errno
 import os
 import shutil
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from functrain.checkpoint import names
 from functrain.checkpoint.errors import DamagedCheckpointError
 from functrain.checkpoint.index import INDEX_FILE
 from functrain.checkpoint.names import Position
 from functrain.checkpoint.orbax_io import COMMIT_MARKERS
+from functrain.foundation.errors import CheckpointError
 
 _FILES = 64  # more than orbax makes for a state's groups
 
@@ -56,6 +59,29 @@ def require_room(directory: Path, nbytes: int) -> None:
     probe = directory / f"{names.TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
     probe.mkdir()
     probe.rmdir()
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is complete and on the disk; an existing one is replaced.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there before is unchanged.
+    """
+    temporary = temporary_path(path.parent, path.name)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise CheckpointError(f"could not write {path}: {error}") from error
+        raise
 
 
 def commit(temporary: Path, final: Path) -> None:
