@@ -38,12 +38,14 @@ class Checkpointer:
 
     Args:
         directory: made when the first checkpoint is saved.
-        keep: how many of the newest checkpoints are kept, besides the best one.
+        keep: how many of the newest checkpoints are kept.
+        keep_best: how many of the best ones are kept besides, the rules of `functrain.checkpoint.retention`
+            applying: of equal metrics the earlier is the better, NaN and none are never among the best.
         mode: whether a smaller ("min") or a larger ("max") metric is better.
         read_only: never change the directory: for tools, and for all ranks but one.
 
     Raises:
-        ValueError: `keep` or `mode` is not allowed.
+        ValueError: `keep`, `keep_best` or `mode` is not allowed.
 
     Example:
         >>> import tempfile, torch
@@ -58,14 +60,22 @@ class Checkpointer:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, keep: int = 3, mode: Mode = "min", read_only: bool = False
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int = 3,
+        keep_best: int = 1,
+        mode: Mode = "min",
+        read_only: bool = False,
     ) -> None:
-        if type(keep) is not int or keep < 1:
-            raise ValueError(f"keep must be an integer of at least 1, got {keep!r}")
+        for name, value in (("keep", keep), ("keep_best", keep_best)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
         self.directory = Path(os.path.abspath(directory))  # a later chdir must not move it
         self._keep = keep
+        self._keep_best = keep_best
         self._mode: Mode = mode
         self._read_only = read_only
         self._save: BackgroundSave | None = None
@@ -223,7 +233,7 @@ class Checkpointer:
         try:
             infos = self.infos()
             # A run that went back to an older checkpoint saves below the newest: that one stays, too.
-            kept = retained(infos, self._keep, self._mode) | {path.name}
+            kept = retained(infos, self._keep, self._mode, self._keep_best) | {path.name}
             for info in infos:
                 if info.name not in kept:
                     files.delete(info.path)
