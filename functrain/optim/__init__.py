@@ -15,6 +15,7 @@ from functrain.optim.adamax import AdamaxState, adamax, scale_by_adamax
 from functrain.optim.base import Optimizer, apply_updates, chain, identity, stateless
 from functrain.optim.clipping import clip_by_global_norm, clip_by_value, global_norm, scale_to_norm
 from functrain.optim.ema import ema_update
+from functrain.optim.from_torch import FromTorchState, from_torch
 from functrain.optim.lamb import lamb, scale_by_trust_ratio
 from functrain.optim.lion import LionState, lion, scale_by_lion
 from functrain.optim.lookahead import LookaheadState, lookahead
@@ -52,6 +53,7 @@ __all__ = [
     "AdamaxState",
     "CountState",
     "FactoredState",
+    "FromTorchState",
     "Hyperparameter",
     "LearningRateState",
     "LionState",
@@ -81,6 +83,7 @@ __all__ = [
     "ema_update",
     "evaluation_params",
     "freeze",
+    "from_torch",
     "global_norm",
     "identity",
     "is_matrix",

@@ -33,7 +33,7 @@ def foreach(op: str, leaves: list[torch.Tensor], *args: Any, **kwargs: Any) -> l
     """
     if not leaves:  # torch refuses empty lists
         return []
-    if _inside_transform():
+    if inside_transform():
         results = _one_by_one(op, leaves, args, kwargs)
     else:
         results = getattr(torch, f"_foreach_{op}")(leaves, *args, **kwargs)
@@ -53,7 +53,7 @@ def overwrite(op: str, temporaries: list[torch.Tensor], *args: Any, **kwargs: An
     """
     # Where gradients flow through an update, autograd may have kept a temporary for the backward pass.
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in temporaries)
-    if not temporaries or recorded or _inside_transform():
+    if not temporaries or recorded or inside_transform():
         return foreach(op, temporaries, *args, **kwargs)
     getattr(torch, f"_foreach_{op}_")(temporaries, *args, **kwargs)
     return temporaries
@@ -117,7 +117,7 @@ def _one_by_one(
     return [getattr(torch, op)(*row, **kwargs) for row in zip(leaves, *columns, strict=True)]
 
 
-def _inside_transform() -> bool:
+def inside_transform() -> bool:
     """Whether a torch.func transform is active: foreach operators have no batching rule (torch 2.13).
 
     torch has no public way to ask; of the private ones this is the one that torch.compile can trace.
