@@ -72,16 +72,26 @@ def test_it_is_in_one_table_under_its_own_name_documented_and_annotated(name):
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_values_and_weights_have_one_shape_and_the_dtype_of_the_predictions_or_float32_for_half(name, dtype):
+def test_values_and_weights_have_one_shape_and_the_dtype_of_the_predictions_float32_for_half(name, dtype):
     predictions, targets = arguments(name, 3, seeded(0), dtype)
     values, weights = REGISTRY[name](predictions, targets)
     assert values.shape == weights.shape
     assert len(values) == 3
-    assert values.dtype == weights.dtype
-    assert values.dtype in {dtype, torch.promote_types(dtype, torch.float32)}
+    assert values.dtype == weights.dtype == torch.promote_types(dtype, torch.float32)
     loss_sum, weight_sum = losses.PerExample(values, weights).sums()
     assert loss_sum.dtype == weight_sum.dtype == torch.promote_types(dtype, torch.float32)
     assert loss_sum.isfinite()
+
+
+@every_loss
+def test_under_autocast_it_is_the_loss_in_float32_of_what_the_model_gave(name):
+    predictions, targets = arguments(name, 3, seeded(0), torch.bfloat16)
+    if name in {**VALUES, **PAIRS}:
+        targets = targets.float() + 1e-3  # not rounded with the predictions
+    with torch.autocast("cpu", torch.bfloat16):
+        found = REGISTRY[name](predictions, targets)
+    expected = REGISTRY[name](predictions.float(), targets)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
 @every_loss

@@ -1,7 +1,8 @@
 """Losses that are not reduced: values and weights. Imports foundation and torch only.
 
 Every loss is a function `(predictions, targets, **options) -> PerExample`. The sum of values times weights
-and the sum of the weights add up over micro-batches; their quotient, taken once, is the mean.
+and the sum of the weights add up over micro-batches; their quotient, taken once, is the mean. Predictions of half
+precision are taken in float32.
 """
 
 from functrain.objectives.losses.base import LossFunction as LossFunction

@@ -101,6 +101,11 @@ def mean_of_rows(values: Tensor) -> Tensor:
     return values.flatten(1).mean(1) if values.ndim > 1 else values
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """A tensor of half precision in float32; any other as it is."""
+    return tensor.to(sum_dtype(tensor))
+
+
 def sum_dtype(tensor: Tensor) -> torch.dtype:
     """What to sum in: bfloat16 cannot even count to 257."""
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, sum_dtype
+from functrain.objectives.losses.base import PerExample, wide
 from functrain.objectives.losses.labels import Labels, class_labels, one_hot, per_class
 
 
@@ -51,6 +51,7 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
     labels = class_labels("cross_entropy", logits, targets, ignore_index)
+    logits = wide(logits)
     if class_weights is None or label_smoothing == 0:
         values = F.cross_entropy(logits, labels.value, reduction="none", label_smoothing=label_smoothing)
         return _weighted(values, labels, class_weights, logits)
@@ -60,9 +61,8 @@ def cross_entropy(
             f"class_weights must be greater than 0 with label_smoothing, got {tuple(class_weights)}; leave a class "
             "out with ignore_index"
         )
-    wide = logits.to(sum_dtype(logits))
-    weight = per_class(class_weights, logits, wide.dtype)
-    values = F.cross_entropy(wide, labels.value, weight, reduction="none", label_smoothing=label_smoothing)
+    weight = per_class(class_weights, logits)
+    values = F.cross_entropy(logits, labels.value, weight, reduction="none", label_smoothing=label_smoothing)
     return _weighted(values / weight[labels.value], labels, class_weights, logits)
 
 
@@ -104,17 +104,17 @@ def focal(
     labels = class_labels("focal", logits, targets, ignore_index)
     if logits.shape[1] < 2:
         raise ValueError("focal takes logits of two classes or more, got one; of one logit, take binary_focal")
-    log_probabilities = logits.log_softmax(1)
+    log_probabilities = wide(logits).log_softmax(1)
     own = one_hot(labels.value, logits.shape[1])
     log_own = torch.where(own, log_probabilities, 0.0).sum(1)
     # log(1 - p) from the other classes: no cancellation, and a finite gradient for gamma < 1 where p rounds to 1.
     log_others = log_probabilities.masked_fill(own, float("-inf")).logsumexp(1)
-    return _weighted(-(gamma * log_others).exp() * log_own, labels, class_weights, logits)
+    return _weighted(-(gamma * log_others).exp() * log_own, labels, class_weights, log_probabilities)
 
 
 def _weighted(values: Tensor, labels: Labels, class_weights: Sequence[float] | None, logits: Tensor) -> PerExample:
     weights = labels.counted.to(values.dtype)
     if class_weights is not None:
-        weights = weights * per_class(class_weights, logits, values.dtype)[labels.value]
+        weights = weights * per_class(class_weights, logits)[labels.value]
         weights = torch.where(labels.valid | ~labels.counted, weights, 1.0)  # a label out of range must show
     return PerExample(labels.refused(values), weights)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, one_each, sum_dtype
+from functrain.objectives.losses.base import PerExample, one_each, wide
 
 
 def info_nce(
@@ -56,8 +56,9 @@ def info_nce(
     if not isinstance(temperature, Tensor) and not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature must be greater than 0 and finite, got {temperature}")
     compared = _compared(queries, weight, groups)
-    similarity = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T
-    similarity = similarity.to(sum_dtype(similarity)) / temperature
+    # A temperature multiplies the rounding of the products: half precision would leave one digit.
+    with torch.autocast(queries.device.type, enabled=False):
+        similarity = F.normalize(wide(queries), dim=1) @ F.normalize(wide(keys), dim=1).T / temperature
     own = similarity.diagonal()
     values = _log_sum(similarity, compared) - own
     if symmetric:

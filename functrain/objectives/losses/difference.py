@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, mean_of_rows
+from functrain.objectives.losses.base import PerExample, mean_of_rows, wide
 
 
 def squared_error(predictions: Tensor, targets: Tensor) -> PerExample:
@@ -24,7 +24,7 @@ def squared_error(predictions: Tensor, targets: Tensor) -> PerExample:
         >>> squared_error(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2)).values
         tensor([5.])
     """
-    return _mean_of_rows((_same_shape(predictions, targets) - targets) ** 2)
+    return _mean_of_rows((wide(_same_shape(predictions, targets)) - targets) ** 2)
 
 
 def absolute_error(predictions: Tensor, targets: Tensor) -> PerExample:
@@ -34,7 +34,7 @@ def absolute_error(predictions: Tensor, targets: Tensor) -> PerExample:
         >>> absolute_error(torch.tensor([[1.0, -3.0]]), torch.zeros(1, 2)).values
         tensor([2.])
     """
-    return _mean_of_rows((_same_shape(predictions, targets) - targets).abs())
+    return _mean_of_rows((wide(_same_shape(predictions, targets)) - targets).abs())
 
 
 def huber(predictions: Tensor, targets: Tensor, *, delta: float = 1.0) -> PerExample:
@@ -60,7 +60,7 @@ def huber(predictions: Tensor, targets: Tensor, *, delta: float = 1.0) -> PerExa
     """
     if not 0.0 < delta < float("inf"):
         raise ValueError(f"delta must be greater than 0 and finite, got {delta}")
-    predictions = _same_shape(predictions, targets)
+    predictions = wide(_same_shape(predictions, targets))
     return _mean_of_rows(F.huber_loss(predictions, targets.to(predictions.dtype), reduction="none", delta=delta))
 
 
@@ -87,7 +87,7 @@ def smooth_l1(predictions: Tensor, targets: Tensor, *, beta: float = 1.0) -> Per
     """
     if not 0.0 < beta < float("inf"):
         raise ValueError(f"beta must be greater than 0 and finite, got {beta}; for 0 take absolute_error")
-    predictions = _same_shape(predictions, targets)
+    predictions = wide(_same_shape(predictions, targets))
     return _mean_of_rows(F.smooth_l1_loss(predictions, targets.to(predictions.dtype), reduction="none", beta=beta))
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from functrain.objectives.losses.base import wide
+
 
 class Labels(NamedTuple):
     """Labels without surprises.
@@ -46,7 +48,10 @@ def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) 
 
 
 def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Labels]:
-    """Logits and labels 0 to 1 of one shape; a single channel, `[B, 1, ...]` for `[B, ...]`, is taken off."""
+    """Logits, float32 or wider, and labels 0 to 1, of one shape.
+
+    A single channel, `[B, 1, ...]` for `[B, ...]`, is taken off.
+    """
     if logits.ndim == targets.ndim + 1 > 1 and logits.shape[1] == 1:
         logits = logits.squeeze(1)
     if logits.shape != targets.shape or not targets.ndim:
@@ -55,6 +60,7 @@ def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int)
             f"{list(targets.shape)}"
         )
     # Before the comparison: an unsigned 156 would equal -100.
+    logits = wide(logits)
     targets = targets if targets.dtype.is_floating_point else targets.to(torch.float32)
     counted = targets != ignore_index
     valid = (targets >= 0) & (targets <= 1) & counted
@@ -67,7 +73,7 @@ def one_hot(classes: Tensor, count: int) -> Tensor:
     return classes.unsqueeze(1) == numbers
 
 
-def per_class(class_weights: Sequence[float] | Tensor, logits: Tensor, dtype: torch.dtype) -> Tensor:
+def per_class(class_weights: Sequence[float] | Tensor, logits: Tensor) -> Tensor:
     """The weights of the classes as a tensor `[C]` beside the logits `[B, C, ...]`.
 
     Raises:
@@ -84,4 +90,4 @@ def per_class(class_weights: Sequence[float] | Tensor, logits: Tensor, dtype: to
     for number, weight in enumerate(class_weights):
         if not 0 <= weight < float("inf"):
             raise ValueError(f"class_weights must be finite and 0 or more; class {number} has {weight!r}")
-    return torch.tensor(class_weights, dtype=dtype, device=logits.device)
+    return torch.tensor(class_weights, dtype=logits.dtype, device=logits.device)

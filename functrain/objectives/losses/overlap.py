@@ -12,7 +12,7 @@ The sums are those of one example, never of the batch, so that micro-batches add
 import torch
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, sum_dtype
+from functrain.objectives.losses.base import PerExample, wide
 from functrain.objectives.losses.labels import Labels, binary_labels, class_labels, one_hot
 
 
@@ -40,7 +40,7 @@ def dice(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_index: 
         Milletari et al. 2016, "V-Net", section 3, with sums in place of sums of squares; Sudre et al. 2017.
     """
     labels = class_labels("dice", logits, targets, ignore_index)
-    return _dice(*_regions(logits.softmax(1), one_hot(labels.value, logits.shape[1]), labels), labels, smooth)
+    return _dice(*_regions(wide(logits).softmax(1), one_hot(labels.value, logits.shape[1]), labels), labels, smooth)
 
 
 def iou(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_index: int = -100) -> PerExample:
@@ -54,7 +54,7 @@ def iou(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_index: i
         Rahman and Wang 2016, "Optimizing Intersection-Over-Union in Deep Neural Networks", equation 3.
     """
     labels = class_labels("iou", logits, targets, ignore_index)
-    return _iou(*_regions(logits.softmax(1), one_hot(labels.value, logits.shape[1]), labels), labels, smooth)
+    return _iou(*_regions(wide(logits).softmax(1), one_hot(labels.value, logits.shape[1]), labels), labels, smooth)
 
 
 def binary_dice(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_index: int = -100) -> PerExample:
@@ -92,11 +92,10 @@ def binary_iou(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_i
 
 
 def _regions(probabilities: Tensor, truth: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-    """Intersection, and sum of both regions, `[B, C]` each, over the valid positions; in float32 or wider."""
-    wide = sum_dtype(probabilities)
+    """Intersection, and sum of both regions, `[B, C]` each, over the valid positions."""
     inside = labels.valid.unsqueeze(1)
-    predicted = torch.where(inside, probabilities.to(wide), 0.0)
-    truth = torch.where(inside, truth.to(wide), 0.0)
+    predicted = torch.where(inside, probabilities, 0.0)
+    truth = torch.where(inside, truth.to(probabilities.dtype), 0.0)
     return _sum_positions(predicted * truth), _sum_positions(predicted + truth)
 
 
