@@ -14,6 +14,7 @@ from functrain.optim.adam import AdamState, adam, adamw, scale_by_adam
 from functrain.optim.adamax import AdamaxState, adamax, scale_by_adamax
 from functrain.optim.base import Optimizer, apply_updates, chain, identity, stateless
 from functrain.optim.clipping import clip_by_global_norm, clip_by_value, global_norm, scale_to_norm
+from functrain.optim.early_stopping import EarlyStopping, EarlyStoppingState, StopDecision, early_stopping
 from functrain.optim.ema import ema_update
 from functrain.optim.from_torch import FromTorchState, from_torch
 from functrain.optim.lamb import lamb, scale_by_trust_ratio
@@ -24,6 +25,7 @@ from functrain.optim.muon import MuonState, is_matrix, muon, orthogonalize, scal
 from functrain.optim.nadam import NAdamState, nadam, scale_by_nadam
 from functrain.optim.partition import partition
 from functrain.optim.parts import CountState, add_decayed_weights, centralize, freeze, scale
+from functrain.optim.plateau import Plateau, PlateauDecision, PlateauState, plateau
 from functrain.optim.radam import RAdamState, radam, scale_by_radam
 from functrain.optim.rates import (
     LearningRateState,
@@ -52,6 +54,8 @@ __all__ = [
     "AdamState",
     "AdamaxState",
     "CountState",
+    "EarlyStopping",
+    "EarlyStoppingState",
     "FactoredState",
     "FromTorchState",
     "Hyperparameter",
@@ -62,11 +66,15 @@ __all__ = [
     "MuonState",
     "NAdamState",
     "Optimizer",
+    "Plateau",
+    "PlateauDecision",
+    "PlateauState",
     "RAdamState",
     "RMSState",
     "RpropState",
     "Schedule",
     "ScheduleFreeState",
+    "StopDecision",
     "TraceState",
     "adadelta",
     "adafactor",
@@ -80,6 +88,7 @@ __all__ = [
     "chain",
     "clip_by_global_norm",
     "clip_by_value",
+    "early_stopping",
     "ema_update",
     "evaluation_params",
     "freeze",
@@ -98,6 +107,7 @@ __all__ = [
     "no_decay_1d",
     "orthogonalize",
     "partition",
+    "plateau",
     "radam",
     "reduce_learning_rate",
     "rmsprop",
