@@ -23,3 +23,7 @@ from functrain.checkpoint.lock import RunLock as RunLock
 from functrain.checkpoint.reader import Restored as Restored
 from functrain.checkpoint.reader import read_arrays as read_arrays
 from functrain.checkpoint.reader import read_checkpoint as read_checkpoint
+from functrain.checkpoint.reader import verify_checkpoint as verify_checkpoint
+from functrain.checkpoint.verify import CheckpointVerdict as CheckpointVerdict
+from functrain.checkpoint.verify import VerifyReport as VerifyReport
+from functrain.checkpoint.verify import verify_checkpoints as verify_checkpoints

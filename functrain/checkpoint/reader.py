@@ -111,6 +111,28 @@ def read_arrays(
     return {group: {p: values[group, p] for p in leaves} for group, leaves in records.items()}
 
 
+def verify_checkpoint(path: str | os.PathLike[str]) -> CheckpointInfo:
+    """Read all of a checkpoint and compare it with its checksums; no more than a group is in memory at a time.
+
+    Args:
+        path: a checkpoint's directory.
+
+    Returns:
+        What it says about itself.
+
+    Raises:
+        DamagedCheckpointError: bytes are missing or are not those that were written.
+        CheckpointError: there is no such directory, or it cannot be read now.
+    """
+    directory = checkpoint_directory(path)
+    index = load_index(directory)
+    _check_files(directory, index, index.groups)
+    stored = [(g.name, leaf.path) for g in index.groups.values() for leaf in g.leaves.values() if leaf.kind == "array"]
+    for _ in _verified_arrays(directory, index, stored):
+        pass
+    return make_info(directory, index)
+
+
 def _records(index: Index, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, LeafRecord]]:
     """The index's records of those target leaves that the checkpoint has."""
     saved = {group: index.groups[group].leaves for group in targets if group in index.groups}

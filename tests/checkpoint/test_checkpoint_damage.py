@@ -15,6 +15,8 @@ from functrain.checkpoint import (
     inventory,
     read_arrays,
     read_info,
+    verify_checkpoint,
+    verify_checkpoints,
 )
 from functrain.checkpoint.index import INDEX_FILE, dump_index, load_index
 from functrain.foundation.errors import CheckpointError
@@ -131,16 +133,20 @@ def check_random_damage(pristine, directory, bits, number):
     rng = random.Random(number)
     run = shutil.copytree(pristine, directory / str(number), symlinks=True)
     touched = random_damage(run, rng)
+    verdicts = {verdict.name: verdict for verdict in verify_checkpoints(run).checkpoints}
+    assert all(verdicts[name].status == "good" for name in verdicts if name not in touched)
     checkpointer = Checkpointer(run, mode="max", keep=9)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         restored, complaint = attempt(lambda: checkpointer.restore(make_state(0), rng.choice(["last", "best"])))
     if restored is None:
         assert len(touched) == 2
+        assert all(verdict.status == "damaged" and verdict.reason for verdict in verdicts.values())
         assert all(name in complaint for name in touched)
         assert checkpointer.names() == ["step-00000001", "step-00000002"]
         return "none left"
     used = restored.info.name
+    assert verdicts[used].status == "good"  # what verifies is what is used
     assert same(restored.tree, make_state(restored.info.step), bits)
     assert all(w.category is CheckpointWarning for w in caught)
     messages = [str(w.message) for w in caught]
@@ -335,3 +341,48 @@ def test_a_newer_format_is_refused_without_being_called_damaged(run):
         f"checkpoint {path} has format version 2, this functrain reads 1: read it with the functrain that wrote it"
     )
     assert path.is_dir()
+
+
+def test_verify_reports_on_every_checkpoint_and_changes_nothing(run):
+    def everything():
+        return {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+    report = verify_checkpoints(run)
+    assert report.ok
+    assert [(v.name, v.status, v.info.step) for v in report.checkpoints] == [
+        ("step-00000001", "good", 1),
+        ("step-00000002", "good", 2),
+    ]
+    assert (report.directory, report.newest_good, report.set_aside) == (run, "step-00000002", ())
+    flip(run / "step-00000002" / INDEX_FILE, random.Random(1))
+    shutil.copytree(run / "step-00000002", run / "step-00000003.damaged")
+    shutil.copytree(run / "step-00000001", run / "step-00000004")
+    index = load_index(run / "step-00000004")
+    object.__setattr__(index, "format_version", 99)
+    (run / "step-00000004" / INDEX_FILE).write_bytes(dump_index(index))
+    before = everything()
+    report = verify_checkpoints(run)
+    assert not report.ok
+    assert report.newest_good == "step-00000001"
+    assert report.set_aside == ("step-00000003.damaged",)
+    assert [v.status for v in report.checkpoints] == ["good", "damaged", "unreadable"]
+    assert report.checkpoints[1].reason == "the checksum of its index functrain.json does not match"
+    assert "has format version 99" in report.checkpoints[2].reason
+    assert everything() == before
+
+
+def test_verify_sees_a_single_flipped_bit_of_an_array(run):
+    needle = make_state(2)["params"]["w"].numpy().tobytes()[:64]
+    (file,) = [p for p in newest_files(run) if needle in p.read_bytes()]
+    file.write_bytes(file.read_bytes().replace(needle, needle[:-1] + bytes([needle[-1] ^ 128])))
+    with pytest.raises(DamagedCheckpointError):
+        verify_checkpoint(run / "step-00000002")
+    assert verify_checkpoints(run).newest_good == "step-00000001"
+
+
+def test_verify_of_no_directory_and_of_an_empty_one(tmp_path):
+    assert verify_checkpoints(tmp_path) == type(verify_checkpoints(tmp_path))(tmp_path, ())
+    assert verify_checkpoints(tmp_path).ok
+    assert verify_checkpoints(tmp_path).newest_good is None
+    with pytest.raises(CheckpointError, match=r"there is no directory .*none: give the one that holds"):
+        verify_checkpoints(tmp_path / "none")
