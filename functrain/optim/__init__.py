@@ -15,7 +15,7 @@ from functrain.optim.adamax import AdamaxState, adamax, scale_by_adamax
 from functrain.optim.base import Optimizer, apply_updates, chain, identity, stateless
 from functrain.optim.clipping import clip_by_global_norm, clip_by_value, global_norm, scale_to_norm
 from functrain.optim.early_stopping import EarlyStopping, EarlyStoppingState, StopDecision, early_stopping
-from functrain.optim.ema import ema_update
+from functrain.optim.ema import Ema, EmaState, ema, ema_update
 from functrain.optim.from_torch import FromTorchState, from_torch
 from functrain.optim.lamb import lamb, scale_by_trust_ratio
 from functrain.optim.lion import LionState, lion, scale_by_lion
@@ -37,6 +37,7 @@ from functrain.optim.rates import (
 from functrain.optim.registry import REGISTRY
 from functrain.optim.rmsprop import RMSState, rmsprop, scale_by_rms
 from functrain.optim.rprop import RpropState, rprop, scale_by_rprop
+from functrain.optim.sam import sam_ascent
 from functrain.optim.schedule_free import (
     ScheduleFreeState,
     evaluation_params,
@@ -56,6 +57,8 @@ __all__ = [
     "CountState",
     "EarlyStopping",
     "EarlyStoppingState",
+    "Ema",
+    "EmaState",
     "FactoredState",
     "FromTorchState",
     "Hyperparameter",
@@ -89,6 +92,7 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_value",
     "early_stopping",
+    "ema",
     "ema_update",
     "evaluation_params",
     "freeze",
@@ -112,6 +116,7 @@ __all__ = [
     "reduce_learning_rate",
     "rmsprop",
     "rprop",
+    "sam_ascent",
     "scale",
     "scale_by_adadelta",
     "scale_by_adagrad",
