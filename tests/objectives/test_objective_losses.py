@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.objectives import (
     binary_classification,
@@ -147,3 +148,28 @@ def test_weights_are_counted_beyond_what_half_precision_can_count(make):
     outputs = torch.ones(300, 2, dtype=torch.bfloat16)
     targets = torch.zeros(300, dtype=torch.int64) if make is classification else torch.zeros_like(outputs)
     assert make()(nn.Identity(), (outputs, targets)).weight.item() == 300
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        segmentation(class_weights=(0.5, 1.0, 2.0, 3.0), label_smoothing=0.1),
+        segmentation("focal", class_weights=(0.5, 1.0, 2.0, 3.0), options={"gamma": 0.5}),
+        segmentation("dice"),
+    ],
+)
+def test_a_traced_objective_with_options_gives_the_bits_of_the_eager_one(objective):
+    logits, targets = images()
+
+    def run(logits):
+        def total(logits):
+            loss = objective(nn.Identity(), (logits, targets))
+            return loss.total, (loss.weight, loss.totals().sums)
+
+        return torch.func.grad_and_value(total, has_aux=True)(logits)
+
+    graph = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(logits)
+    other, _ = images()
+    (grad, (total, rest)), (eager_grad, (eager_total, eager_rest)) = graph(other), run(other)
+    for traced, eager in zip((grad, total, *rest), (eager_grad, eager_total, *eager_rest)):
+        assert torch.equal(traced, eager)
