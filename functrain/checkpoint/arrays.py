@@ -49,6 +49,11 @@ def dtype_name(dtype: torch.dtype) -> str | None:
     return _NAMES.get(dtype)
 
 
+def is_raw(dtype: str) -> bool:
+    """Whether tensors of a dtype are stored as flat bytes."""
+    return dtype in _RAW
+
+
 def stored_form(dtype: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """The NumPy dtype and shape that a tensor has on disk."""
     if dtype in _RAW:

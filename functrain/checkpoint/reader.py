@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from functrain.checkpoint import arrays, names, orbax_io
+from functrain.checkpoint import arrays, bundles, orbax_io
 from functrain.checkpoint.errors import DamagedCheckpointError, describe, reading_error, system_errno
 from functrain.checkpoint.grouping import full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
@@ -210,7 +210,9 @@ def _verified_arrays(
         loaded = _load_group(directory, index.groups[name], group_paths)
         for path in group_paths:
             record = index.groups[name].leaves[path]
-            array = loaded.pop(names.array_key(path))
+            array = bundles.unpack(record, loaded)
+            if record.bundle is None:
+                del loaded[bundles.key_of(record)]
             form = arrays.stored_form(record.dtype, record.shape)
             if (array.dtype, array.shape) != form or arrays.crc32(array) != record.crc32:
                 raise DamagedCheckpointError(
@@ -220,8 +222,8 @@ def _verified_arrays(
 
 
 def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> dict[str, orbax_io.Array]:
-    wanted = {names.array_key(p): arrays.stored_form(group.leaves[p].dtype, group.leaves[p].shape) for p in paths}
-    whole = len(paths) == sum(leaf.kind == "array" for leaf in group.leaves.values())
+    wanted = bundles.stored_forms(group, paths)
+    whole = len(wanted) == len({bundles.key_of(leaf) for leaf in group.leaves.values() if leaf.kind == "array"})
     orbax_io.import_orbax()  # outside of the try: a broken installation is not a damaged checkpoint
     try:
         return orbax_io.load_item(directory, group.item, wanted, whole=whole)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from functrain.checkpoint import arrays, files, names, orbax_io
+from functrain.checkpoint import arrays, bundles, files, orbax_io
 from functrain.checkpoint.index import INDEX_FILE, Index, dump_index, with_checksums
 from functrain.checkpoint.inventory import take_inventory
 from functrain.checkpoint.snapshot import Snapshot
@@ -25,15 +25,17 @@ def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> None:
     leaves = sum(len(group.leaves) for group in snapshot.groups.values())
     files.require_room(path.parent, nbytes + leaves * _INDEX_BYTES_PER_LEAF)
     temporary = files.temporary_path(path.parent, path.name)
-    items: dict[str, dict[str, orbax_io.Array]] = {group.item: {} for group in snapshot.groups.values()}
+    groups = {name: bundles.assign(group) for name, group in snapshot.groups.items()}
+    singles: dict[str, dict[str, orbax_io.Array]] = {name: {} for name in groups}
     checksums: dict[tuple[str, str], int] = {}
     for (group, leaf_path), tensor in snapshot.tensors.items():
         array = arrays.to_numpy(tensor)
         checksums[group, leaf_path] = arrays.crc32(array)
-        items[snapshot.groups[group].item][names.array_key(leaf_path)] = array
+        singles[group][leaf_path] = array
+    items = {groups[name].item: bundles.pack(groups[name], found) for name, found in singles.items()}
     try:
         orbax_io.save_items(temporary, items)
-        index = replace(index, groups=snapshot.groups, files=take_inventory(temporary))
+        index = replace(index, groups=groups, files=take_inventory(temporary))
         (temporary / INDEX_FILE).write_bytes(dump_index(with_checksums(index, checksums)))
         files.commit(temporary, path)
     except BaseException:
