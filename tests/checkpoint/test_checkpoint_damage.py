@@ -301,7 +301,7 @@ def test_an_index_that_lies_is_refused_before_memory_is_allocated(run):
     leaf = index.groups["params"].leaves["b"]
     object.__setattr__(leaf, "shape", (2**60,))
     (path / INDEX_FILE).write_bytes(dump_index(index))
-    with pytest.raises(DamagedCheckpointError, match="it should hold 4611686018427|cannot be at place"):
+    with pytest.raises(DamagedCheckpointError, match=r"it should hold 4611686018427|cannot be at place"):
         read_arrays(path)
 
 
