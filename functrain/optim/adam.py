@@ -61,10 +61,9 @@ def scale_by_adam(
         if amsgrad:
             divisors = foreach("maximum", trees.leaves(largest), squares)
             largest = trees.unflatten(spec, divisors)
-        # m / c1 / (sqrt(v / c2) + eps), with both corrections in the denominator: a pass over memory less.
-        correction1, correction2 = bias_correction(beta1, count), bias_correction(beta2, count)
-        denominators = overwrite("mul", foreach("sqrt", divisors), correction1 / correction2.sqrt())
-        denominators = overwrite("add", denominators, correction1 * eps)
+        denominators = overwrite("div", foreach("sqrt", divisors), bias_correction(beta2, count).sqrt())
+        # Both corrections in the denominator: there its memory is written again, not fresh memory.
+        denominators = overwrite("mul", overwrite("add", denominators, eps), bias_correction(beta1, count))
         new_state = AdamState(count, trees.unflatten(spec, means), trees.unflatten(spec, squares), largest)
         return trees.unflatten(spec, foreach("div", means, denominators)), new_state
 

@@ -33,6 +33,7 @@ def foreach(op: str, leaves: list[torch.Tensor], *args: Any, **kwargs: Any) -> l
     """
     if not leaves:  # torch refuses empty lists
         return []
+    args = _spread(op, leaves, args)
     if inside_transform():
         results = _one_by_one(op, leaves, args, kwargs)
     else:
@@ -55,7 +56,7 @@ def overwrite(op: str, temporaries: list[torch.Tensor], *args: Any, **kwargs: An
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in temporaries)
     if not temporaries or recorded or inside_transform():
         return foreach(op, temporaries, *args, **kwargs)
-    getattr(torch, f"_foreach_{op}_")(temporaries, *args, **kwargs)
+    getattr(torch, f"_foreach_{op}_")(temporaries, *_spread(op, temporaries, args), **kwargs)
     return temporaries
 
 
@@ -108,6 +109,13 @@ def sums_of_squares(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
     """
     wide = [leaf if leaf.dtype == torch.float64 else leaf.float() for leaf in leaves]
     return [square.sum() for square in foreach("mul", wide, wide)]
+
+
+def _spread(op: str, leaves: list[torch.Tensor], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One reference to a 0-d addend for each leaf: as a single argument torch asks for its value (torch 2.13)."""
+    if op != "add":
+        return args
+    return tuple([arg] * len(leaves) if isinstance(arg, torch.Tensor) else arg for arg in args)
 
 
 def _one_by_one(

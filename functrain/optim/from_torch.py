@@ -1,6 +1,7 @@
 """Any torch.optim.Optimizer as a pure transformation. Imports foundation only."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,16 +74,7 @@ def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -
             return updates, state
         old: list[Slot] = spec.flatten_up_to(state.slots)  # type: ignore[assignment]
         lr, rate = (None, None) if schedule is None or state.rate is None else next_rate(schedule, state.rate)
-
-        def step(slots: list[Slot] | None) -> tuple[list[torch.Tensor], list[Slot]]:
-            return step_once(factory, leaves, grads, slots, lr)
-
-        if not state.special_start:
-            new, slots = step(old)
-        elif is_traced([state.count, *leaves]):
-            new, slots = _choose(state.count == 0, step(None), step(old))
-        else:
-            new, slots = step(None if state.count == 0 else old)
+        new, slots = _stepped(state, old, lambda slots: step_once(factory, leaves, grads, slots, lr))
         _same_form(optimizer_class, trees.paths(params), old, slots)
         new_state = FromTorchState(state.count + 1, rate, trees.unflatten(spec, list(slots)), state.special_start)
         return trees.unflatten(spec, foreach("sub", new, leaves)), new_state
@@ -90,8 +82,17 @@ def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -
     return Optimizer(init, update)
 
 
-def _choose(condition: torch.Tensor, first: Any, later: Any) -> Any:
-    return trees.tree_map(lambda a, b: torch.where(condition, a, b), first, later)
+Stepped = tuple[list[torch.Tensor], list[Slot]]
+
+
+def _stepped(state: FromTorchState, old: list[Slot], step: Callable[[list[Slot] | None], Stepped]) -> Stepped:
+    """A step from the old state; where the first one is special, that one if it is the first."""
+    if not state.special_start:
+        return step(old)
+    first = state.count == 0
+    if not is_traced([first]):
+        return step(None if first else old)
+    return trees.tree_map(lambda one, other: torch.where(first, one, other), step(None), step(old))
 
 
 def _same_form(optimizer_class: type, paths: list[str], old: list[Slot], new: list[Slot]) -> None:

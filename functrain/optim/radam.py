@@ -49,26 +49,27 @@ def scale_by_radam(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), 
         count = state.count + 1
         means = lerp(means, grads, 1 - beta1)
         squares = average_squares(squares, grads, beta2)
-        adaptive, factor = _rectification(beta2, count)
-        # Where it is not reliable, sqrt(v) + eps is replaced by 0 (sqrt(v) + eps) + 1: without a branch.
+        adaptive, plain = _factors(beta1, beta2, count)
         denominators = overwrite("add", foreach("sqrt", squares), eps)
-        denominators = overwrite("add", overwrite("mul", denominators, adaptive), 1 - adaptive)
-        directions = overwrite("mul", foreach("div", means, denominators), factor / bias_correction(beta1, count))
+        # One of the factors is 0: a choice without a branch.
+        directions = overwrite("mul", foreach("div", means, denominators), adaptive)
+        directions = overwrite("add", directions, foreach("mul", means, plain))
         new_state = RAdamState(count, trees.unflatten(spec, means), trees.unflatten(spec, squares))
         return trees.unflatten(spec, directions), new_state
 
     return Optimizer(init, update)
 
 
-def _rectification(beta2: Scalar, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether the second moment is reliable (1.0 or 0.0), and the factor of the step, both float64 0-d."""
-    correction = bias_correction(beta2, count)
+def _factors(beta1: Scalar, beta2: Scalar, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of Adam's step and of plain momentum, float64 0-d: rectified and 0, or 0 and 1, each over the correction."""
+    correction1, correction2 = bias_correction(beta1, count), bias_correction(beta2, count)
     rho_inf = 2 / (1 - beta2) - 1
-    rho = rho_inf - 2 * count.double() * beta2 ** count.double() / correction
+    rho = rho_inf - 2 * count.double() * beta2 ** count.double() / correction2
     reliable = rho > 5.0
     rho = torch.where(reliable, rho, 6.0)  # any value that keeps the root, not used, from NaN
-    rectified = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) * correction
-    return reliable.double(), torch.where(reliable, rectified.clamp(min=0.0).sqrt(), 1.0)
+    squared = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) * correction2
+    adaptive = torch.where(reliable, squared.clamp(min=0.0).sqrt(), 0.0)
+    return adaptive / correction1, (~reliable).double() / correction1
 
 
 def radam(

@@ -5,7 +5,6 @@ one of the same data there, which an ordinary optimizer applies to the parameter
 training step's part; this one is arithmetic.
 """
 
-
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree
 from functrain.optim.checks import require_positive

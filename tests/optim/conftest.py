@@ -7,5 +7,5 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for optim_helpers
 
-settings.register_profile("optim", deadline=None, max_examples=40)
+settings.register_profile("optim", deadline=None, max_examples=25)
 settings.load_profile("optim")

@@ -1,10 +1,14 @@
 """Parameters, gradients and loops that the tests of optimizers share."""
 
 import contextlib
+import inspect
 
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain import optim
+from functrain.foundation import trees
 
 SHAPES = {"matrix": (5, 3), "wide": (2, 6), "bias": (7,), "scalar": (), "one": (1, 1, 1), "empty": (0, 4)}
 
@@ -53,6 +57,24 @@ def one_step(optimizer):
     return step
 
 
+def traced(fn, *args):
+    """The graph of `fn` as a function of trees, made as functrain.compiler does: a read of a value fails."""
+    leaves, spec = trees.flatten(args)
+    specs = []
+
+    def flat(*leaves):
+        results, result_spec = trees.flatten(fn(*trees.unflatten(spec, leaves)))
+        specs.append(result_spec)
+        return results
+
+    # make_fx's own mode has symbols for unknown values, with which `.item()` would pass.
+    with torch.no_grad():
+        mode = FakeTensorMode(allow_fallback_kernels=True, allow_non_fake_inputs=True)
+        fakes = [mode.from_tensor(leaf) for leaf in leaves]
+        graph = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
+    return lambda *args: trees.unflatten(specs[-1], graph(*trees.leaves(args))), graph
+
+
 @contextlib.contextmanager
 def default_float64():
     """torch.optim keeps NAdam's product of momenta in the default dtype."""
@@ -62,3 +84,7 @@ def default_float64():
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def accepts(name, parameter):
+    return parameter in inspect.signature(optim.REGISTRY[name]).parameters

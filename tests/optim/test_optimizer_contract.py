@@ -6,16 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optim_helpers import gradients, make_params, one_step
-from torch.fx.experimental.proxy_tensor import make_fx
+from optim_helpers import accepts, gradients, make_params, one_step, traced
 
 from functrain import optim
 from functrain.foundation import trees
 from functrain.optim import schedules
-
-
-def accepts(name, parameter):
-    return parameter in inspect.signature(optim.REGISTRY[name]).parameters
 
 
 def scheduled(name):
@@ -208,8 +203,7 @@ def test_an_empty_tree_works(make):
 def test_traces_with_fake_tensors_and_the_graph_computes_the_same(make):
     optimizer = make()
     params, state = after_two_updates(optimizer, make_params(torch.float32))
-    graph = make_fx(one_step(optimizer), tracing_mode="fake")(params, state, gradients(params, 0))
-    assert "item" not in graph.code.replace("getitem", "")
+    graph, _ = traced(one_step(optimizer), params, state, gradients(params, 0))
     for count in range(2, 5):
         grads = gradients(params, count)
         expected = one_step(optimizer)(params, state, grads)
@@ -240,7 +234,7 @@ def test_gradients_of_another_structure_are_refused(make):
         one_step(optimizer)(params, optimizer.init(params), {"matrix": torch.ones(2, 2), "v": torch.ones(1)})
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "schedule_free_adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_compiles_to_one_graph_without_recompiling_for_later_steps(name):
     optimizer = VARIANTS[name]()
     params = {name: leaf for name, leaf in make_params(torch.float32).items() if name in ("matrix", "scalar")}
@@ -280,47 +274,3 @@ def test_parameters_that_are_not_real_floats_are_refused_with_their_path(name, d
         return  # without momentum it has no state; the rest of functrain refuses such parameters before
     with pytest.raises(TypeError, match=f"parameter 'a/0' is {dtype}"):
         optim.REGISTRY[name]().init({"a": (torch.zeros(2, dtype=dtype),)})
-
-
-REFUSED = [
-    ({"lr": -0.1}, ValueError, r"lr must be a finite number >= 0, got -0.1"),
-    ({"lr": float("nan")}, ValueError, "lr must be a finite number"),
-    ({"lr": "fast"}, TypeError, "lr must be a number.* got 'fast'"),
-    ({"lr": torch.tensor(0.1)}, TypeError, "lr must be a number"),
-    ({"lr": True}, TypeError, "lr must be a number"),
-    ({"weight_decay": -1.0}, ValueError, "weight_decay must be a finite number >= 0"),
-    ({"betas": (0.9, 1.0)}, ValueError, r"betas\[1\] must be in \[0, 1\), got 1.0"),
-    ({"betas": 0.9}, ValueError, r"betas must be a pair of numbers in \[0, 1\), got 0.9"),
-    ({"betas": ("a", 0.9)}, TypeError, r"betas\[0\] must be a number, got 'a'"),
-    ({"momentum": -0.5}, ValueError, "momentum must be"),
-    ({"dampening": -0.5}, ValueError, "dampening must be a finite number >= 0"),
-    ({"nesterov": True, "dampening": 0.0}, ValueError, "nesterov=True needs momentum > 0 .* got momentum=0.0"),
-    ({"etas": (1.2, 0.5)}, ValueError, "etas must be a factor below 1 and one above"),
-    ({"step_sizes": (1.0, 0.5)}, ValueError, "step_sizes must be the smallest and the largest"),
-    ({"etas": (0.5, 1.2), "lr": schedules.constant(1.0)}, TypeError, "rprop finds its own"),
-    ({"beta2_decay": 0.5}, ValueError, "beta2_decay must be <= 0"),
-    ({"d": 0.0}, ValueError, "d must be a finite number > 0"),
-    ({"rho": 1.0}, ValueError, r"rho must be in \[0, 1\)"),
-    ({"alpha": 1.0}, ValueError, r"alpha must be in \[0, 1\)"),
-    ({"lr_decay": -1.0}, ValueError, "lr_decay must be a finite number >= 0"),
-    ({"ns_steps": 0}, ValueError, "ns_steps must be >= 1"),
-    ({"ns_coefficients": (1.0,)}, ValueError, "ns_coefficients must be three numbers"),
-    ({"adjust_lr_fn": "mine"}, ValueError, "adjust_lr_fn must be one of 'original', 'match_rms_adamw'"),
-    ({"warmup_steps": -1}, ValueError, "warmup_steps must be >= 0"),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "kwargs", "error", "message"),
-    [(name, *refused) for name in optim.REGISTRY for refused in REFUSED if all(accepts(name, k) for k in refused[0])],
-)
-def test_bad_arguments_are_refused_by_name(name, kwargs, error, message):
-    with pytest.raises(error, match=message):
-        optim.REGISTRY[name](**kwargs)
-
-
-@pytest.mark.parametrize("name", [name for name in optim.REGISTRY if accepts(name, "eps")])
-def test_a_negative_eps_is_refused(name):
-    eps = (-1e-8, 1e-3) if name == "adafactor" else -1e-8
-    with pytest.raises(ValueError, match=r"eps.* must be a finite number >= 0"):
-        optim.REGISTRY[name](eps=eps)
