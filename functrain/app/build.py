@@ -153,6 +153,11 @@ def _build_schedule(config: Config, total_steps: int) -> float | Schedule:
     chosen, lr = config.optimizer.schedule, config.optimizer.lr
     if chosen is None:
         return lr
+    if chosen.warmup_steps >= total_steps:
+        raise ConfigError(
+            f"optimizer.schedule.warmup_steps: {chosen.warmup_steps} updates of warm-up do not fit into a run of "
+            f"{total_steps}; give fewer (optimizer.schedule.warmup_steps=0 for none), or train longer"
+        )
     function, parameters = _function(config, "schedule", chosen)
     warms_up_itself = takes(function, "warmup_steps")
     if warms_up_itself:

@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(arguments)
         return 0
     except KeyboardInterrupt:
-        print("\nfunctrain: interrupted", file=sys.stderr)
+        exec("")  # clears Python's mark that an exec() was interrupted, by which the exit code would become -SIGINT
+        if _rank() == 0:
+            print("\nfunctrain: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug or not _is_for_people(error):
             raise
-        print(f"functrain: error: {_message(error)}", file=sys.stderr)
+        # Nearly always rank 0 says the same, but a disk may be full where another rank is.
+        rank = f" (rank {_rank()})" if _rank() else ""
+        print(f"functrain{rank}: error: {_message(error)}", file=sys.stderr)
         return USER_ERROR
     finally:
         if argv is None and threading.current_thread() is threading.main_thread():
@@ -102,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from rich.console import Console
 
         from functrain.app import evaluate, show, train
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
     if arguments.command == "train":
@@ -180,6 +184,11 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _rank() -> int:
+    """This process's number among those that torchrun started, known before torch is loaded."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
 def _is_for_people(error: Exception) -> bool:
     """Whether an error is a message of ours. Anything else is a bug, ours or the user's, and needs its traceback."""
     if isinstance(error, (FunctrainError, OSError)):
@@ -208,7 +217,8 @@ def _warnings_for_people() -> Iterator[None]:
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
         if category.__module__.startswith("functrain.") or filename.startswith(_PACKAGE):
-            print(f"functrain: warning: {message}", file=sys.stderr)
+            if _rank() == 0:
+                print(f"functrain: warning: {message}", file=sys.stderr)
         else:
             usual(message, category, filename, lineno, file, line)
 

@@ -114,7 +114,9 @@ def complaint(value: Any, expected: Any) -> str | None:
     try:
         converted(value, expected)
     except ValidationError as error:
-        wishes = dict.fromkeys(wish(details["msg"]) for details in error.errors())
+        # A function (a schedule, in the place of a number) is not a value that YAML has.
+        possible = [details for details in error.errors() if details["type"] != "callable_type"]
+        wishes = dict.fromkeys(wish(details["msg"]) for details in possible or error.errors())
         return f"{' or '.join(wishes)}; got {shown(value)}"
     return None
 

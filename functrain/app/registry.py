@@ -48,10 +48,10 @@ def lookup(kind: str, name: str, folders: Iterable[Path] = ()) -> Callable[..., 
     Example:
         >>> lookup("optimizer", "sgd").__name__
         'sgd'
-        >>> lookup("optimizer", "adamx")
+        >>> lookup("optimizer", "adamww")
         Traceback (most recent call last):
         ...
-        functrain.foundation.errors.ConfigError: unknown optimizer 'adamx'; did you mean 'adam'? known: ...
+        functrain.foundation.errors.ConfigError: unknown optimizer 'adamww'; did you mean 'adamw'? known: ...
     """
     if ":" in name:
         return _imported(name, [str(folder) for folder in folders])

@@ -37,6 +37,24 @@ class RunDirectory:
         """The figure."""
         return self.path / "training_curves.png"
 
+    def check(self) -> None:
+        """See that the directory is one, or can be made; before anything is built.
+
+        Raises:
+            ConfigError: if something is in the way.
+        """
+        place = self.path
+        while not place.exists():
+            place = place.parent
+        reason = "" if place.is_dir() else "a file"
+        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+            reason = "a directory that you may not write to"
+        if reason:
+            raise ConfigError(
+                f"the run directory {self.path} cannot be written to: {place} is {reason}; choose another one with "
+                "--run-dir"
+            )
+
     def results(self, split: str) -> Path:
         """Where the evaluation of a split goes."""
         return self.path / split

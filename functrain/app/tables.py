@@ -34,9 +34,9 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Text as it is, not wrapped and not interpreted."""
+    """Text as it is, not interpreted; on a terminal wrapped between words, elsewhere not at all."""
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def print_metrics(console: Console, rows: Mapping[str, Mapping[str, float]]) -> None:

@@ -15,11 +15,13 @@ from functrain.app.build import Length, build_loader, build_state, build_trainin
 from functrain.app.config import Config
 from functrain.app.evaluate import Evaluation, evaluate_split, write_evaluation
 from functrain.app.loading import changes, load_config, plain, save_config
+from functrain.app.ranks import joined
 from functrain.app.rundir import RunDirectory, is_finished, position
 from functrain.app.source import read_source
 from functrain.app.tables import duration, print_facts, print_lines, print_metrics
 from functrain.checkpoint import CheckpointInfo
 from functrain.data import Loader
+from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import CheckpointError, ConfigError
 from functrain.loop import Event, Interrupted, fit
@@ -70,37 +72,49 @@ class Loaders:
 def train(request: Request, console: Console) -> None:
     """The command: train, or go on training, then evaluate, draw and say where everything is.
 
+    Of several processes that torchrun started, rank 0 writes the files; the console of the others is a quiet one.
+
     Raises:
         FunctrainError: for everything that a user can put right.
         Interrupted: after a signal, when the run is saved.
     """
     config = load_config(request.config_file, request.overrides)
     run = RunDirectory(request.run_dir if request.run_dir is not None else RUNS / config.name)
+    run.check()
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
+    with joined() as world:
+        _train(request, config, run, world, console)
+
+
+def _train(request: Request, config: Config, run: RunDirectory, world: World, console: Console) -> None:
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
     state = build_state(config, length.updates)
-    print_facts(console, f"functrain {version('functrain')}: {run.path}", _facts(config, state, loaders, length))
+    title = f"functrain {version('functrain')}: {run.path}"
+    print_facts(console, title, _facts(config, state, loaders, length, world))
     if request.resume != "never" and run.checkpoints():
         _print_changes(run, config, console)
     finished = _finished_state(run, config, state) if request.resume == "auto" else None
-    seconds = None
+    how = ""
     if finished is None:
+        start = _Start(run, config, [] if request.resume == "never" else run.checkpoints(), world, console)
         before = time.perf_counter()
-        state = _fit(request, config, run, state, loaders, console)
-        seconds = time.perf_counter() - before
+        state = _fit(request, config, run, state, loaders, start)
+        seconds = duration(time.perf_counter() - before)
+        how = f" in {seconds}" if not start.step else f", the last {state.step - start.step:,} of them in {seconds}"
     else:
         state, info = finished
         print_lines(console, [f"already finished ({position(info)}): nothing to train. --resume never starts afresh"])
-    _conclude(run, state, loaders, seconds, console)
+    test = None if loaders.test is None else evaluate_split(state, loaders.test, "test")
+    if world.rank == 0:
+        _conclude(run, state, test, how, console)
 
 
 def _fit(
-    request: Request, config: Config, run: RunDirectory, state: TrainState, loaders: Loaders, console: Console
+    request: Request, config: Config, run: RunDirectory, state: TrainState, loaders: Loaders, start: "_Start"
 ) -> TrainState:
     training = config.training
-    start = _Start(run, config, [] if request.resume == "never" else run.checkpoints(), console)
     try:
         result = fit(
             state,
@@ -127,16 +141,16 @@ def _fit(
             metadata={"config": plain(config), "functrain": version("functrain")},
         )
     except CheckpointError as error:
-        if start.reached:
+        if start.reached or request.resume != "auto" or not start.earlier:
             raise
         raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
     except Interrupted as stop:
-        reached: TrainState = stop.result.state
-        print(
-            f"functrain: interrupted at step {reached.step} (epoch {reached.epoch + 1}); everything is saved in "
-            f"{run.path}. To continue: {request.command}",
-            file=sys.stderr,
-        )
+        if start.world.rank == 0:
+            reached: TrainState = stop.result.state
+            where = f"step {reached.step} (epoch {reached.epoch + 1})"
+            print(f"functrain: interrupted at {where}; everything is saved in {run.path}", file=sys.stderr)
+            under = "torchrun ... -m " if start.world.size > 1 else ""
+            print(f"To continue: {under}{request.command}", file=sys.stderr)
         raise
     return result.state
 
@@ -146,23 +160,30 @@ class _Start:
 
     Attributes:
         reached: whether it came.
+        step: the state's, then.
+        earlier: the checkpoints there were.
+        world: this process among others.
     """
 
     scopes = ("before_loop",)
 
-    def __init__(self, run: RunDirectory, config: Config, earlier: Sequence[CheckpointInfo], console: Console) -> None:
-        self.reached = False
-        self._run, self._config, self._earlier, self._console = run, config, earlier, console
+    def __init__(
+        self, run: RunDirectory, config: Config, earlier: Sequence[CheckpointInfo], world: World, console: Console
+    ) -> None:
+        self.reached, self.step = False, 0
+        self.earlier, self.world = earlier, world
+        self._run, self._config, self._console = run, config, console
 
     def __call__(self, event: Event) -> None:
-        self.reached = True
-        # Not sooner: the run's configuration must not be replaced by one that does not fit its checkpoints.
-        save_config(self._config, self._run.config_file)
+        self.reached, self.step = True, event.state.step
+        if self.world.rank == 0:
+            # Not sooner: the run's configuration must not be replaced by one that does not fit its checkpoints.
+            save_config(self._config, self._run.config_file)
         state = event.state
-        for info in reversed(self._earlier):
+        for info in reversed(self.earlier):
             if (info.step, info.micro_step) == (state.step, state.micro_step):
-                how = {"INTERRUPTED": ", where it was interrupted", "NONFINITE": ", where the loss was not finite"}
-                print_lines(self._console, [f"resumed from {position(info)}{how.get(info.status, '')} ({info.status})"])
+                why = {"INTERRUPTED": ", where it was interrupted", "NONFINITE": ", where the loss was not finite"}
+                print_lines(self._console, [f"resumed from {position(info)}{why.get(info.status, '')}"])
                 return
 
 
@@ -189,7 +210,7 @@ def _print_changes(run: RunDirectory, config: Config, console: Console) -> None:
         print_lines(console, [f"  {change}" for change in changed])
 
 
-def _facts(config: Config, state: TrainState, loaders: Loaders, length: Length) -> list[tuple[str, str]]:
+def _facts(config: Config, state: TrainState, loaders: Loaders, length: Length, world: World) -> list[tuple[str, str]]:
     """The header: what is about to be trained, on what, and how."""
     training, optimizer = config.training, config.optimizer
     network = state.recipe.network
@@ -202,25 +223,20 @@ def _facts(config: Config, state: TrainState, loaders: Loaders, length: Length) 
     ]
     compiled = f"compiled ({training.backend}, {training.mode})" if training.compile else "eager (not compiled)"
     window = f", {training.accumulate} micro-batches an update" if training.accumulate > 1 else ""
+    ranks = f"{world.size} processes, each " if world.size > 1 else ""
+    threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
     schedule = "" if optimizer.schedule is None else f", schedule {optimizer.schedule.name}"
     return [
         ("model", f"{network.name}, {parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")),
         ("data", f"{config.data.name}: {', '.join(sizes)}; batches of {config.data.batch_size}{window}"),
         ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
         ("training", f"{length.updates:,} updates, {length.updates_per_epoch:,} an epoch"),
-        ("device", f"{state.device}, {training.precision}, {compiled}, {torch.get_num_threads()} threads"),
+        ("device", f"{ranks}{state.device}, {training.precision}, {compiled}, {threads}"),
     ]
 
 
-def _conclude(
-    run: RunDirectory,
-    state: TrainState,
-    loaders: Loaders,
-    seconds: float | None,
-    console: Console,
-) -> None:
-    """Test, draw, and print the table and the list of files."""
-    test = None if loaders.test is None else evaluate_split(state, loaders.test, "test")
+def _conclude(run: RunDirectory, state: TrainState, test: Evaluation | None, how: str, console: Console) -> None:
+    """Draw, and print the table and the list of files."""
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
     if test is not None:
         files += write_evaluation(run, test, run.name_of("last"))
@@ -230,8 +246,7 @@ def _conclude(
     except ModuleNotFoundError as error:
         print_lines(console, [f"no training curves: {error}"])
     print_metrics(console, _rows(records, test))
-    took = "" if seconds is None else f" in {duration(seconds)}"
-    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{took}; best checkpoint: {_best(run)}"])
+    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{how}; best checkpoint: {_best(run)}"])
     print_facts(console, "files", [(file.name, str(file)) for file in files])
 
 

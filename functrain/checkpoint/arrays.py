@@ -49,6 +49,11 @@ def dtype_name(dtype: torch.dtype) -> str | None:
     return _NAMES.get(dtype)
 
 
+def is_raw(dtype: str) -> bool:
+    """Whether tensors of a dtype are stored as flat bytes."""
+    return dtype in _RAW
+
+
 def stored_form(dtype: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """The NumPy dtype and shape that a tensor has on disk."""
     if dtype in _RAW:
@@ -143,6 +148,16 @@ def empty(
 ) -> torch.Tensor:
     """An uninitialised tensor."""
     return torch.empty_strided(shape, stride or _row_major(shape), dtype=DTYPES[dtype], device=device)
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous tensor on the CPU, sharing its memory.
+
+    Example:
+        >>> raw_bytes(torch.tensor([1, 2], dtype=torch.uint8)).tobytes()
+        b'\\x01\\x02'
+    """
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
 
 
 def crc32(array: np.ndarray[Any, Any]) -> int:

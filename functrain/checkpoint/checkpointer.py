@@ -8,6 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Self
 
 from functrain.checkpoint import files
 from functrain.checkpoint.background import BackgroundSave
-from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError
+from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
 from functrain.checkpoint.index import Index
 from functrain.checkpoint.info import CheckpointInfo, read_info
 from functrain.checkpoint.names import Position
@@ -37,12 +38,14 @@ class Checkpointer:
 
     Args:
         directory: made when the first checkpoint is saved.
-        keep: how many of the newest checkpoints are kept, besides the best one.
+        keep: how many of the newest checkpoints are kept.
+        keep_best: how many of the best ones are kept besides, the rules of `functrain.checkpoint.retention`
+            applying: of equal metrics the earlier is the better, NaN and none are never among the best.
         mode: whether a smaller ("min") or a larger ("max") metric is better.
         read_only: never change the directory: for tools, and for all ranks but one.
 
     Raises:
-        ValueError: `keep` or `mode` is not allowed.
+        ValueError: `keep`, `keep_best` or `mode` is not allowed.
 
     Example:
         >>> import tempfile, torch
@@ -57,14 +60,22 @@ class Checkpointer:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, keep: int = 3, mode: Mode = "min", read_only: bool = False
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int = 3,
+        keep_best: int = 1,
+        mode: Mode = "min",
+        read_only: bool = False,
     ) -> None:
-        if type(keep) is not int or keep < 1:
-            raise ValueError(f"keep must be an integer of at least 1, got {keep!r}")
+        for name, value in (("keep", keep), ("keep_best", keep_best)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
         self.directory = Path(os.path.abspath(directory))  # a later chdir must not move it
         self._keep = keep
+        self._keep_best = keep_best
         self._mode: Mode = mode
         self._read_only = read_only
         self._save: BackgroundSave | None = None
@@ -146,21 +157,27 @@ class Checkpointer:
             warnings.warn(str(failure), CheckpointWarning, stacklevel=2)
 
     def names(self) -> list[str]:
-        """The names of the committed checkpoints, oldest first, damaged or not."""
-        return [path.name for path in files.list_checkpoints(self.directory)[0]]
+        """The names of the checkpoints, oldest first, damaged or not."""
+        return [path.name for path in files.list_checkpoints(self.directory)]
 
     def infos(self) -> list[CheckpointInfo]:
-        """The committed checkpoints, oldest first: by step, micro-step and revision.
+        """The checkpoints, oldest first: by step, micro-step and revision.
 
-        Those whose index is damaged are left out.
+        Those that are incomplete or whose index is damaged are left out.
         """
-        found = []
-        for path in files.list_checkpoints(self.directory)[0]:
+        return self._read_infos()[0]
+
+    def _read_infos(self) -> tuple[list[CheckpointInfo], list[CheckpointError]]:
+        """What can be read, and why the rest cannot."""
+        found: list[CheckpointInfo] = []
+        failures: list[CheckpointError] = []
+        for path in files.list_checkpoints(self.directory):
             try:
+                files.require_complete(path)
                 found.append(read_info(path))
-            except CheckpointError:
-                continue  # `restore` is where damage is reported
-        return found
+            except CheckpointError as error:
+                failures.append(error)
+        return found, failures
 
     def restore(
         self, like: Tree, which: str | os.PathLike[str] = "last", *, groups: Iterable[str] | None = None
@@ -199,16 +216,24 @@ class Checkpointer:
 
     def _write(self, index: Index, snapshot: Snapshot) -> None:
         """Runs in the writer's thread."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if not self._swept:
-            files.sweep(self.directory)
-            self._swept = True
-        path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
-        write_checkpoint(path, index, snapshot)
+        try:
+            files.make_directory(self.directory)
+            if not self._swept:
+                files.sweep(self.directory)
+                self._swept = True
+            path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
+            write_checkpoint(path, index, snapshot)
+        except Exception as error:
+            where = self.directory / Position(index.step, index.micro_step).name
+            newest = "there is none there"
+            with suppress(OSError):  # whatever is wrong with the directory, the first error is the one to tell
+                if there := self.names():
+                    newest = f"the newest there is {there[-1]}"
+            raise CheckpointError(f"could not save checkpoint {where}: {describe(error)}; {newest}") from error
         try:
             infos = self.infos()
             # A run that went back to an older checkpoint saves below the newest: that one stays, too.
-            kept = retained(infos, self._keep, self._mode) | {path.name}
+            kept = retained(infos, self._keep, self._mode, self._keep_best) | {path.name}
             for info in infos:
                 if info.name not in kept:
                     files.delete(info.path)
@@ -223,19 +248,15 @@ class Checkpointer:
 
     def _candidates(self, which: str) -> tuple[list[Path], list[DamagedCheckpointError]]:
         """Checkpoints to try in turn, and those known to be damaged already."""
-        committed, incomplete = files.list_checkpoints(self.directory)
-        for path in incomplete:
-            warnings.warn(f"ignoring {path}: it is not a complete checkpoint", CheckpointWarning, stacklevel=3)
-        if not committed:
+        paths = files.list_checkpoints(self.directory)
+        if not paths:
             raise CheckpointError(f"there is no checkpoint in {self.directory}")
         if which == "last":
-            return committed[::-1], []
-        infos, damaged = [], []
-        for path in committed:
-            try:
-                infos.append(read_info(path))
-            except DamagedCheckpointError as error:
-                damaged.append(error)
+            return paths[::-1], []
+        infos, failures = self._read_infos()
+        damaged = [error for error in failures if isinstance(error, DamagedCheckpointError)]
+        if other := next((error for error in failures if error not in damaged), None):
+            raise other  # a newer functrain's, say: it may be the best one
         ranked = [info.path for info in rank_by_metric(infos, self._mode)]
         if infos and not ranked:
             raise CheckpointError(

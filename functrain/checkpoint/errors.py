@@ -1,5 +1,6 @@
 """What can be wrong with a checkpoint on disk, and how causes are told. Imports functrain.foundation only."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -22,6 +23,20 @@ class DamagedCheckpointError(CheckpointError):
         super().__init__(f"checkpoint {path} is damaged: {reason}")
         self.path = path
         self.reason = reason
+
+
+def reading_error(directory: Path, error: OSError) -> CheckpointError:
+    """What a system's error while reading a checkpoint is: damage if the disk cannot give the bytes back.
+
+    Example:
+        >>> type(reading_error(Path("x"), OSError(5, "Input/output error"))).__name__
+        'DamagedCheckpointError'
+        >>> reading_error(Path("x"), OSError(24, "Too many open files"))
+        CheckpointError('cannot read checkpoint x: [Errno 24] Too many open files')
+    """
+    if error.errno == errno.EIO:
+        return DamagedCheckpointError(directory, f"the disk cannot read it ({error})")
+    return CheckpointError(f"cannot read checkpoint {directory}: {error}")
 
 
 class RunLockedError(CheckpointError):

@@ -1,26 +1,87 @@
 """Atomic changes of a directory of checkpoints.
 
-Imports the standard library and the neighbouring modules only.
+Imports the standard library, functrain.foundation and the neighbouring modules only.
 
 A checkpoint appears and disappears by one rename. What an interrupted process leaves behind has a
 name that starts with a dot and is swept up by the next writer.
 """
 
+import errno
 import os
 import shutil
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from functrain.checkpoint import names
+from functrain.checkpoint.errors import DamagedCheckpointError
 from functrain.checkpoint.index import INDEX_FILE
 from functrain.checkpoint.names import Position
 from functrain.checkpoint.orbax_io import COMMIT_MARKERS
+from functrain.foundation.errors import CheckpointError
+
+_FILES = 64  # more than orbax makes for a state's groups
 
 
 def temporary_path(directory: Path, name: str) -> Path:
     """Where the checkpoint `name` is written before it is committed."""
     return directory / f"{names.TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and its parents; none of them is lost in a power failure."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync(path.parent)
+
+
+def require_room(directory: Path, nbytes: int) -> None:
+    """Look whether a directory can take a checkpoint, before orbax tries.
+
+    Where orbax cannot make its directory, it leaves threads behind that keep the process from ending
+    for ten minutes, so that condition is met here.
+
+    Args:
+        directory: where the checkpoint is to be.
+        nbytes: of its arrays and its index.
+
+    Raises:
+        OSError: it cannot be written to, or has less space than that.
+    """
+    if hasattr(os, "statvfs"):
+        room = os.statvfs(directory)
+        # Some file systems do not count files: they say 0.
+        if room.f_bavail * room.f_frsize < nbytes or (room.f_files and room.f_favail < _FILES):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+    probe = directory / f"{names.TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
+    probe.mkdir()
+    probe.rmdir()
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is complete and on the disk; an existing one is replaced.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there before is unchanged.
+    """
+    temporary = temporary_path(path.parent, path.name)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise CheckpointError(f"could not write {path}: {error}") from error
+        raise
 
 
 def commit(temporary: Path, final: Path) -> None:
@@ -42,20 +103,34 @@ def sync_tree(directory: Path) -> None:
         _sync(Path(root))
 
 
-def list_checkpoints(directory: Path) -> tuple[list[Path], list[Path]]:
-    """Committed checkpoints, oldest first, and directories of such names that are not complete."""
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints, oldest first. They appear complete, so one that is not has been damaged since."""
     found: list[tuple[Position, Path]] = []
     for entry in _entries(directory):
         position = names.parse_name(entry)
         if position is not None and (directory / entry).is_dir():
             found.append((position, directory / entry))
-    paths = [path for _, path in sorted(found)]
-    return [p for p in paths if is_committed(p)], [p for p in paths if not is_committed(p)]
+    return [path for _, path in sorted(found)]
 
 
-def is_committed(path: Path) -> bool:
-    """Whether a directory bears the marks of a completed checkpoint."""
-    return all((path / file).exists() for file in (*COMMIT_MARKERS, INDEX_FILE))
+def list_set_aside(directory: Path) -> list[Path]:
+    """Checkpoints that were found damaged earlier and renamed, by name."""
+    return [
+        directory / entry
+        for entry in sorted(_entries(directory))
+        if names.parse_name(entry.partition(names.DAMAGED_SUFFIX)[0]) is not None and names.DAMAGED_SUFFIX in entry
+    ]
+
+
+def require_complete(path: Path) -> None:
+    """Look whether a checkpoint bears its marks, without reading it.
+
+    Raises:
+        DamagedCheckpointError: one of the files that are written last is missing.
+    """
+    for file in (*COMMIT_MARKERS, INDEX_FILE):
+        if not (path / file).exists():
+            raise DamagedCheckpointError(path, f"its file {file} is missing")
 
 
 def next_name(directory: Path, step: int, micro_step: int) -> str:
@@ -67,6 +142,7 @@ def delete(path: Path) -> None:
     """Delete a checkpoint; it is never seen half deleted."""
     trash = path.with_name(f"{names.TRASH_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}")
     os.rename(path, trash)
+    _sync(path.parent)  # else a power failure could leave a half deleted checkpoint under its name
     shutil.rmtree(trash)
 
 
@@ -109,7 +185,7 @@ def point_link(link: Path, target: Path | None) -> None:
 def _entries(directory: Path) -> list[str]:
     try:
         return os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

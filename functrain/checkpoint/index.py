@@ -9,6 +9,7 @@ SHA-256 of its exact bytes.
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from functrain.checkpoint import arrays, names, scalars
-from functrain.checkpoint.errors import DamagedCheckpointError
+from functrain.checkpoint.errors import DamagedCheckpointError, reading_error
 from functrain.checkpoint.inventory import FileRecord
 from functrain.foundation.errors import CheckpointError
 
 INDEX_FILE = "functrain.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, 2)  # version 2 has bundles
 
 _FRAME = re.compile(rb'\{"sha256": "([0-9a-f]{64})", "index":\n(.*)\n\}\n', re.DOTALL)
 
@@ -41,6 +43,7 @@ class LeafRecord:
         crc32: of an array's bytes.
         alias: (group, path) of the leaf that is stored.
         value: the scalar.
+        bundle: where the data stand if they are stored with others': (key, offset in elements).
     """
 
     path: str
@@ -51,6 +54,12 @@ class LeafRecord:
     crc32: int | None = None
     alias: tuple[str, str] | None = None
     value: scalars.Scalar = None
+    bundle: tuple[str, int] | None = None
+
+    @property
+    def numel(self) -> int:
+        """Elements of a tensor."""
+        return math.prod(self.shape)
 
     @property
     def stored_nbytes(self) -> int:
@@ -142,21 +151,21 @@ def load_index(directory: Path) -> Index:
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedCheckpointError(directory, f"its index {INDEX_FILE} is missing") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint {directory}: {error}") from error
+        raise reading_error(directory, error) from error
     frame = _FRAME.fullmatch(data)
     if frame is None or hashlib.sha256(frame[2]).hexdigest().encode() != frame[1]:
         raise DamagedCheckpointError(directory, f"the checksum of its index {INDEX_FILE} does not match")
     try:
         body = json.loads(frame[2])
         version = body["format_version"]
-        if version == FORMAT_VERSION:
+        if version in _READABLE:
             return _index_from_json(body)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedCheckpointError(
             directory, f"its index {INDEX_FILE} does not have the expected form ({error!r})"
         ) from error
     raise CheckpointError(
-        f"checkpoint {directory} has format version {version}, this functrain reads {FORMAT_VERSION}: "
+        f"checkpoint {directory} has format version {version}, this functrain reads up to {FORMAT_VERSION}: "
         f"read it with the functrain that wrote it"
     )
 
@@ -172,6 +181,8 @@ def _leaf_to_json(leaf: LeafRecord) -> dict[str, Any]:
         record["alias"] = list(leaf.alias or ())
     if leaf.kind == "array":
         record["crc32"] = leaf.crc32
+    if leaf.bundle is not None:
+        record["bundle"] = list(leaf.bundle)
     return record
 
 
@@ -188,7 +199,13 @@ def _leaf_from_json(record: dict[str, Any]) -> LeafRecord:
     if kind == "alias":
         owner, source = record["alias"]
         return LeafRecord(path, kind, dtype, shape, stride, alias=(owner, source))
-    return LeafRecord(path, kind, dtype, shape, stride, _natural(record["crc32"]) if kind == "array" else None)
+    if kind == "empty":
+        return LeafRecord(path, kind, dtype, shape, stride)
+    bundle = None
+    if "bundle" in record:
+        key, offset = record["bundle"]
+        bundle = (str(key), _natural(offset))
+    return LeafRecord(path, kind, dtype, shape, stride, _natural(record["crc32"]), bundle=bundle)
 
 
 def _file_from_json(name: str, size: Any, crc32: Any) -> FileRecord:
@@ -221,6 +238,7 @@ def _index_from_json(body: dict[str, Any]) -> Index:
         files={name: _file_from_json(name, *record) for name, record in body["files"].items()},
     )
     for group in groups.values():
+        _check_bundles(group)
         for leaf in group.leaves.values():
             if leaf.kind == "alias" and index.source(group.name, leaf)[1].kind != "array":
                 raise ValueError(f"leaf {leaf.path!r} is tied to a leaf that is not stored")
@@ -231,3 +249,14 @@ def _metric(value: scalars.Scalar) -> float | None:
     if value is None or type(value) is float:
         return value
     raise ValueError(f"metric {value!r} is not a number")
+
+
+def _check_bundles(group: GroupRecord) -> None:
+    """Refuse places that overlap or leave holes: they decide how much memory is allocated."""
+    ends: dict[str, int] = {}
+    for leaf in group.leaves.values():
+        if leaf.bundle is not None:
+            key, offset = leaf.bundle
+            if key != names.bundle_key(leaf.dtype) or offset != ends.get(key, 0) or arrays.is_raw(leaf.dtype):
+                raise ValueError(f"leaf {leaf.path!r} cannot be at place {offset} of bundle {key!r}")
+            ends[key] = offset + leaf.numel

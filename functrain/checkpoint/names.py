@@ -8,6 +8,7 @@ from urllib.parse import quote
 TEMPORARY_PREFIX = ".tmp-"
 TRASH_PREFIX = ".trash-"
 DAMAGED_SUFFIX = ".damaged"
+_BUNDLE = "%bundle-"
 
 _NAME = re.compile(r"step-(\d{8,})(?:\.m(\d+))?(?:\.r(\d+))?", re.ASCII)
 _ITEM = re.compile(r"[A-Za-z][A-Za-z0-9_]*|group-\d+", re.ASCII)
@@ -98,3 +99,18 @@ def array_key(path: str) -> str:
     """
     parts = quote(path, safe="/", errors="surrogatepass").split("/")
     return "/".join(part.replace(".", "%2E") if part in (".", "..") else part or "%" for part in parts)
+
+
+def bundle_key(dtype: str) -> str:
+    """The name of the array that holds the small leaves of a dtype; no leaf has such a name.
+
+    Example:
+        >>> bundle_key("float32")
+        '%bundle-float32'
+    """
+    return f"{_BUNDLE}{dtype}"
+
+
+def is_bundle_key(key: str) -> bool:
+    """Whether a key is a bundle's: percent-encoding never gives a "%" before a small letter."""
+    return key.startswith(_BUNDLE)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from functrain.checkpoint import arrays, names, orbax_io
-from functrain.checkpoint.errors import DamagedCheckpointError, describe, system_errno
+from functrain.checkpoint import arrays, bundles, orbax_io
+from functrain.checkpoint.errors import DamagedCheckpointError, describe, reading_error, system_errno
 from functrain.checkpoint.grouping import full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
@@ -111,6 +111,28 @@ def read_arrays(
     return {group: {p: values[group, p] for p in leaves} for group, leaves in records.items()}
 
 
+def verify_checkpoint(path: str | os.PathLike[str]) -> CheckpointInfo:
+    """Read all of a checkpoint and compare it with its checksums; no more than a group is in memory at a time.
+
+    Args:
+        path: a checkpoint's directory.
+
+    Returns:
+        What it says about itself.
+
+    Raises:
+        DamagedCheckpointError: bytes are missing or are not those that were written.
+        CheckpointError: there is no such directory, or it cannot be read now.
+    """
+    directory = checkpoint_directory(path)
+    index = load_index(directory)
+    _check_files(directory, index, index.groups)
+    stored = [(g.name, leaf.path) for g in index.groups.values() for leaf in g.leaves.values() if leaf.kind == "array"]
+    for _ in _verified_arrays(directory, index, stored):
+        pass
+    return make_info(directory, index)
+
+
 def _records(index: Index, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, LeafRecord]]:
     """The index's records of those target leaves that the checkpoint has."""
     saved = {group: index.groups[group].leaves for group in targets if group in index.groups}
@@ -174,7 +196,7 @@ def _check_files(directory: Path, index: Index, groups: Iterable[str]) -> None:
     except FileNotFoundError as error:
         raise DamagedCheckpointError(directory, f"its file {error.filename} vanished") from error
     except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint {directory}: {error}") from error
+        raise reading_error(directory, error) from error
 
 
 def _verified_arrays(
@@ -188,7 +210,9 @@ def _verified_arrays(
         loaded = _load_group(directory, index.groups[name], group_paths)
         for path in group_paths:
             record = index.groups[name].leaves[path]
-            array = loaded.pop(names.array_key(path))
+            array = bundles.unpack(record, loaded)
+            if record.bundle is None:
+                del loaded[bundles.key_of(record)]
             form = arrays.stored_form(record.dtype, record.shape)
             if (array.dtype, array.shape) != form or arrays.crc32(array) != record.crc32:
                 raise DamagedCheckpointError(
@@ -198,8 +222,8 @@ def _verified_arrays(
 
 
 def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> dict[str, orbax_io.Array]:
-    wanted = {names.array_key(p): arrays.stored_form(group.leaves[p].dtype, group.leaves[p].shape) for p in paths}
-    whole = len(paths) == sum(leaf.kind == "array" for leaf in group.leaves.values())
+    wanted = bundles.stored_forms(group, paths)
+    whole = len(wanted) == len({bundles.key_of(leaf) for leaf in group.leaves.values() if leaf.kind == "array"})
     orbax_io.import_orbax()  # outside of the try: a broken installation is not a damaged checkpoint
     try:
         return orbax_io.load_item(directory, group.item, wanted, whole=whole)

@@ -1,4 +1,13 @@
-"""Which checkpoints are kept. Pure; imports the neighbouring modules only."""
+"""Which checkpoints are kept. Pure; imports the neighbouring modules only.
+
+The rules, all of them functions of what the checkpoints themselves say, so that a resumed run decides as
+an uninterrupted one does:
+
+* kept are the newest `keep` and the best `keep_best`; both are at least 1, so neither the last nor the
+  best one is ever deleted;
+* of equal metrics the earlier is the better, so a later one that only draws level displaces nothing;
+* NaN and no metric at all are never among the best; an infinite metric is compared like any other.
+"""
 
 import math
 from collections.abc import Sequence
@@ -21,13 +30,17 @@ def rank_by_metric(infos: Sequence[CheckpointInfo], mode: Mode) -> list[Checkpoi
     return [info for _, info in sorted(rated, key=lambda pair: pair[0])]
 
 
-def retained(infos: Sequence[CheckpointInfo], keep: int, mode: Mode) -> set[str]:
-    """The names of the newest `keep` checkpoints and of the best one.
+def retained(infos: Sequence[CheckpointInfo], keep: int, mode: Mode, keep_best: int = 1) -> set[str]:
+    """The names of the newest `keep` checkpoints and of the best `keep_best`.
+
+    Deleting the others after every save leaves the same as deleting them once at the end would, for what
+    is not among the best now will not be later.
 
     Args:
         infos: oldest first.
         keep: at least 1.
         mode: as in `rank_by_metric`.
+        keep_best: at least 1.
     """
     kept = {info.name for info in infos[-keep:]}
-    return kept | {info.name for info in rank_by_metric(infos, mode)[:1]}
+    return kept | {info.name for info in rank_by_metric(infos, mode)[:keep_best]}

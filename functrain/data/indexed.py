@@ -41,7 +41,7 @@ class IndexedStream:
         collate_fn: puts samples together.
         key: the key of the run's data.
         workers: how samples are read.
-        what: "train", "eval", ...; for messages.
+        what: the loader as messages call it: "train loader", "eval_loader".
     """
 
     kind = "indexed"
@@ -117,7 +117,7 @@ class IndexedStream:
         finally:
             del iterator  # ends workers that are not persistent, also while a traceback keeps this frame
         raise DataError(
-            f"this pass over epoch {epoch} of the {self._what} loader ended when a newer one was opened or "
+            f"this pass over epoch {epoch + 1} of the {self._what} ended when a newer one was opened or "
             "the stream was closed: workers serve one pass at a time"
         )
 

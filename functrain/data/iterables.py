@@ -30,7 +30,7 @@ class IterableStream:
     Args:
         loader: an iterable of batches; an iterator serves one pass.
         key: the key of the run's data.
-        what: "train", "eval", ...; for messages.
+        what: the loader as messages call it: "train loader", "eval_loader".
     """
 
     kind = "iterable"
@@ -61,7 +61,7 @@ class IterableStream:
         if isinstance(self._loader, Iterator):
             if self._spent:
                 raise DataError(
-                    f"the {self._what} loader is an iterator ({type(self._loader).__name__}) and can be "
+                    f"the {self._what} is an iterator ({type(self._loader).__name__}) and can be "
                     "passed over once. Train for one epoch, or give an object whose __iter__ starts anew: "
                     "a list, a DataLoader, functrain's Loader"
                 )
@@ -97,7 +97,7 @@ class StatefulStream:
     Args:
         loader: an iterable of batches with `state_dict` and `load_state_dict`.
         key: the key of the run's data, for what the loader draws from the global generators.
-        what: "train", "eval", ...; for messages.
+        what: the loader as messages call it: "train loader", "eval_loader".
     """
 
     kind = "stateful"
@@ -137,8 +137,8 @@ class StatefulStream:
             return iter(())  # nothing more in this epoch; the loader starts the next one from this state
         if (epoch, start) != saved and (epoch <= saved[0] or start):
             raise DataError(
-                f"the restored state of the {self._what} loader stands at micro-batch {saved[1]} of "
-                f"epoch {saved[0]}, asked for was micro-batch {start} of epoch {epoch}"
+                f"the restored state of the {self._what} stands after micro-batch {saved[1]} of "
+                f"epoch {saved[0] + 1}, but training goes on after micro-batch {start} of epoch {epoch + 1}"
             )
         self._restored = None
         if (epoch, start) == saved:
@@ -197,7 +197,7 @@ def numbered(
         epoch: number of the epoch.
         first: number of the iterator's first batch.
         discard: batches with smaller numbers are read and thrown away.
-        what: name of the loader in messages.
+        what: the loader as messages call it.
 
     Raises:
         DataError: if there is no batch at all, or not as many as are to be discarded.
@@ -216,7 +216,7 @@ def numbered(
 
 def _warn_of_fast_forward(loader: Any, start: int, what: str) -> None:
     warnings.warn(
-        f"resuming at micro-batch {start}: the {what} loader ({type(loader).__name__}) starts at "
+        f"resuming at micro-batch {start}: the {what} ({type(loader).__name__}) starts at "
         f"its beginning, so {start} batches are now read and thrown away, and the run repeats bit for bit "
         "only if it yields the same batches again. A map-style data set in functrain's Loader or torch's "
         "DataLoader, or a restored loader with state_dict and load_state_dict, resumes without reading",

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 from functrain.data.indexed import IndexedStream, Workers
 from functrain.data.order import batch_count
-from functrain.data.plans import ArithmeticPlan
+from functrain.data.plans import ArithmeticPlan, loader_name
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import root_key
 
@@ -98,7 +98,7 @@ class Loader:
 
         Args:
             key: the key of the run's data.
-            what: name of the loader in messages.
+            what: name of the loader in messages: "train", or that of an argument, "eval_loader".
 
         Example:
             >>> import torch
@@ -110,4 +110,5 @@ class Loader:
         """
         plan = ArithmeticPlan(self.dataset, self.batch_size, self.drop_last, self.shuffle)
         workers = Workers(self.num_workers, self.pin_memory, self.persistent_workers, self.prefetch_factor)
-        return IndexedStream(plan, self.dataset, self.collate_fn or default_collate, key, workers, what)
+        collate_fn = self.collate_fn or default_collate
+        return IndexedStream(plan, self.dataset, collate_fn, key, workers, loader_name(what))

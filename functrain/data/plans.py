@@ -50,7 +50,7 @@ class Plan(Protocol):
         """The number of micro-batches, or None where only iterating tells."""
 
     def tasks(self, key: int, epoch: int, start: int, what: str) -> Iterator[Task]:
-        """The epoch's micro-batches from number `start`; `what` names the loader in messages."""
+        """The epoch's micro-batches from number `start`; `what` is the loader as messages call it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,16 +197,26 @@ def _counted(batches: Iterator[Any], epoch: int, start: int, batched: bool, what
     check_reached(count, start, epoch, what)
 
 
+def loader_name(what: str) -> str:
+    """What messages call a loader, after "the".
+
+    Example:
+        >>> loader_name("train"), loader_name("loader"), loader_name("eval_loader")
+        ('train loader', 'loader', 'eval_loader')
+    """
+    return what if what.endswith("loader") else f"{what} loader"
+
+
 def check_reached(count: int, start: int, epoch: int, what: str) -> None:
     """Raise DataError if a pass of `count` micro-batches is empty or ends before `start`."""
     if count == 0:
         raise DataError(
-            f"the {what} loader has no batch in epoch {epoch}: its data set is empty, its sampler used up, "
+            f"the {what} has no batch in epoch {epoch + 1}: its data set is empty, its sampler used up, "
             "or drop_last=True drops the only batch. Check the path or filter that it is made from; "
             "lower batch_size or set drop_last=False"
         )
     if count < start:
         raise DataError(
-            f"epoch {epoch} of the {what} loader has {count} micro-batches, but {start} were already trained "
+            f"epoch {epoch + 1} of the {what} has {count} micro-batches, but {start} were already trained "
             "on: its data, sampler or batch_size has changed. Go on with the original ones, or start anew"
         )

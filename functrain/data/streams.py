@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from functrain.data.indexed import IndexedStream, Workers
 from functrain.data.iterables import IterableStream, StatefulStream
 from functrain.data.loader import Loader
-from functrain.data.plans import plan_of
+from functrain.data.plans import loader_name, plan_of
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
     Args:
         loader: the loader.
         key: the key of the run's data, 0 <= key < 2**64.
-        what: name of the loader in messages.
+        what: name of the loader in messages: "train", or that of an argument, "eval_loader".
 
     Raises:
         TypeError: if `loader` is no loader.
@@ -80,6 +80,7 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
         return loader.stream(key, what=what)
     if isinstance(loader, Stream):
         return loader
+    what = loader_name(what)
     _refuse_non_loaders(loader, what)
     if callable(getattr(loader, "state_dict", None)) and callable(getattr(loader, "load_state_dict", None)):
         return StatefulStream(loader, key, what)
@@ -93,7 +94,7 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
 def _redriven(loader: DataLoader[Any], key: int, what: str) -> IndexedStream:
     if not getattr(loader, "in_order", True):
         raise ValueError(
-            f"the {what} DataLoader has in_order=False, so the order of its batches depends on timing and "
+            f"the {what} (a DataLoader) has in_order=False, so the order of its batches depends on timing and "
             "no run could be repeated or resumed. Make it with in_order=True"
         )
     workers = Workers(
@@ -110,7 +111,7 @@ def _redriven(loader: DataLoader[Any], key: int, what: str) -> IndexedStream:
 
 def _refuse_non_loaders(loader: Any, what: str) -> None:
     """Raise TypeError for what users pass by mistake, saying what to pass instead."""
-    given = f"the {what} loader must be an iterable of batches, got {type(loader).__name__}"
+    given = f"the {what} must be an iterable of batches, got {type(loader).__name__}"
     advice = "pass functrain's Loader(dataset, batch_size=...) or a torch.utils.data.DataLoader"
     if isinstance(loader, IterableDataset):
         raise TypeError(f"{given}, a data set that yields samples; pass DataLoader(dataset, batch_size=...)")

@@ -4,11 +4,13 @@ On a terminal: a live bar. Elsewhere (a log file, CI): one line an epoch. The di
 people, so it is redrawn a few times a second at most, and only then are metrics read from the device.
 """
 
+import os
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from functrain.loop.progress_line import Pace, Sight, epoch_line
 from functrain.step.state import TrainState
 
 REDRAW_SECONDS = 0.2
@@ -17,8 +19,8 @@ REDRAW_SECONDS = 0.2
 class Display:
     """Shows nothing: the base of the others, and the choice of `progress=False`."""
 
-    def start(self, state: TrainState, total: int | None, done: int) -> None:
-        """Training starts, or goes on, at `state`: `done` micro-batches of `total` in all, where known."""
+    def start(self, state: TrainState, total: int | None, done: int, epochs: int | None = None) -> None:
+        """Training starts, or goes on, at `state`: `done` micro-batches of `total` in all, of `epochs`, where known."""
 
     def step(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
         """A micro-batch is done."""
@@ -27,7 +29,7 @@ class Display:
         """An epoch is done."""
 
     def say(self, text: str) -> None:
-        """Tell the person something."""
+        """Tell the person something; until the next micro-batch time does not count for the speed shown."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -38,7 +40,7 @@ class Lines(Display):
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the record."""
-        self.say("  ".join(f"{name} {format_value(value)}" for name, value in record.items() if name != "kind"))
+        self.say(epoch_line(record))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -46,77 +48,69 @@ class Lines(Display):
 
 
 class Bar(Display):
-    """A live progress bar with epoch, metrics, learning rate, examples per second and time left."""
+    """A live line with epoch, bar, loss, the objective's metric, learning rate, speed and time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.live import Live
 
-        self._progress = Progress(
-            TextColumn("[bold]epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[metrics]}  {task.fields[rate]}  {task.fields[left]}"),
-            console=Console(stderr=True),
-            auto_refresh=False,  # the loop redraws: a thread of its own would compete for the interpreter
-            expand=True,
-        )
-        self._task = self._progress.add_task("", total=None, epoch="", metrics="", rate="", left="")
-        self._drawn = self._started = 0.0
-        self._examples = self._first_batch = self._batches = 0
-        self._total: int | None = None
+        self._console = Console(stderr=True)
+        # The loop redraws: a thread of its own would compete for the interpreter.
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._pace = Pace()
+        self._sight = Sight()
+        self._batches = 0
+        self._redraw_at = 0.0
 
-    def start(self, state: TrainState, total: int | None, done: int) -> None:
-        """Draw the bar."""
-        self._total, self._first_batch = total, done
-        self._started = self._drawn = time.perf_counter()
-        self._examples = state.samples_seen
-        self._progress.update(self._task, total=total)
-        self._progress.start()
+    def start(
+        self,
+        state: TrainState,  # noqa: ARG002 - a display that shows more than progress may want it
+        total: int | None,
+        done: int,
+        epochs: int | None = None,
+    ) -> None:
+        """Remember where training starts; the line appears with the first micro-batch, below what is said before it."""
+        self._sight = Sight(epochs=epochs, total=total)
+        self._batches = done
+        self._pace = Pace()
 
     def step(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
         """Redraw, if the last time is long enough ago."""
         self._batches += 1
-        now = time.perf_counter()
-        if now - self._drawn < REDRAW_SECONDS:
-            return
-        rate = (state.samples_seen - self._examples) / (now - self._drawn)
-        self._drawn, self._examples = now, state.samples_seen
-        done = self._first_batch + self._batches
-        left = ""
-        if self._total is not None:
-            seconds = (now - self._started) / self._batches * max(self._total - done, 0)
-            left = f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
-        shown = {name: metrics[name] for name in metrics if name not in ("grad_norm", "skipped")}
-        self._progress.update(
-            self._task,
-            completed=done,
-            epoch=state.epoch + 1,
-            metrics="  ".join(f"{name} {format_value(float(value))}" for name, value in shown.items()),
-            rate=f"{rate:,.0f} samples/s",
-            left=left,
-        )
-        self._progress.refresh()
+        if time.perf_counter() >= self._redraw_at:
+            self._draw(state, metrics)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line above the bar."""
-        self.say("  ".join(f"{name} {format_value(value)}" for name, value in record.items() if name != "kind"))
+        self._print(epoch_line(record, self._console.width))
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._pace.pause(time.perf_counter())
+        self._redraw_at = 0.0
+        self._print(text)
 
     def close(self) -> None:
         """Remove the bar."""
-        self._progress.update(self._task, visible=False)
-        self._progress.refresh()
-        self._progress.stop()
+        self._live.stop()
+
+    def _draw(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        now = time.perf_counter()
+        self._redraw_at = now + REDRAW_SECONDS
+        self._pace.mark(now, self._batches, state.samples_seen)
+        self._sight = self._sight.at(state.epoch + 1, self._batches, metrics, self._pace)
+        self._live.start()
+        self._live.update(self._sight, refresh=True)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def display(progress: bool | None) -> Display:
     """The display for a choice: True, False, or None for a bar on a terminal and lines elsewhere."""
     if progress is False:
         return Display()
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Lines()
 
 
 def format_value(value: Any) -> str:

@@ -4,23 +4,23 @@ An `Objective` is any function `(model, batch) -> Loss`; these are the usual one
 as in `batch.py` and respect each example's weight, which lets a ragged batch be padded.
 """
 
-import copy
-import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from functrain.foundation.trees import tree_map
+from functrain.foundation.trees import leaves
 from functrain.objectives import losses
 from functrain.objectives.batch import batch_length, unpack
+from functrain.objectives.binding import BoundLoss, bind, returns_per_example
 from functrain.objectives.loss import Loss
+from functrain.objectives.losses.base import PerExample, one_each, sum_dtype, times_example_weight, total
+from functrain.objectives.mean_losses import refuse_own_denominator, single_values
 
 Objective = Callable[[Any, Any], Loss]
+ExampleMetric = Callable[[Any, Any], Tensor]
 
 
 def takes_weight(objective: Objective) -> bool:
@@ -31,40 +31,64 @@ def takes_weight(objective: Objective) -> bool:
     return bool(getattr(objective, "takes_weight", False))
 
 
-def supervised(
-    loss_fn: Callable[[Any, Any], Tensor], metrics: Mapping[str, Callable[[Any, Any], Tensor]] | None = None
-) -> Objective:
-    """Make an objective of an ordinary mean loss over `(inputs, targets)`.
+def takes_step(objective: Objective) -> bool:
+    """Whether an objective changes with training and is called with `step=`, the number of past updates.
 
-    The loss's weight is the number of examples, so the mean must be a plain one over them. One that divides
-    by something else (class weights, ignored targets) cannot be added up over micro-batches; it is refused
-    where that shows, and `classification` is there for ignored targets.
+    The step passes a 0-d integer tensor, which is constant within an accumulation window.
+    """
+    return bool(getattr(objective, "takes_step", False))
+
+
+def supervised(
+    loss_fn: str | Callable[..., Any],
+    metrics: Mapping[str, ExampleMetric] | None = None,
+    *,
+    options: dict[str, Any] | None = None,
+) -> Objective:
+    """Make an objective of a loss over `(inputs, targets)`.
+
+    The loss is one of functrain's (or one's own in their form), whose sums add up over micro-batches; or an
+    ordinary mean loss. Its weight is then the number of examples, so the mean must be a plain one over them. One
+    that divides by something else (class weights, ignored targets) is refused where that shows, and
+    `classification` is there for it.
 
     Args:
-        loss_fn: `(outputs, targets) -> 0-d mean`. With a `reduction` parameter (as in
-            `torch.nn.functional`) it is asked for single values when examples have weights.
-        metrics: name -> `(outputs, targets) -> [B] values`, averaged like the loss.
+        loss_fn: the name of a loss of `functrain.losses.REGISTRY`; a function annotated
+            `(outputs, targets) -> PerExample`; or a function `(outputs, targets) -> 0-d mean`. The last, with a
+            `reduction` parameter (as in `torch.nn.functional`), is asked for single values when examples
+            have weights.
+        metrics: name -> `(outputs, targets) -> [B] values`, averaged over the examples.
+        options: keyword arguments of functrain's loss; of a mean loss, take `functools.partial`.
 
     Raises:
-        TypeError: if `loss_fn` is no function.
-        ValueError: for class weights, an `ignore_index`, or a reduction other than the mean.
+        TypeError: if `loss_fn` is neither name nor function.
+        ValueError: for a mean with class weights, an `ignore_index`, or a reduction other than the mean; for a
+            loss or an option that does not exist.
 
     Example:
         >>> objective = supervised(torch.nn.functional.mse_loss)
         >>> loss = objective(torch.nn.Identity(), (torch.ones(4, 1), torch.zeros(4, 1)))
         >>> loss.total.item(), loss.weight.item()
         (4.0, 4.0)
+        >>> objective = supervised("binary_focal", options={"gamma": 1.0})
     """
+    named = tuple((metrics or {}).items())
+    if isinstance(loss_fn, str) or (callable(loss_fn) and returns_per_example(loss_fn)):
+        return _PerExample(bind(loss_fn, options), named)
     if not callable(loss_fn):
-        raise TypeError(f"supervised takes a function (outputs, targets) -> mean loss, got {loss_fn!r}")
-    _refuse_own_denominator(loss_fn)
-    return _Supervised(loss_fn, tuple((metrics or {}).items()))
+        raise TypeError(
+            f"supervised takes the name of a loss or a function (outputs, targets) -> loss, got {loss_fn!r}"
+        )
+    if options:
+        raise ValueError("options are those of functrain's losses; of a mean loss take functools.partial(loss, ...)")
+    refuse_own_denominator(loss_fn)
+    return _Mean(loss_fn, named)
 
 
 @dataclass(frozen=True)
-class _Supervised:
-    loss_fn: Callable[[Any, Any], Tensor]
-    metrics: tuple[tuple[str, Callable[[Any, Any], Tensor]], ...]
+class _Mean:
+    loss_fn: Callable[..., Tensor]
+    metrics: tuple[tuple[str, ExampleMetric], ...]
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
@@ -72,125 +96,76 @@ class _Supervised:
         outputs = call(model, inputs)
         examples = batch_length(targets)
         if weight is None:
-            mean = self.loss_fn(outputs, targets)
-            total = mean.to(_sum_dtype(mean)) * examples
-            weight = total.new_ones(examples)
+            mean = self._mean(outputs, targets)
+            loss_sum = mean.to(sum_dtype(mean)) * examples
+            weight = loss_sum.new_ones(examples)
         else:
-            total = weighted_sum(_values(self.loss_fn, outputs, targets), _one_each(weight, examples))
-        sums = {name: weighted_sum(fn(outputs, targets), weight) for name, fn in self.metrics}
-        return Loss(total, weight.sum(), sums)
+            loss_sum = total(single_values(self.loss_fn, outputs, targets), one_each(weight, examples))
+        return Loss(loss_sum, weight.sum(), example_metrics(self.metrics, outputs, targets, weight))
+
+    def _mean(self, outputs: Any, targets: Any) -> Tensor:
+        mean = self.loss_fn(outputs, targets)
+        if isinstance(mean, PerExample):
+            raise TypeError("a loss that returns a PerExample must say so by its annotation: -> PerExample")
+        return mean
 
 
 @dataclass(frozen=True)
-class _CrossEntropy:
-    label_smoothing: float
-    ignore_index: int
-    class_dim: int
+class _PerExample:
+    loss: BoundLoss
+    metrics: tuple[tuple[str, Callable[[Any, Any], Tensor]], ...]
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        logits = call(model, inputs).movedim(self.class_dim, 1)
-        values, weights = losses.cross_entropy(
-            logits, targets, label_smoothing=self.label_smoothing, ignore_index=self.ignore_index
-        )
-        if weight is not None:
-            weight = _one_each(weight, len(targets)).to(weights.dtype)
-            weights = weights * weight.view(-1, *[1] * (weights.ndim - 1))
-        correct = (logits.argmax(1) == targets).to(weights.dtype)
-        return Loss(weighted_sum(values, weights), weights.sum(), {"accuracy": weighted_sum(correct, weights)})
-
-    def complaint(self, model: Any, batch: Any) -> str | None:
-        """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
-        inputs, targets, _ = unpack(batch)
-        classes = call(model, inputs).shape[self.class_dim]
-        bad = (targets != self.ignore_index) & ((targets < 0) | (targets >= classes))
-        if not bad.any():
-            return None
-        where = bad.nonzero()[0].tolist()
-        return (
-            f"label {int(targets[bad][0])} at position {where} of the batch is out of range: the model has "
-            f"{classes} classes, so labels must be 0 to {classes - 1}"
-        )
+        outputs = call(model, inputs)
+        sums = self.loss(outputs, targets, weight).sums()
+        return Loss(*sums, example_metrics(self.metrics, outputs, targets, weight))
 
 
 @dataclass(frozen=True)
 class _Regression:
+    loss: BoundLoss
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
         predictions = call(model, inputs)
-        values, ones = losses.squared_error(predictions, targets)
-        weight = ones if weight is None else _one_each(weight, len(ones)).to(ones.dtype)
-        mae = losses.absolute_error(predictions, targets).values
-        return Loss(weighted_sum(values, weight), weight.sum(), {"mae": weighted_sum(mae, weight)})
+        loss = self.loss(predictions, targets, weight)
+        mae = times_example_weight(losses.absolute_error(predictions, targets), weight)
+        return Loss(*loss.sums(), {"mae": mae.sums()})
 
 
-def classification(*, label_smoothing: float = 0.0, ignore_index: int = -100) -> Objective:
-    """Cross-entropy of logits `[B, C]` against classes `[B]`, with the metric `accuracy`.
+def regression(
+    loss: str | losses.LossFunction = "squared_error", *, options: dict[str, Any] | None = None
+) -> Objective:
+    """A loss of predictions against targets of the same shape, with the metric `mae`.
 
-    Example:
-        >>> loss = classification()(torch.nn.Identity(), (torch.eye(2), torch.tensor([0, 1])))
-        >>> loss.weight.item(), loss.metrics["accuracy"].item()
-        (2.0, 2.0)
-    """
-    return _CrossEntropy(label_smoothing, ignore_index, class_dim=1)
+    Args:
+        loss: "squared_error", "absolute_error", "huber", "smooth_l1", or a function
+            `(predictions, targets) -> PerExample`.
+        options: keyword arguments of the loss.
 
-
-def segmentation(*, label_smoothing: float = 0.0, ignore_index: int = -100) -> Objective:
-    """Cross-entropy per pixel of logits `[B, C, H, W]` against classes `[B, H, W]`, with pixel `accuracy`."""
-    return _CrossEntropy(label_smoothing, ignore_index, class_dim=1)
-
-
-def language_modelling(*, label_smoothing: float = 0.0, ignore_index: int = -100) -> Objective:
-    """Cross-entropy per token of logits `[B, T, V]` against tokens `[B, T]`, with token `accuracy`.
-
-    The weight is the number of tokens that are not `ignore_index`, so that long and short texts in
-    different micro-batches count by their tokens.
-    """
-    return _CrossEntropy(label_smoothing, ignore_index, class_dim=-1)
-
-
-def regression() -> Objective:
-    """Mean squared error of predictions against targets of the same shape, with the metric `mae`.
+    Raises:
+        ValueError: for a loss or an option that does not exist.
 
     Example:
         >>> loss = regression()(torch.nn.Identity(), (torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1)))
-        >>> loss.total.item(), loss.metrics["mae"].item()
-        (10.0, 4.0)
+        >>> loss.total.item(), loss.totals().means()["mae"].item()
+        (10.0, 2.0)
+        >>> objective = regression("huber", options={"delta": 0.5})
     """
-    return _Regression()
+    return _Regression(bind(loss, options, losses.VALUES))
 
 
-def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
-    """Sum of values times weights, in float32 or wider; a value of weight 0 does not count, not even NaN.
-
-    (The *gradient* of a NaN of weight 0 may still be NaN, for 0 times NaN is: pad with real examples.)
-
-    Raises:
-        ValueError: if the shapes differ; broadcasting [B, 1] with [B] would hide a bug.
-    """
-    if values.shape != weights.shape:
-        raise ValueError(
-            f"there must be one value for each weight: got values {list(values.shape)} and weights "
-            f"{list(weights.shape)}. A metric returns one value per example, [B], not their mean"
-        )
-    products = values.to(_sum_dtype(values)) * weights.to(_sum_dtype(weights))
-    return torch.where(weights != 0, products, 0.0).sum()
-
-
-def _sum_dtype(tensor: Tensor) -> torch.dtype:
-    """What to sum in: bfloat16 cannot even count to 257."""
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def _one_each(weight: Tensor, examples: int) -> Tensor:
-    if weight.shape != (examples,):
-        raise ValueError(
-            f"a batch's weight has one number for each example, [{examples}] here; got {list(weight.shape)}"
-        )
-    return weight
+def example_metrics(
+    metrics: Iterable[tuple[str, ExampleMetric]], outputs: Any, targets: Any, weight: Tensor | None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name -> (weighted sum, sum of weights) of metrics `(outputs, targets) -> [B] values`."""
+    if weight is None:
+        examples = batch_length(targets)
+        weight = torch.ones(examples, device=leaves(outputs)[0].device)
+    return {name: PerExample(fn(outputs, targets), weight).sums() for name, fn in metrics}
 
 
 def call(model: Any, inputs: Any) -> Any:
@@ -198,51 +173,3 @@ def call(model: Any, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-
-
-def _values(loss_fn: Callable[..., Tensor], outputs: Any, targets: Any) -> Tensor:
-    """The loss of each example `[B]`, from a function that returns their mean."""
-    if isinstance(loss_fn, nn.Module) and hasattr(loss_fn, "reduction"):
-        unreduced = copy.copy(loss_fn)
-        unreduced.__dict__["reduction"] = "none"
-        return losses.mean_of_rows(unreduced(outputs, targets))
-    if _has_reduction(loss_fn):
-        return losses.mean_of_rows(loss_fn(outputs, targets, reduction="none"))
-    one = functools.partial(tree_map, functools.partial(torch.unsqueeze, dim=0))
-    return torch.func.vmap(lambda o, t: loss_fn(one(o), one(t)))(outputs, targets)
-
-
-def _has_reduction(loss_fn: Callable[..., Tensor]) -> bool:
-    try:
-        return "reduction" in inspect.signature(loss_fn).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _refuse_own_denominator(loss_fn: Callable[..., Tensor]) -> None:
-    function: Any = loss_fn
-    settings: Mapping[str, Any] = {}
-    if isinstance(loss_fn, functools.partial):
-        function, settings = loss_fn.func, loss_fn.keywords
-    elif isinstance(loss_fn, nn.Module):
-        function, settings = type(loss_fn), {**vars(loss_fn), **dict(loss_fn.named_buffers(recurse=False))}
-    reduction = settings.get("reduction", "mean")
-    if isinstance(reduction, str) and reduction != "mean":
-        raise ValueError(
-            f"supervised takes a mean loss, got reduction={reduction!r}. For sums or single values write an "
-            "objective (model, batch) -> Loss(total, weight)"
-        )
-    if function not in (F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss, nn.NLLLoss):
-        return
-    if settings.get("weight") is not None:
-        raise ValueError(
-            "a mean loss with class weights divides by the sum of the weights of its own batch, so micro-"
-            "batches would not add up to the big batch. Write an objective (model, batch) -> "
-            "Loss(total, weight) instead"
-        )
-    if settings.get("ignore_index", -100) != -100:
-        raise ValueError(
-            "a mean loss with ignore_index divides by the number of targets of its own batch that count, so "
-            "micro-batches would not add up to the big batch. Take "
-            "functrain.classification(ignore_index=...), segmentation or language_modelling instead"
-        )

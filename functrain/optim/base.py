@@ -59,7 +59,7 @@ def chain(*transforms: Optimizer) -> Optimizer:
     """Apply transforms in order, each to the updates of the one before; the state is a tuple of states.
 
     Example:
-        >>> from functrain.optim.transforms import scale
+        >>> from functrain.optim.parts import scale
         >>> updates, state = chain(scale(2.0), scale(-1.0)).update({"w": torch.tensor(3.0)}, ((), ()), {})
         >>> updates, state
         ({'w': tensor(-6.)}, ((), ()))

@@ -27,19 +27,19 @@ def masked(transform: Optimizer, mask: Mask) -> Optimizer:
         ValueError: a tree mask has not the structure of the parameters.
 
     Example:
-        >>> from functrain.optim.transforms import scale
+        >>> from functrain.optim.parts import scale
         >>> params = {"a": torch.tensor(1.0), "b": torch.tensor(1.0)}
         >>> masked(scale(0.0), lambda path, parameter: path == "a").update(params, (), params)[0]
         {'a': tensor(0.), 'b': tensor(1.)}
     """
 
     def init(params: Tree) -> Tree:
-        return transform.init(_select(params, _decisions(mask, params)))
+        return transform.init(select(params, _decisions(mask, params)))
 
     def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         decisions = _decisions(mask, params)
         spec, (old, _) = aligned_leaves(updates=updates, params=params)
-        changed, new_state = transform.update(_select(updates, decisions), state, _select(params, decisions))
+        changed, new_state = transform.update(select(updates, decisions), state, select(params, decisions))
         replacements = iter(trees.leaves(changed))
         merged = [next(replacements) if chosen else leaf for leaf, chosen in zip(old, decisions)]
         return trees.unflatten(spec, merged), new_state
@@ -67,6 +67,12 @@ def _decisions(mask: Mask, params: Tree) -> list[bool]:
     return decisions
 
 
-def _select(tree: Tree, decisions: list[bool]) -> Any:
+def select(tree: Tree, decisions: list[bool]) -> Any:
+    """The tree with `None`, an empty subtree, for every leaf whose decision is False.
+
+    Example:
+        >>> select({"a": 1, "b": 2}, [True, False])
+        {'a': 1, 'b': None}
+    """
     leaves, spec = trees.flatten(tree)
     return trees.unflatten(spec, [leaf if chosen else None for leaf, chosen in zip(leaves, decisions)])

@@ -64,8 +64,8 @@ def test_a_longer_run_goes_on_and_names_what_changed(functrain, project):
     assert (code, err) == (0, "")
     assert "the configuration has changed since this run was last started:" in out
     assert "  training.epochs: 2 -> 3\n  training.keep: 3 -> 2\n" in out
-    assert "resumed from step 6, after epoch 2 (COMPLETE)" in out
-    assert "trained 3 epochs, 9 updates" in out
+    assert "resumed from step 6, after epoch 2\n" in out
+    assert "trained 3 epochs, 9 updates, the last 3 of them in " in out
     assert yaml.safe_load((project / "runs/tiny/config.yaml").read_text())["training"]["epochs"] == 3
 
 
@@ -90,7 +90,7 @@ def test_resume_from_a_named_checkpoint(functrain, project):
     functrain("train", "tiny.yaml", "--no-progress", "training.keep=9")
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "--resume", "step-00000003")
     assert code == 0
-    assert "resumed from step 3, after epoch 1 (COMPLETE)" in out
+    assert "resumed from step 3, after epoch 1\n" in out
 
 
 def test_averaged_parameters_are_tested_beside_the_others(functrain, project):
@@ -216,13 +216,21 @@ MISTAKES = [
     (["train", "tiny.yaml", "training.compile=true", "training.backend=x"], "backend must be one of "),
     (
         ["train", "tiny.yaml", "--run-dir", "tiny.yaml"],
-        "the run directory tiny.yaml cannot be written to (File exists)",
+        "the run directory tiny.yaml cannot be written to: tiny.yaml is a file; choose another one with --run-dir\n",
     ),
     (
         ["train", "tiny.yaml", "--run-dir", "tiny.yaml/x"],
-        "the run directory tiny.yaml/x cannot be written to (Not a dir",
+        "the run directory tiny.yaml/x cannot be written to: tiny.yaml is a file; choose another",
     ),
     (["train", "tiny.yaml", "--resume", "nope"], "there is no checkpoint 'nope'"),
+    (
+        ["train", "tiny.yaml", "optimizer.schedule={name: cosine, warmup_steps: 6}"],
+        "optimizer.schedule.warmup_steps: 6 updates of warm-up do not fit into a run of 6; give fewer",
+    ),
+    (
+        ["train", "tiny.yaml", "optimizer.schedule={name: step, step_size: 2, warmup_steps: 7}"],
+        "optimizer.schedule.warmup_steps: 7 updates of warm-up do not fit into a run of 6; give fewer",
+    ),
     (["evaluate", "nope"], "there is no run directory nope"),
     (["evaluate", "."], ". is no run directory: there is no config.yaml in it"),
     (["show", "nope"], "nope is neither a run directory nor a checkpoint: there is no such directory"),
@@ -238,6 +246,7 @@ def test_a_mistake_of_the_users_is_one_message_and_exit_code_2(functrain, argume
     assert code == 2
     assert err.startswith(f"functrain: error: {message}")
     assert "Traceback" not in err
+    assert "previous-N" not in err  # advice for a directory that holds another run
 
 
 @pytest.mark.parametrize("change", ["model.width=9", "optimizer.name=sgd", "training.ema_decay=0.9"])
@@ -293,14 +302,14 @@ def test_a_signal_while_training_saves_and_says_how_to_continue(functrain, proje
     code, _, err = functrain("train", "tiny.yaml", "--no-progress", "training.epochs=3", "--run-dir", "r")
     assert code == expected
     assert err == (
-        "functrain: interrupted at step 2 (epoch 1); everything is saved in r. To continue: "
+        "functrain: interrupted at step 2 (epoch 1); everything is saved in r\nTo continue: "
         "functrain train tiny.yaml training.epochs=3 --run-dir r\n"
     )
     monkeypatch.setattr(train, "fit", usual)
     assert "interrupted: step 2, in epoch 1 after batch 2" in functrain("show", "r")[1]
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "training.epochs=3", "--run-dir", "r")
     assert code == 0
-    assert "resumed from step 2, in epoch 1 after batch 2, where it was interrupted (INTERRUPTED)" in out
+    assert "resumed from step 2, in epoch 1 after batch 2, where it was interrupted\n" in out
 
 
 def test_without_a_compiler_the_message_says_what_to_do(functrain, monkeypatch):
@@ -329,7 +338,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(functrain, pr
     assert code == 0
     assert "functrain: warning: " in err
     assert "step-00000006" in err
-    assert "trained 2 epochs, 6 updates in" in out
+    assert "trained 2 epochs, 6 updates, the last 3 of them in" in out
 
 
 def test_the_checkpoints_of_a_run_carry_its_configuration(functrain, project):

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functrain import optim
 from functrain.app.config import TrainingConfig
 from functrain.app.loading import OTHER_NAMES, changes, load_config, plain, save_config
 from functrain.foundation.errors import ConfigError
+from functrain.optim import schedules
 
 GOOD = """
 model: {name: digits_cnn}
@@ -72,14 +74,14 @@ def test_the_demos_configuration_is_good():
             "package.module:function",
         ),
         (
-            GOOD.replace("adamw", "adamx"),
-            "c.yaml:4: unknown optimizer 'adamx'; did you mean 'adam'? known: adam, adamw, lion, sgd, or your own as "
-            "package.module:function",
+            GOOD.replace("adamw", "adamww"),
+            f"c.yaml:4: unknown optimizer 'adamww'; did you mean 'adamw'? known: {', '.join(sorted(optim.REGISTRY))}, "
+            "or your own as package.module:function",
         ),
         (
             GOOD.replace("lr: 3e-4", "lr: 3e-4, schedule: {name: cosin}"),
-            "c.yaml:4: unknown schedule 'cosin'; did you mean 'cosine'? known: constant, cosine, exponential, linear, "
-            "step, or your own as package.module:function",
+            "c.yaml:4: unknown schedule 'cosin'; did you mean 'cosine'? known: "
+            f"{', '.join(sorted(schedules.REGISTRY))}, or your own as package.module:function",
         ),
         (
             GOOD.replace("lr: 3e-4", "lr: 3e-4, schedule: {name: exponential}"),

@@ -156,7 +156,9 @@ def test_a_file_in_place_of_the_directory(tmp_path):
     checkpointer.save(TREE, step=4)
     with pytest.raises(CheckpointError) as error:
         checkpointer.close()
-    assert str(error.value) == (f"could not save checkpoint {target}/step-00000004: [Errno 17] File exists: '{target}'")
+    assert str(error.value) == (
+        f"could not save checkpoint {target}/step-00000004: [Errno 17] File exists: '{target}'; there is none there"
+    )
     assert target.read_text() == "mine"
 
 
@@ -171,7 +173,8 @@ def test_a_full_disk_is_reported_once_and_the_next_save_is_tried(saved, monkeypa
         with pytest.raises(CheckpointError) as error:
             checkpointer.save(TREE, step=5)
         assert str(error.value) == (
-            f"could not save checkpoint {saved}/step-00000004: [Errno 28] No space left on device"
+            f"could not save checkpoint {saved}/step-00000004: [Errno 28] No space left on device; "
+            "the newest there is step-00000003"
         )
         assert isinstance(error.value.__cause__, OSError)
     assert sorted(os.listdir(saved)) == ["last", "step-00000003"]  # nothing half-written stays behind
@@ -186,7 +189,9 @@ def test_a_refused_write_inside_orbax_is_reported_in_the_systems_words(saved, ca
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
         checkpointer.save({"w": torch.rand(500_000)}, step=4)
-        with pytest.raises(CheckpointError, match=r"step-00000004: \[Errno 27\] File too large$"):
+        with pytest.raises(
+            CheckpointError, match=r"step-00000004: \[Errno 27\] File too large; the newest there is step-00000003$"
+        ):
             checkpointer.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -46,14 +46,66 @@ def test_array_keys_and_item_names_of_different_names_differ(names):
 metrics = st.none() | st.sampled_from([0.0, 1.0, 2.0, math.nan, math.inf, -math.inf])
 
 
-@given(st.lists(metrics, min_size=1, max_size=8), st.integers(1, 4), st.sampled_from(["min", "max"]))
-def test_the_newest_and_the_first_best_are_kept_and_nothing_else(values, keep, mode):
+histories = st.lists(metrics, min_size=1, max_size=10)
+modes = st.sampled_from(["min", "max"])
+
+
+def best_by_hand(values, mode, count):
+    """Places of the best values: each is better than no earlier one of those that are left out."""
+    places, left = [], [i for i, value in enumerate(values) if value is not None and value == value]
+    while left and len(places) < count:
+        best = left[0]
+        for place in left:
+            if (values[place] < values[best]) if mode == "min" else (values[place] > values[best]):
+                best = place
+        places.append(best)
+        left.remove(best)
+    return places
+
+
+@given(histories, st.integers(1, 4), st.integers(1, 4), modes)
+def test_the_newest_and_the_first_of_the_best_are_kept_and_nothing_else(values, keep, keep_best, mode):
     infos = [info(step, value) for step, value in enumerate(values)]
-    rated = [(value if mode == "min" else -value, i) for i, value in enumerate(values) if value is not None]
-    best = min(((v, i) for v, i in rated if not math.isnan(v)), default=None)  # of equal ones the earliest
-    expected = {info.name for info in infos[-keep:]} | ({infos[best[1]].name} if best else set())
-    assert retained(infos, keep, mode) == expected
-    assert [i.name for i in rank_by_metric(infos, mode)][:1] == ([infos[best[1]].name] if best else [])
+    places = {*range(len(values))[-keep:], *best_by_hand(values, mode, keep_best)}
+    assert retained(infos, keep, mode, keep_best) == {infos[place].name for place in places}
+    everyone = best_by_hand(values, mode, len(values))
+    assert [i.name for i in rank_by_metric(infos, mode)] == [infos[place].name for place in everyone]
+
+
+@given(histories, st.integers(1, 4), st.integers(1, 4), modes)
+def test_deleting_after_every_save_leaves_what_deleting_at_the_end_leaves(values, keep, keep_best, mode):
+    infos = [info(step, value) for step, value in enumerate(values)]
+    there = []
+    for new in infos:
+        there.append(new)
+        kept = retained(there, keep, mode, keep_best)
+        there = [i for i in there if i.name in kept]
+    assert {i.name for i in there} == retained(infos, keep, mode, keep_best)
+
+
+@given(histories, st.integers(1, 4), st.integers(1, 4), modes)
+def test_neither_the_last_nor_the_best_is_ever_deleted(values, keep, keep_best, mode):
+    infos = [info(step, value) for step, value in enumerate(values)]
+    kept = retained(infos, keep, mode, keep_best)
+    assert infos[-1].name in kept
+    assert {i.name for i in rank_by_metric(infos, mode)[:1]} <= kept
+
+
+def test_the_best_three_are_kept_whether_or_not_the_run_was_interrupted(tmp_path):
+    values = [0.5, 0.9, math.nan, 0.9, 0.7, 0.8, 0.1, 0.2]
+    names = {}
+    for interrupted in (False, True):
+        directory = tmp_path / str(interrupted)
+        checkpointer = Checkpointer(directory, keep=2, keep_best=3, mode="max")
+        for step, metric in enumerate(values):
+            if interrupted:
+                checkpointer.close()
+                checkpointer = Checkpointer(directory, keep=2, keep_best=3, mode="max")
+            checkpointer.save({"w": torch.tensor(step)}, step=step, metric=metric)
+        checkpointer.close()
+        names[interrupted] = checkpointer.names()
+        assert os.readlink(directory / "best") == "step-00000001"
+    assert names[True] == names[False] == [f"step-{step:08d}" for step in (1, 3, 5, 6, 7)]
 
 
 def test_retention_on_disk_with_nan_ties_and_missing_metrics(tmp_path):
@@ -120,7 +172,9 @@ def test_links_are_a_convenience_that_may_be_missing_or_wrong(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["last", "step-00000003"]
 
 
-@pytest.mark.parametrize("arguments", [{"keep": 0}, {"keep": 1.5}, {"keep": True}, {"mode": "smaller"}])
+@pytest.mark.parametrize(
+    "arguments", [{"keep": 0}, {"keep": 1.5}, {"keep": True}, {"keep_best": 0}, {"mode": "smaller"}]
+)
 def test_settings_out_of_range_are_refused(tmp_path, arguments):
     with pytest.raises(ValueError, match=r"must be"):
         Checkpointer(tmp_path, **arguments)

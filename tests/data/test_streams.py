@@ -290,7 +290,7 @@ def test_errors_of_a_data_set_say_which_sample_of_which_batch():
 
     with pytest.raises(OSError, match="unreadable") as caught:
         list(as_stream(DataLoader(Mapped(sample), 2), 0).batches(1))
-    assert caught.value.__notes__ == ["while reading sample 5, micro-batch 2 of epoch 1"]
+    assert caught.value.__notes__ == ["while reading sample 5 for micro-batch 3 of epoch 2"]
 
 
 @pytest.mark.parametrize("start", [7, 100])
@@ -342,6 +342,18 @@ class Endless(IterableDataset):
 def test_what_is_no_loader_is_refused_saying_what_to_pass(wrong, advice):
     with pytest.raises(TypeError, match=f"the eval loader must be .*{advice}"):
         as_stream(wrong, 0, what="eval")
+
+
+@pytest.mark.parametrize("what", ["loader", "eval_loader"])
+def test_messages_call_a_loader_as_the_argument_is_called(what):
+    with pytest.raises(TypeError, match=f"^the {what} must be an iterable"):
+        as_stream(None, 0, what=what)
+    for empty in (DataLoader(TensorDataset(torch.zeros(0))), []):
+        with pytest.raises(DataError, match=f"^the {what} has no batch in epoch 1: "):
+            list(as_stream(empty, 0, what=what).batches(0))
+    for loader in (DataLoader(tensors(), 4), Loader(Arrays(torch.zeros(23)), 4)):
+        with pytest.raises(DataError, match=f"^epoch 3 of the {what} has 6 micro-batches, but 9 were"):
+            list(as_stream(loader, 0, what=what).batches(2, 9))
 
 
 def test_out_of_order_loading_is_refused():

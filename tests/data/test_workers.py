@@ -111,7 +111,7 @@ def test_an_error_in_a_worker_says_which_sample():
         def __getitem__(self, index):
             raise OSError("unreadable")
 
-    with pytest.raises(OSError, match="while reading sample 0, micro-batch 0 of epoch 3"):
+    with pytest.raises(OSError, match="while reading sample 0 for micro-batch 1 of epoch 4"):
         list(as_stream(DataLoader(Failing(), 2, num_workers=1), 0).batches(3))
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from functrain.objectives import classification, language_modelling, regression, segmentation, supervised
-from functrain.objectives.supervised import takes_weight, weighted_sum
+from functrain.objectives.losses.base import total
+from functrain.objectives.supervised import takes_weight
 
 
 def double(*shape):
@@ -168,9 +169,11 @@ def test_weights_that_divide_by_the_number_of_examples_are_taken():
     supervised(functools.partial(F.binary_cross_entropy_with_logits, pos_weight=torch.ones(1)))
 
 
-def test_supervised_takes_functions_only():
-    with pytest.raises(TypeError, match="got 'mse'"):
+def test_supervised_takes_functions_and_the_names_of_losses_only():
+    with pytest.raises(ValueError, match=r"no loss 'mse' here; known: cross_entropy, .*squared_error"):
         supervised("mse")
+    with pytest.raises(TypeError, match="got 3"):
+        supervised(3)
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (1,), (3,), (1, 4)])
@@ -233,7 +236,7 @@ def test_an_example_of_weight_zero_does_not_count_though_its_value_be_nan():
     logits, labels = torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]), torch.tensor([0, 1])
     loss = classification()(nn.Identity(), (logits, labels, torch.tensor([1.0, 0.0])))
     assert torch.equal(loss.total, F.cross_entropy(logits[:1], labels[:1], reduction="sum"))
-    assert weighted_sum(torch.tensor([float("inf"), 2.0]), torch.tensor([0.0, 3.0])).item() == 6.0
+    assert total(torch.tensor([float("inf"), 2.0]), torch.tensor([0.0, 3.0])).item() == 6.0
 
 
 @pytest.mark.parametrize(

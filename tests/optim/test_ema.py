@@ -77,3 +77,34 @@ def test_a_decay_out_of_range_is_refused(decay):
 def test_trees_of_different_structure_are_refused():
     with pytest.raises(ValueError, match="params must have the tree structure of ema"):
         optim.ema_update({"a": torch.ones(1)}, {"b": torch.ones(1)}, 0.9)
+
+
+@given(decay=st.floats(0, 0.9999), every=st.integers(1, 4), warmup=st.booleans(), updates=st.integers(0, 13))
+def test_a_rule_averages_at_every_nth_update_with_the_decay_of_that_averaging(decay, every, warmup, updates):
+    rule = optim.ema(decay, warmup=warmup, every=every)
+    state, expected = rule.init(random_tree(0)), random_tree(0)
+    for count in range(updates):
+        state = rule.update(state, random_tree(count + 1))
+        if (count + 1) % every == 0:
+            number = (count + 1) // every - 1
+            now = min(decay, (1 + number) / (10 + number)) if warmup else decay
+            expected = optim.ema_update(expected, random_tree(count + 1), now)
+    torch.testing.assert_close(state.params, expected, rtol=1e-13, atol=1e-15)
+    assert state.count.item() == updates
+    assert state.buffers == ()
+
+
+def test_a_rule_averages_buffers_when_told_and_copies_their_integers():
+    buffers = {"mean": torch.zeros(2), "batches": torch.tensor(0)}
+    rule = optim.ema(0.5, average_buffers=True)
+    state = rule.init({"w": torch.zeros(1)}, buffers)
+    state = rule.update(state, {"w": torch.ones(1)}, {"mean": torch.ones(2), "batches": torch.tensor(7)})
+    assert state.buffers["mean"].tolist() == [0.5, 0.5]
+    assert state.buffers["batches"].item() == 7
+
+
+def test_a_rules_first_state_shares_no_memory():
+    params, buffers = {"w": torch.zeros(1)}, {"mean": torch.zeros(2)}
+    state = optim.ema(average_buffers=True).init(params, buffers)
+    pointers = [leaf.data_ptr() for leaf in trees.leaves((params, buffers, state))]
+    assert len(set(pointers)) == len(pointers)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functrain.optim.foreach import foreach
+from functrain.optim.foreach import add_scaled, average_squares, foreach, lerp, overwrite, sums_of_squares
 
 SHAPES = st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), max_size=5)
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
@@ -44,3 +44,40 @@ def test_under_vmap_each_member_has_its_own_scalar():
 def test_lists_of_unequal_length_are_refused():
     with pytest.raises(RuntimeError, match="same number of tensors"):
         foreach("add", [torch.ones(1)], [torch.ones(1), torch.ones(1)])
+
+
+@given(shapes=SHAPES, factor=st.floats(-3, 3), dtype=DTYPES)
+def test_a_tensor_factor_equals_a_number(shapes, factor, dtype):
+    left, right = random_leaves(shapes, dtype, 0), random_leaves(shapes, dtype, 1)
+    scalar = torch.tensor(factor, dtype=torch.float64)
+    # Three roundings each, of terms that may cancel.
+    tolerance = 4 * torch.finfo(dtype).eps
+    for function in (add_scaled, lerp, average_squares):
+        by_number, by_tensor = function(left, right, factor), function(left, right, scalar)
+        assert [leaf.dtype for leaf in by_tensor] == [dtype] * len(left)
+        for one, other in zip(by_number, by_tensor):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=50 * tolerance)
+
+
+@given(shapes=SHAPES, dtype=DTYPES)
+def test_overwriting_gives_the_bits_of_a_fresh_result(shapes, dtype):
+    left, right = random_leaves(shapes, dtype, 0), random_leaves(shapes, dtype, 1)
+    expected = foreach("add", left, right)
+    copies = [leaf.clone() for leaf in left]
+    assert all(map(torch.equal, overwrite("add", copies, right), expected))
+
+
+def test_overwriting_leaves_alone_what_autograd_may_need():
+    leaf = torch.tensor([4.0], requires_grad=True)
+    (root,) = overwrite("sqrt", [leaf * 1])
+    (twice,) = overwrite("mul", [root], 2.0)
+    twice.sum().backward()
+    assert leaf.grad.tolist() == [0.5]
+
+
+@given(shapes=SHAPES, dtype=DTYPES)
+def test_sums_of_squares_are_those_of_the_leaves_in_float32_or_wider(shapes, dtype):
+    leaves = random_leaves(shapes, dtype, 0)
+    for total, leaf in zip(sums_of_squares(leaves), leaves):
+        assert total.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert total.item() == pytest.approx(leaf.double().square().sum().item(), rel=1e-6)

@@ -28,13 +28,6 @@ def test_the_same_names_in_other_containers_do_not_fit():
         optim.apply_updates([torch.ones(1)], (torch.ones(1),))
 
 
-@pytest.mark.parametrize("name", optim.REGISTRY)
-def test_gradients_of_another_structure_are_refused(name):
-    optimizer, params = optim.REGISTRY[name](0.1, weight_decay=0.1), {"w": torch.ones(1)}
-    with pytest.raises(ValueError, match="must have the tree structure of"):
-        optimizer.update({"v": torch.ones(1)}, optimizer.init(params), params)
-
-
 def test_a_chain_applies_in_order_and_its_state_is_the_tuple_of_states():
     params = {"w": torch.tensor(1.0)}
     clip_last = optim.chain(optim.scale(100.0), optim.clip_by_value(1.0))
@@ -66,9 +59,3 @@ def test_an_optimizer_is_a_hashable_pair():
 def test_counts_live_on_the_parameters_device():
     assert zero_count({"w": torch.empty(2, device="meta")}).device.type == "meta"
     assert zero_count({}).device.type == "cpu"
-
-
-@pytest.mark.parametrize("name", optim.REGISTRY)
-def test_the_whole_state_lives_on_the_parameters_device(name):
-    state = optim.REGISTRY[name](optim.schedules.cosine(0.1, 10)).init({"w": torch.empty(2, device="meta")})
-    assert {leaf.device.type for leaf in trees.leaves(state)} == {"meta"}

@@ -1,0 +1,132 @@
+"""The parameters and buffers in a file, by the names of an uncompiled module on one device.
+
+Imports torch, functrain.foundation and the neighbouring modules only.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from functrain.checkpoint.foreign.safetensors_format import read_safetensors
+from functrain.checkpoint.reader import read_arrays
+from functrain.foundation.errors import CheckpointError
+
+# Where files keep the model's state dict; without any of these keys the file is the state dict.
+MODEL_KEYS = ("model_state_dict", "state_dict", "model")
+_COMPILED = re.compile(r"(^|\.)_orig_mod\.")
+_SHOWN = 8
+
+
+def load_state_dict(path: str | os.PathLike[str], *, prefix: str = "") -> dict[str, Tensor]:
+    """Load a model's parameters and buffers, whoever wrote the file.
+
+    Understood are files of `torch.save` (.pt, .pth, .pth.tar, ...) that hold a state dict, alone or under
+    `model_state_dict`, `state_dict` or `model`; safetensors files; and functrain's own checkpoints. Names
+    lose `_orig_mod.` (torch.compile) wherever it stands, and a leading `module.` (DataParallel and
+    DistributedDataParallel) that all names have.
+
+    Args:
+        path: a file, or a checkpoint's directory.
+        prefix: of the model's names in the file, such as "model." in a checkpoint of Lightning; names
+            without it are left out.
+
+    Returns:
+        Tensors on the CPU by name.
+
+    Raises:
+        CheckpointError: the file cannot be read, holds anything but plain data, or no state dict.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     torch.save({"state_dict": {"module.weight": torch.ones(2)}, "epoch": 3}, f"{directory}/old.pth.tar")
+        ...     load_state_dict(f"{directory}/old.pth.tar")
+        {'weight': tensor([1., 1.])}
+    """
+    path = Path(path)
+    if path.is_dir():
+        groups = read_arrays(path, groups=("params", "buffers"))
+        found = {re.sub(r"\\(.)", r"\1", name): leaf for leaves in groups.values() for name, leaf in leaves.items()}
+        return _chosen({name: leaf for name, leaf in found.items() if isinstance(leaf, Tensor)}, prefix, path)
+    if path.suffix == ".safetensors":
+        return _chosen(strip_wrappers(read_safetensors(path), path), prefix, path)
+    return model_of(load_plain(path), path, prefix)
+
+
+def load_plain(path: Path) -> Mapping[Any, Any]:
+    """What a file of `torch.save` holds: a mapping of plain data. Code in the file is never run.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds other things.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise CheckpointError(f"cannot read {path}: {error}") from error
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"cannot load {path} with weights_only=True: {reason}. It is damaged, or holds more than tensors, numbers, "
+            "strings and containers of these; such a file can run any code when it is opened. If you trust it, open it "
+            "yourself and save model.state_dict() alone"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def model_of(content: Mapping[Any, Any], path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The model's state dict in what a file holds, with plain names."""
+    found = next((content[key] for key in MODEL_KEYS if isinstance(content.get(key), Mapping)), content)
+    others = [key for key, value in found.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    others = [key for key in others if not str(key).endswith("_extra_state")]  # a module's own, no tensor's
+    if others or not found:
+        shown = ", ".join(f"{key!r} ({type(found[key]).__name__})" for key in others[:_SHOWN])
+        raise CheckpointError(
+            f"{path} holds no state dict: it has none under {', '.join(MODEL_KEYS)}, and is none itself"
+            + (f", for it holds {shown}" if shown else "")
+        )
+    tensors = {name: value.detach() for name, value in found.items() if isinstance(value, Tensor)}
+    return _chosen(strip_wrappers(tensors, path), prefix, path)
+
+
+def strip_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors under the names they have without torch.compile and DataParallel around the module."""
+    renamed = plain_names(list(tensors))
+    if len(set(renamed)) < len(renamed):
+        twice = next(name for name in renamed if renamed.count(name) > 1)
+        raise CheckpointError(f"{path} has two tensors that are called {twice!r} without their prefixes")
+    return dict(zip(renamed, tensors.values()))
+
+
+def plain_names(names: list[str]) -> list[str]:
+    """Names without `_orig_mod.` anywhere, and without a leading `module.` that all of them have.
+
+    Example:
+        >>> plain_names(["module._orig_mod.a.weight", "module._orig_mod.a.bias"])
+        ['a.weight', 'a.bias']
+        >>> plain_names(["module.weight", "head.weight"])
+        ['module.weight', 'head.weight']
+    """
+    while True:
+        before = names
+        names = [_COMPILED.sub(r"\1", name) for name in names]
+        if names and all(name.startswith("module.") for name in names):
+            names = [name.removeprefix("module.") for name in names]
+        if names == before:
+            return names
+
+
+def _chosen(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    if not prefix:
+        return tensors
+    chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    if not chosen:
+        shown = ", ".join(list(tensors)[:_SHOWN])
+        raise CheckpointError(f"no name in {path} begins with {prefix!r}; there are {shown}")
+    return chosen

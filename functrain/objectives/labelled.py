@@ -1,0 +1,203 @@
+"""Ready-made objectives of labels: classes, regions, tokens, yes or no. Imports foundation and torch only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from functrain.objectives import losses
+from functrain.objectives.batch import unpack
+from functrain.objectives.binding import BoundLoss, bind, takes
+from functrain.objectives.loss import Loss
+from functrain.objectives.losses.base import PerExample, sum_dtype, times_example_weight
+from functrain.objectives.supervised import Objective, call
+
+
+@dataclass(frozen=True)
+class _Classes:
+    loss: BoundLoss
+    ignore_index: int
+    class_dim: int
+    takes_weight = True
+
+    def __call__(self, model: Any, batch: Any) -> Loss:
+        inputs, targets, weight = unpack(batch)
+        logits = call(model, inputs).movedim(self.class_dim, 1)
+        sums = self.loss(logits, targets, weight).sums()
+        return Loss(*sums, _accuracy(logits.argmax(1) == targets, targets != self.ignore_index, weight, logits))
+
+    def complaint(self, model: Any, batch: Any) -> str | None:
+        """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
+        inputs, targets, _ = unpack(batch)
+        classes = call(model, inputs).shape[self.class_dim]
+        bad = (targets != self.ignore_index) & ((targets < 0) | (targets >= classes))
+        if not bad.any():
+            return None
+        where = bad.nonzero()[0].tolist()
+        return (
+            f"label {int(targets[bad][0])} at position {where} of the batch is out of range: the model has "
+            f"{classes} classes, so labels must be 0 to {classes - 1}"
+        )
+
+
+@dataclass(frozen=True)
+class _Binary:
+    loss: BoundLoss
+    ignore_index: int
+    takes_weight = True
+
+    def __call__(self, model: Any, batch: Any) -> Loss:
+        inputs, targets, weight = unpack(batch)
+        logits = call(model, inputs)
+        sums = self.loss(logits, targets, weight).sums()
+        correct = (logits.reshape(targets.shape) > 0) == (targets >= 0.5)
+        return Loss(*sums, _accuracy(correct, targets != self.ignore_index, weight, logits))
+
+    def complaint(self, _model: Any, batch: Any) -> str | None:
+        """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
+        _, targets, _ = unpack(batch)
+        bad = (targets != self.ignore_index) & ~((targets >= 0) & (targets <= 1))
+        if not bad.any():
+            return None
+        where = bad.nonzero()[0].tolist()
+        return f"label {targets[bad][0].item()} at position {where} of the batch is out of range: labels must be 0 to 1"
+
+
+def classification(
+    loss: str | losses.LossFunction = "cross_entropy",
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: tuple[float, ...] | None = None,
+    ignore_index: int = -100,
+    options: dict[str, Any] | None = None,
+) -> Objective:
+    """A loss of logits `[B, C]` against classes `[B]`, with the metric `accuracy`.
+
+    Args:
+        loss: "cross_entropy", "focal", "dice", "iou", or a function `(logits, targets) -> PerExample`.
+        label_smoothing: as of `losses.cross_entropy`.
+        class_weights: one number for each class; the mean divides by their sum over the targets, as torch's does.
+            `accuracy` does not look at them.
+        ignore_index: class of a target that does not count.
+        options: further keyword arguments of the loss.
+
+    Raises:
+        ValueError: for a loss that does not exist, or an argument that it does not have.
+
+    Example:
+        >>> import torch
+        >>> loss = classification()(torch.nn.Identity(), (torch.eye(2), torch.tensor([0, 1])))
+        >>> loss.weight.item(), loss.totals().means()["accuracy"].item()
+        (2.0, 1.0)
+        >>> objective = classification("focal", class_weights=(1.0, 5.0), options={"gamma": 1.5})
+    """
+    return _classes(loss, label_smoothing, class_weights, ignore_index, options, class_dim=1)
+
+
+def segmentation(
+    loss: str | losses.LossFunction = "cross_entropy",
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: tuple[float, ...] | None = None,
+    ignore_index: int = -100,
+    options: dict[str, Any] | None = None,
+) -> Objective:
+    """A loss of logits `[B, C, H, W]` against classes `[B, H, W]`, with pixel `accuracy`.
+
+    "cross_entropy" and "focal" count by pixels, "dice" and "iou" by examples; for a sum of both, take
+    `weighted_sum`. Arguments as of `classification`.
+
+    Example:
+        >>> import torch
+        >>> objective = segmentation("dice", ignore_index=255, options={"smooth": 0.1})
+        >>> batch = (torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64))
+        >>> objective(torch.nn.Identity(), batch).weight.item()
+        2.0
+    """
+    return _classes(loss, label_smoothing, class_weights, ignore_index, options, class_dim=1)
+
+
+def language_modelling(
+    loss: str | losses.LossFunction = "cross_entropy",
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: tuple[float, ...] | None = None,
+    ignore_index: int = -100,
+    options: dict[str, Any] | None = None,
+) -> Objective:
+    """A loss per token of logits `[B, T, V]` against tokens `[B, T]`, with token `accuracy`.
+
+    The weight is the number of tokens that are not `ignore_index`, so that long and short texts in
+    different micro-batches count by their tokens. Arguments as of `classification`.
+
+    Example:
+        >>> import torch
+        >>> batch = (torch.zeros(1, 3, 5), torch.tensor([[4, 2, -100]]))
+        >>> language_modelling()(torch.nn.Identity(), batch).weight.item()
+        2.0
+    """
+    return _classes(loss, label_smoothing, class_weights, ignore_index, options, class_dim=-1)
+
+
+def binary_classification(
+    loss: str | losses.LossFunction = "binary_cross_entropy",
+    *,
+    ignore_index: int = -100,
+    options: dict[str, Any] | None = None,
+) -> Objective:
+    """A loss of logits against labels 0 or 1 of one shape, with the metric `accuracy`: `[B]`, several labels, a mask.
+
+    Args:
+        loss: "binary_cross_entropy", "binary_focal", "binary_dice", "binary_iou", or a function
+            `(logits, targets) -> PerExample`.
+        ignore_index: label that does not count (a missing one).
+        options: further keyword arguments of the loss, such as `pos_weight`.
+
+    Raises:
+        ValueError: for a loss or an option that does not exist.
+
+    Example:
+        >>> import torch
+        >>> objective = binary_classification(options={"pos_weight": 3.0})
+        >>> loss = objective(torch.nn.Identity(), (torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1])))
+        >>> loss.totals().means()["accuracy"].item()
+        0.5
+    """
+    return _Binary(_with_ignored(loss, ignore_index, options, losses.BINARY), ignore_index)
+
+
+def _classes(
+    loss: str | losses.LossFunction,
+    label_smoothing: float,
+    class_weights: tuple[float, ...] | None,
+    ignore_index: int,
+    options: dict[str, Any] | None,
+    *,
+    class_dim: int,
+) -> Objective:
+    given = dict(options or {})
+    if label_smoothing:
+        given["label_smoothing"] = label_smoothing
+    if class_weights is not None:
+        # Numbers, of which an objective can be compared and hashed; of a tensor too.
+        given["class_weights"] = tuple(float(weight) for weight in class_weights)
+    return _Classes(_with_ignored(loss, ignore_index, given, losses.CLASSES), ignore_index, class_dim)
+
+
+def _with_ignored(
+    loss: str | losses.LossFunction, ignore_index: int, options: dict[str, Any] | None, known: Any
+) -> BoundLoss:
+    """The loss with its options and the ignored index, left out where it is the default and the loss has none."""
+    given = dict(options or {})
+    function: Callable[..., PerExample] | None = known.get(loss) if isinstance(loss, str) else loss
+    if ignore_index != -100 or (function is not None and takes(function, "ignore_index")):
+        given["ignore_index"] = ignore_index
+    return bind(loss, given, known)
+
+
+def _accuracy(
+    correct: Tensor, counted: Tensor, weight: Tensor | None, logits: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    dtype = sum_dtype(logits)
+    return {"accuracy": times_example_weight(PerExample(correct.to(dtype), counted.to(dtype)), weight).sums()}

@@ -1,0 +1,120 @@
+"""Losses of one class among several. Imports torch only."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from functrain.objectives.losses.base import PerExample, wide
+from functrain.objectives.losses.labels import Labels, class_labels, one_hot, per_class
+
+
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    ignore_index: int = -100,
+) -> PerExample:
+    """Cross-entropy of class logits.
+
+    With class weights the mean is torch's: the sum of weight times loss, divided by the sum of the weights of
+    the targets' classes. The division is not done here, so that micro-batches add up.
+
+    A target that is neither a class nor `ignore_index` makes its value NaN, on every device and
+    compiled or not, so that the step refuses the update instead of reading memory out of range.
+
+    Args:
+        logits: floating `[B, C]` or `[B, C, ...]`.
+        targets: int64 `[B]` or `[B, ...]`, classes 0 to C - 1, or `ignore_index`.
+        label_smoothing: weight of the uniform distribution in the target, 0 to 1.
+        class_weights: C numbers, 0 or more; greater than 0 with label smoothing.
+        ignore_index: target whose position has weight 0.
+
+    Returns:
+        Values and weights (of the target's class; 1 without class weights; 0 if ignored) of the targets' shape.
+
+    Raises:
+        ValueError: for shapes that do not fit, or an option out of range.
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 2), torch.tensor([1])).values
+        tensor([0.6931])
+        >>> cross_entropy(torch.zeros(2, 2), torch.tensor([1, 0]), class_weights=(1.0, 3.0)).weights
+        tensor([3., 1.])
+
+    References:
+        Label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+    labels = class_labels("cross_entropy", logits, targets, ignore_index)
+    logits = wide(logits)
+    if class_weights is None or label_smoothing == 0:
+        values = F.cross_entropy(logits, labels.value, reduction="none", label_smoothing=label_smoothing)
+        return _weighted(values, labels, class_weights, logits)
+    if not all(weight > 0 for weight in class_weights):
+        # torch gives such an example a loss (the smooth part) but no weight: not a mean of anything.
+        raise ValueError(
+            f"class_weights must be greater than 0 with label_smoothing, got {tuple(class_weights)}; leave a class "
+            "out with ignore_index"
+        )
+    weight = per_class(class_weights, logits)
+    values = F.cross_entropy(logits, labels.value, weight, reduction="none", label_smoothing=label_smoothing)
+    return _weighted(values / weight[labels.value], labels, class_weights, logits)
+
+
+def focal(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    class_weights: Sequence[float] | None = None,
+    ignore_index: int = -100,
+) -> PerExample:
+    """Focal loss of class logits, `-(1 - p)^gamma log p` with p the probability of the target's class.
+
+    Examples that are classified well count less. With `gamma=0` it is `cross_entropy`, weights included.
+
+    Args:
+        logits: floating `[B, C]` or `[B, C, ...]`, two classes or more.
+        targets: int64 `[B]` or `[B, ...]`, classes 0 to C - 1, or `ignore_index`.
+        gamma: 0 or more.
+        class_weights: C numbers, 0 or more, the paper's alpha; the mean divides by their sum over the targets, as
+            `cross_entropy` does.
+        ignore_index: target whose position has weight 0.
+
+    Returns:
+        Values and weights of the targets' shape, as of `cross_entropy`.
+
+    Raises:
+        ValueError: for shapes that do not fit, or an option out of range.
+
+    Example:
+        >>> focal(torch.zeros(1, 2), torch.tensor([1])).values  # log(2) / 4
+        tensor([0.1733])
+
+    References:
+        Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4.
+    """
+    if not 0.0 <= gamma < float("inf"):
+        raise ValueError(f"gamma must be 0 or more, got {gamma}")
+    labels = class_labels("focal", logits, targets, ignore_index)
+    if logits.shape[1] < 2:
+        raise ValueError("focal takes logits of two classes or more, got one; of one logit, take binary_focal")
+    log_probabilities = wide(logits).log_softmax(1)
+    own = one_hot(labels.value, logits.shape[1])
+    log_own = torch.where(own, log_probabilities, 0.0).sum(1)
+    # log(1 - p) from the other classes: no cancellation, and a finite gradient for gamma < 1 where p rounds to 1.
+    log_others = log_probabilities.masked_fill(own, float("-inf")).logsumexp(1)
+    return _weighted(-(gamma * log_others).exp() * log_own, labels, class_weights, log_probabilities)
+
+
+def _weighted(values: Tensor, labels: Labels, class_weights: Sequence[float] | None, logits: Tensor) -> PerExample:
+    weights = labels.counted.to(values.dtype)
+    if class_weights is not None:
+        weights = weights * per_class(class_weights, logits)[labels.value]
+        weights = torch.where(labels.valid | ~labels.counted, weights, 1.0)  # a label out of range must show
+    return PerExample(labels.refused(values), weights)

@@ -1,0 +1,93 @@
+"""Labels of examples, checked on the device. Imports torch only.
+
+A label that is neither allowed nor ignored makes the loss of its position NaN, on every device and compiled or
+not, so that the step refuses the update instead of reading memory out of range or training on nonsense.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from functrain.objectives.losses.base import wide
+
+
+class Labels(NamedTuple):
+    """Labels without surprises.
+
+    Attributes:
+        value: the label, or 0 where it is not valid.
+        counted: bool, not the ignored index.
+        valid: bool, a class (a probability, of a binary label).
+    """
+
+    value: Tensor
+    counted: Tensor
+    valid: Tensor
+
+    def refused(self, values: Tensor) -> Tensor:
+        """`values` with 0 where a label is ignored and NaN where it is out of range."""
+        return torch.where(self.valid, values, torch.where(self.counted, float("nan"), 0.0).to(values.dtype))
+
+
+def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> Labels:
+    """Labels of one of several classes: int64 `[B, ...]` for logits `[B, C, ...]`."""
+    if (
+        targets.dtype.is_floating_point
+        or logits.ndim != targets.ndim + 1
+        or (logits.shape[0], *logits.shape[2:]) != targets.shape
+    ):
+        raise ValueError(
+            f"{name} takes logits [B, C, ...] and integer targets [B, ...]; got logits "
+            f"{list(logits.shape)} and targets {list(targets.shape)} of {targets.dtype}"
+        )
+    targets = targets.long()
+    valid = (targets >= 0) & (targets < logits.shape[1]) & (targets != ignore_index)
+    return Labels(torch.where(valid, targets, 0), targets != ignore_index, valid)
+
+
+def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Labels]:
+    """Logits, float32 or wider, and labels 0 to 1, of one shape.
+
+    A single channel, `[B, 1, ...]` for `[B, ...]`, is taken off.
+    """
+    if logits.ndim == targets.ndim + 1 > 1 and logits.shape[1] == 1:
+        logits = logits.squeeze(1)
+    if logits.shape != targets.shape or not targets.ndim:
+        raise ValueError(
+            f"{name} takes logits and targets of one shape, [B, ...]; got logits {list(logits.shape)} and targets "
+            f"{list(targets.shape)}"
+        )
+    # Before the comparison: an unsigned 156 would equal -100.
+    logits = wide(logits)
+    targets = targets if targets.dtype.is_floating_point else targets.to(torch.float32)
+    counted = targets != ignore_index
+    valid = (targets >= 0) & (targets <= 1) & counted
+    return logits, Labels(torch.where(valid, targets, 0.0).to(logits.dtype), counted, valid)
+
+
+def one_hot(classes: Tensor, count: int) -> Tensor:
+    """Classes `[B, ...]` as bool `[B, count, ...]`, by comparison: no scatter, whose order a GPU may vary."""
+    numbers = torch.arange(count, device=classes.device).view(1, -1, *[1] * (classes.ndim - 1))
+    return classes.unsqueeze(1) == numbers
+
+
+def per_class(class_weights: Sequence[float] | Tensor, logits: Tensor) -> Tensor:
+    """The weights of the classes as a tensor `[C]` beside the logits `[B, C, ...]`.
+
+    Raises:
+        TypeError: for a tensor; numbers can be compared, hashed and written to a configuration.
+        ValueError: if there is not one finite weight of 0 or more for each class.
+    """
+    if isinstance(class_weights, Tensor):
+        raise TypeError("class_weights are plain numbers, one for each class; got a tensor: give its .tolist()")
+    if len(class_weights) != logits.shape[1]:
+        raise ValueError(
+            f"class_weights has {len(class_weights)} numbers, but the logits {list(logits.shape)} are of "
+            f"{logits.shape[1]} classes; give one for each class"
+        )
+    for number, weight in enumerate(class_weights):
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"class_weights must be finite and 0 or more; class {number} has {weight!r}")
+    return torch.tensor(class_weights, dtype=logits.dtype, device=logits.device)
