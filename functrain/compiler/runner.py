@@ -87,7 +87,9 @@ class CompilingRunner:
         inputs = known.tensors + batch_tensors
         program = self._programs.get(signature)
         if program is None:
-            program = self._programs[signature] = self._compile(core, known.form.layout, batch_layout, inputs, key)
+            program = self._compile(core, known.form.layout, batch_layout, inputs, key)
+            self._programs[signature] = program
+            self.compilations[core.name] += 1
         if not donates:
             return self._run(program, core, state, inputs, known, key, device)
         successor = _with_tensors(state, known) if fresh else _twin(state)
@@ -120,7 +122,6 @@ class CompilingRunner:
 
     def _compile(self, core: Core, state: Layout, batch: Layout, inputs: list[Tensor], key: int) -> _Program:
         """The program of a core for arguments like these: from the store, or traced and compiled."""
-        self.compilations[core.name] += 1
         donates = self.donate and core.carries_state
         stores = self.backend == "inductor"
         recording = record(core, state, batch, inputs, key=key) if stores else None

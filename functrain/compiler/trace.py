@@ -32,7 +32,7 @@ _LIBRARIES = (
     _STANDARD_LIBRARY,
 )
 _DEPENDS_ON_DATA = ("DataDependentOutputException", "DynamicOutputShapeException")
-_NO_DATA = ("Cannot access data pointer", "unallocated storage")  # what .numpy() and .tolist() say
+_NO_DATA = ("Cannot access data pointer", "unallocated storage", ".numpy() is not supported")  # .numpy(), .tolist()
 
 
 @dataclass(frozen=True)

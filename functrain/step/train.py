@@ -7,6 +7,7 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
 from functrain.optim import apply_updates, ema_update, global_norm, learning_rate, scale_to_norm
-from functrain.optim.foreach import foreach
+from functrain.optim.foreach import foreach, inside_transform
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.scaling import next_loss_scale, weight_normaliser
 from functrain.step.state import Accumulator, Params, Recipe, TrainState
@@ -94,11 +95,29 @@ def _gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, T
             total = total * factor
         return total, (loss.totals(), factor, new_buffers)
 
-    differentiated = torch.func.grad_and_value(scaled_total, has_aux=True)
-    grads, (_, (totals, factor, new_buffers)) = differentiated(trainable)
+    grads, (totals, factor, new_buffers) = _differentiate(scaled_total, trainable)
     if state.loss_scale is not None:
         grads = _divide(grads, factor)
     return _over_ranks(recipe, grads, totals, new_buffers)
+
+
+def _differentiate(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> tuple[Params, Any]:
+    """Gradient of the first result of `fn` with respect to `params`, and the second result.
+
+    A parameter that the result does not depend on has gradient zero. Within a transform of torch.func (a vmap
+    over states) it must be torch.func's; elsewhere autograd's own, which does not keep a graph of the backward pass
+    itself (time and memory of an eager step) nor import Dynamo (a second of a program's start).
+    """
+    if inside_transform():
+        grads, (_, aux) = torch.func.grad_and_value(fn, has_aux=True)(params)
+        return grads, aux
+    with torch.enable_grad():
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        total, aux = fn(leaves)
+        if not total.requires_grad:
+            return tree_map(torch.zeros_like, params), aux
+        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(params, grads)), tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
 
 
 def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) -> tuple[Params, Totals, Params]:

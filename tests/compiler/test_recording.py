@@ -16,7 +16,9 @@ from functrain.step.train import ACCUMULATE, UPDATE
 def recorded(state, batch, core=UPDATE, key=0):
     state_leaves, batch_leaves = flatten(state), flatten(batch)
     layouts = [Layout.of(*part) for part in (state_leaves, batch_leaves)]
-    inputs = [t for layout, (leaf_list, _) in zip(layouts, (state_leaves, batch_leaves)) for t in layout.tensors(leaf_list)]
+    inputs = [
+        t for layout, (leaf_list, _) in zip(layouts, (state_leaves, batch_leaves)) for t in layout.tensors(leaf_list)
+    ]
     return record(core, *layouts, inputs, key=key)
 
 
