@@ -7,6 +7,7 @@ would hold. Code that reads a tensor's value is found out in the same way, and i
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,21 +41,23 @@ class Recording:
     random: bool
 
 
-def record(core: Core, state: Layout, batch: Layout, inputs: list[Tensor], *, key: int) -> Recording | None:
+def record(
+    core: Core, state: Layout, batch: Layout, inputs: list[Tensor], *, key: Callable[[], int]
+) -> Recording | None:
     """Run a core and record it; None if what it does is not the same for all values, or is too large to try.
 
     Args:
         core: the function.
         state, batch: layouts of its arguments.
         inputs: their tensors, the state's first; none is changed.
-        key: seeds the random generators, as for a `Runner`.
+        key: makes what seeds the random generators, as for a `Runner`.
     """
     if sum(t.numel() * t.element_size() for t in inputs) > LARGEST_STATE:
         return None
     n_state = sum(state.is_tensor)
     recorder = _Recorder(inputs)
     try:
-        with torch_seed(key, inputs[0].device), recorder:
+        with torch_seed(key(), inputs[0].device), recorder:
             result = core.fn(state.fill(inputs[:n_state]), batch.fill(inputs[n_state:]))
     except Exception:
         return None  # the tracer will meet the same error, and say what there is to say

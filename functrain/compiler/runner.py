@@ -27,10 +27,10 @@ class _Program:
     out: Layout
     random: bool
 
-    def __call__(self, tensors: list[Tensor], key: int, device: torch.device) -> list[Tensor]:
+    def __call__(self, tensors: list[Tensor], key: Callable[[], int], device: torch.device) -> list[Tensor]:
         if not self.random:
             return self.run(tensors)
-        with torch_seed(key, device):
+        with torch_seed(key(), device):
             return self.run(tensors)
 
 
@@ -73,7 +73,7 @@ class CompilingRunner:
     _forms: dict[Any, _Form] = field(default_factory=dict)
     _programs: dict[Any, _Program] = field(default_factory=dict)
 
-    def __call__(self, core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
+    def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """Run `core`, compiling it first if it is new."""
         donates = self.donate and core.carries_state
         known: _Known | None = getattr(state, "_known", None)
@@ -81,13 +81,12 @@ class CompilingRunner:
         if known is None or known.form.runner is not self or (donates and not known.separate):
             fresh, known = True, self._examine(state, separate=donates)
         batch_leaves, batch_spec = flatten(batch)
-        batch_layout = Layout.of(batch_leaves, batch_spec)
-        batch_tensors = batch_layout.tensors(batch_leaves)
-        signature = (core, known.form, batch_layout, _memory(batch_tensors))
+        batch_tensors = [leaf for leaf in batch_leaves if isinstance(leaf, Tensor)]
+        signature = (core, known.form, batch_spec, _memory(batch_leaves))
         inputs = known.tensors + batch_tensors
         program = self._programs.get(signature)
         if program is None:
-            program = self._compile(core, known.form.layout, batch_layout, inputs, key)
+            program = self._compile(core, known.form.layout, Layout.of(batch_leaves, batch_spec), inputs, key)
             self._programs[signature] = program
             self.compilations[core.name] += 1
         if not donates:
@@ -99,7 +98,7 @@ class CompilingRunner:
         return successor, program.out.fill(results)
 
     def _run(
-        self, program: _Program, core: Core, state: Any, inputs: list[Tensor], known: _Known, key: int, device: Any
+        self, program: _Program, core: Core, state: Any, inputs: list[Tensor], known: _Known, key: Any, device: Any
     ) -> Any:
         results = program(inputs, key, device)
         if not core.carries_state:
@@ -120,7 +119,9 @@ class CompilingRunner:
         form = self._forms.setdefault((spec, memory), _Form(layout, memory, self))
         return _Known(tensors, form, separate)
 
-    def _compile(self, core: Core, state: Layout, batch: Layout, inputs: list[Tensor], key: int) -> _Program:
+    def _compile(
+        self, core: Core, state: Layout, batch: Layout, inputs: list[Tensor], key: Callable[[], int]
+    ) -> _Program:
         """The program of a core for arguments like these: from the store, or traced and compiled."""
         donates = self.donate and core.carries_state
         stores = self.backend == "inductor"
@@ -204,9 +205,9 @@ def _twin(state: Any) -> Any:
     return twin
 
 
-def _memory(tensors: list[Tensor]) -> tuple[Any, ...]:
+def _memory(leaf_list: list[Any]) -> tuple[Any, ...]:
     """What a program is compiled for. Strides too: a program reads transposed inputs as if they were not."""
-    return tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])
+    return tuple([(t.shape, t.stride(), t.dtype, t.device) if isinstance(t, Tensor) else None for t in leaf_list])
 
 
 def _dense(tensor: Tensor) -> Tensor:

@@ -74,7 +74,9 @@ class Reader:
         try:
             return self.dataset[index]
         except Exception as error:
-            error.add_note(f"while reading sample {index!r} for micro-batch {task.position + 1} of epoch {task.epoch + 1}")
+            error.add_note(
+                f"while reading sample {index!r} for micro-batch {task.position + 1} of epoch {task.epoch + 1}"
+            )
             raise
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from functrain.foundation.trees import tree_map
+from functrain.foundation.trees import flatten, unflatten
 
 
 def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
@@ -31,4 +31,8 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
             return leaf.to(device, non_blocking=non_blocking)
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
-    return tree_map(move, batch)
+    leaf_list, spec = flatten(batch)
+    device = torch.device(device)
+    if all(type(leaf) is torch.Tensor and leaf.device == device for leaf in leaf_list):
+        return batch  # the usual case on a CPU, at each step
+    return unflatten(spec, list(map(move, leaf_list)))

@@ -80,7 +80,7 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
             size = size or length
             if compile and length < size:  # one shape, one compilation
                 inputs = pad_batch((inputs, None), size)[0]
-            outputs = runner(FORWARD, forward, inputs, key=key, device=state.device)
+            outputs = runner(FORWARD, forward, inputs, key=lambda: key, device=state.device)
             collected.append((_rows(outputs, length, batch_length(inputs)), tree_map(_to_cpu, targets)))
     finally:
         stream.close()

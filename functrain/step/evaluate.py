@@ -1,5 +1,6 @@
 """The pure evaluation step. Imports foundation, objectives and torch."""
 
+from functools import partial
 from typing import Any
 
 from functrain.foundation.dtypes import cast_floating
@@ -36,7 +37,7 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
     evaluated = state.replace(
         params=chosen_params(state, ema=ema), opt_state=(), accumulator=None, ema=None, loss_scale=None
     )
-    key = fold_in(state.key, "evaluate", state.step)
+    key = partial(fold_in, state.key, "evaluate", state.step)
     return run(EVALUATE, evaluated, batch, key=key, device=state.device)
 
 

@@ -15,7 +15,7 @@ from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import torch_seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Core:
     """A pure function `(state, batch) -> (state, out)`, or `(state, batch) -> out`.
 
@@ -34,13 +34,16 @@ class Core:
 class Runner(Protocol):
     """Runs cores."""
 
-    def __call__(self, core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
-        """The core's result; global random generators are seeded with `key` for it, and put back."""
+    def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
+        """The core's result; global random generators are seeded with `key()` for it, and put back.
+
+        A key takes some microseconds to hash, so a runner that knows that nothing is drawn need not ask for it.
+        """
 
 
-def eager(core: Core, state: Any, batch: Any, *, key: int, device: torch.device) -> Any:
+def eager(core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
     """Run a core operation by operation."""
-    with torch_seed(key, device):
+    with torch_seed(key(), device):
         return core.fn(state, batch)
 
 

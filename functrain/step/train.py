@@ -8,6 +8,7 @@ so k uneven micro-batches and their concatenation give the same update, up to th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def train_step(
     refuse_autocast(state.device)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
-    key = fold_in(state.key, "step", state.step, micro_step, state.recipe.rank)
+    key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)
     new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
     return _advance(new, batch, examples, micro_step, closes), metrics
 

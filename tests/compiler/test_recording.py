@@ -19,7 +19,7 @@ def recorded(state, batch, core=UPDATE, key=0):
     inputs = [
         t for layout, (leaf_list, _) in zip(layouts, (state_leaves, batch_leaves)) for t in layout.tensors(leaf_list)
     ]
-    return record(core, *layouts, inputs, key=key)
+    return record(core, *layouts, inputs, key=lambda: key)
 
 
 class Mixed(nn.Module):

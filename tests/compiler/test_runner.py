@@ -45,6 +45,17 @@ def test_a_compiled_run_is_the_eager_run(settings, perceptron_state, vectors, as
     assert dict(step.runner.compilations) == {"update": 1} | ({"accumulate": 1} if "accumulate" in settings else {})
 
 
+def test_batches_that_differ_in_which_part_is_a_tensor_have_programs_of_their_own(perceptron_state, vectors):
+    def objective(model, batch):
+        return ft.classification()(model, next(part for part in batch if isinstance(part, tuple)))
+
+    state = perceptron_state(objective=objective)
+    step = ft.compile(ft.train_step, backend="eager")
+    step(state, (vectors(), "first"), examples=6)
+    step(state, ("last", vectors()), examples=6)
+    assert step.runner.compilations["update"] == 2
+
+
 def test_compiled_fp16_scales_refuses_and_counts_as_eager_does(perceptron_state, vectors, assert_close):
     state = eager_state = perceptron_state(precision="fp16")
     step = ft.compile(ft.train_step, backend=BACKEND)
