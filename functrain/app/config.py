@@ -85,6 +85,7 @@ class TrainingConfig(Section):
     eval_every: int = Field(default=1, ge=1)
     save_every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=3, ge=1)
+    keep_best: int = Field(default=1, ge=1)
     watch: str | None = None
     watch_mode: Literal["min", "max"] = "min"
     log_every: int = Field(default=10, ge=1)
