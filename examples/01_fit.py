@@ -19,7 +19,7 @@ train_set, test_set = torch.utils.data.random_split(data, [1437, 360], torch.Gen
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, 10))
 
-state = ft.init_state(model, ft.classification(), ft.optim.adamw(1e-3), seed=0)
+state = ft.init_state(model, ft.classification(), ft.optim.adamw(3e-3), seed=0)
 result = ft.fit(
     state,
     DataLoader(train_set, batch_size=64, shuffle=True),

@@ -11,11 +11,12 @@ from torch import nn
 import functrain as ft
 
 images, labels = load_digits(return_X_y=True)
-images, labels = torch.tensor(images / 16.0, dtype=torch.float32), torch.tensor(labels)
+order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # the file is sorted by writer
+images, labels = torch.tensor(images / 16.0, dtype=torch.float32)[order], torch.tensor(labels)[order]
 
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, 10))
-schedule = ft.schedules.cosine(3e-3, total_steps=300, warmup_steps=20)
+schedule = ft.schedules.cosine(1e-2, total_steps=300, warmup_steps=20)
 state = ft.init_state(model, ft.classification(), ft.optim.adamw(schedule), clip_norm=1.0)
 step = ft.compile(ft.train_step)
 

@@ -115,11 +115,23 @@ def build_state(config: Config, total_steps: int | None) -> TrainState:
             accumulate=training.accumulate,
             clip_norm=training.clip_norm,
             clip_value=training.clip_value,
-            ema_decay=training.ema_decay,
+            ema=_build_average(config),
             device=device,
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _build_average(config: Config) -> optim.Ema | None:
+    training = config.training
+    if training.ema_decay is None:
+        return None
+    return optim.ema(
+        training.ema_decay,
+        warmup=training.ema_warmup,
+        every=training.ema_every,
+        average_buffers=training.ema_average_buffers,
+    )
 
 
 def _build_objective(config: Config) -> Callable[[Any, Any], Any]:

@@ -78,6 +78,9 @@ class TrainingConfig(Section):
     clip_norm: float | None = Field(default=None, gt=0)
     clip_value: float | None = Field(default=None, gt=0)
     ema_decay: float | None = Field(default=None, ge=0, lt=1)
+    ema_warmup: bool = False
+    ema_every: int = Field(default=1, ge=1)
+    ema_average_buffers: bool = False
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"
@@ -85,6 +88,7 @@ class TrainingConfig(Section):
     eval_every: int = Field(default=1, ge=1)
     save_every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=3, ge=1)
+    keep_best: int = Field(default=1, ge=1)
     watch: str | None = None
     watch_mode: Literal["min", "max"] = "min"
     log_every: int = Field(default=10, ge=1)
@@ -96,6 +100,15 @@ class TrainingConfig(Section):
     def _has_an_end(self) -> "TrainingConfig":
         if self.epochs is None and self.steps is None:
             raise ValueError("needs to know how long to train: set epochs, steps, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_average(self) -> "TrainingConfig":
+        given = [name for name in ("ema_warmup", "ema_every", "ema_average_buffers") if name in self.model_fields_set]
+        if self.ema_decay is None and any(getattr(self, name) not in (False, 1) for name in given):
+            raise ValueError(
+                f"{', '.join(given)}: there is no moving average without a decay: set ema_decay, to 0.999 say"
+            )
         return self
 
 

@@ -133,6 +133,7 @@ def _fit(
             eval_every=training.eval_every,
             save_every=training.save_every,
             keep=training.keep,
+            keep_best=training.keep_best,
             watch=training.watch,
             watch_mode=training.watch_mode,
             log_every=training.log_every,

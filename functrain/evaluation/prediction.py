@@ -13,7 +13,7 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.supervised import call
 from functrain.step.execution import Core, Runner, eager
-from functrain.step.state import TrainState, chosen_params
+from functrain.step.state import TrainState, to_evaluate
 
 
 def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:
@@ -65,9 +65,7 @@ def predict_with_targets(
 
 def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool) -> tuple[Any, Any]:
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
-    forward = state.replace(
-        params=chosen_params(state, ema=ema), opt_state=(), accumulator=None, ema=None, loss_scale=None
-    )
+    forward = to_evaluate(state, ema=ema)
     runner: Runner = CompilingRunner() if compile else eager
     size, key = stream.batch_size, fold_in(state.key, "predict")
     collected: list[tuple[Any, Any]] = []

@@ -16,10 +16,11 @@ from functrain.loop import progress as displays
 from functrain.loop.batches import Feed
 from functrain.loop.environment import fingerprint
 from functrain.loop.events import Callback, Callbacks
+from functrain.loop.opening import Opening, open_run
 from functrain.loop.plan import Plan, check
 from functrain.loop.records import Records
 from functrain.loop.run import FitResult, Run
-from functrain.loop.saving import initial_learning_rate, open_run
+from functrain.loop.saving import initial_learning_rate
 from functrain.loop.signals import Interrupted, SignalFlag
 from functrain.step.execution import eager
 from functrain.step.state import TrainState
@@ -43,6 +44,7 @@ def fit(
     eval_every: int = 1,
     save_every: int | None = None,
     keep: int = 3,
+    keep_best: int = 1,
     watch: str | None = None,
     watch_mode: Literal["min", "max"] = "min",
     log_every: int = 10,
@@ -72,7 +74,7 @@ def fit(
         tail: what happens if an epoch's batches do not fill the last accumulation window: "extend" it from the
             start of the epoch's order, make it "short" (rightly weighted), or "drop" it.
         save_every: save also every so many updates, not only after each epoch.
-        keep: how many of the newest checkpoints to keep, besides the best.
+        keep, keep_best: how many of the newest checkpoints to keep, and how many of the best besides.
         watch, watch_mode: the record whose best value marks the best checkpoint, and whether "min" or "max"
             is better; default: `eval_loss`, or `train_loss` without an eval_loader.
         log_every: updates between two step records in the log.
@@ -87,6 +89,7 @@ def fit(
         ValueError, TypeError: for arguments that are not allowed.
         DataError: if there is no batch.
         NonFiniteError: see `on_nonfinite`; the state before the step is saved as NONFINITE.
+        RunLockedError: if another run is writing to the run directory.
         CheckpointError: if the run directory belongs to another model, or cannot be written.
         Interrupted: see `on_signal`.
 
@@ -117,12 +120,11 @@ def fit(
             "lr": initial_learning_rate(state),
             **(metadata or {}),
         }
-        saver, state, position = open_run(
-            state, run_dir, resume, keep, watch_mode, constant, donates, stack, leads=world.rank == 0
-        )
-        directory = Path(run_dir) if run_dir is not None else None
-        records = Records(directory, position.records, writes=world.rank == 0)
-        display = displays.display(progress if world.rank == 0 else False)
+        directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
+        opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads)
+        saver, state, position = open_run(opening, state, stack)
+        records = Records(directory, position.records, writes=leads)
+        display = displays.display(progress if leads else False)
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):
             runner.on_compile = lambda name: display.say(f"compiling the {name} step ...")

@@ -5,26 +5,20 @@ environment it was made in, and what a stateful loader wants to remember.
 """
 
 import dataclasses
-import shutil
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optree
 import torch
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning
-from functrain.distributed import barrier
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
 from functrain.loop.environment import differences
 from functrain.optim import LearningRateState, learning_rate
 from functrain.step.state import TrainState
-
-LOGS = ("metrics.jsonl", "metrics.csv")
 
 
 class ResumeWarning(UserWarning):
@@ -128,104 +122,10 @@ def restore(
     return state, position, restored.info
 
 
-def open_run(
-    state: TrainState,
-    run_dir: str | Path | None,
-    resume: str,
-    keep: int,
-    watch_mode: Literal["min", "max"],
-    constant: Mapping[str, Any],
-    donate: bool,
-    stack: ExitStack,
-    *,
-    leads: bool,
-) -> tuple[Saver | None, TrainState, Position]:
-    """The run's directory, and the state and position to start from.
-
-    Raises:
-        CheckpointError: if the directory cannot be written to, or holds another model's checkpoints.
-    """
-    if run_dir is None:
-        if resume not in ("auto", "never"):
-            raise ValueError("resume=PATH continues in a run directory: give run_dir too")
-        return None, state, Position()
-    run_dir = Path(run_dir)
-    if leads:
-        _make_writable(run_dir)
-        if resume == "never":
-            set_aside(run_dir)
-    barrier()
-    checkpointer = stack.enter_context(
-        Checkpointer(run_dir / "checkpoints", keep=keep, mode=watch_mode, read_only=not leads)
-    )
-    saver = Saver(checkpointer, constant, copy=donate) if leads else None
-    if resume not in ("auto", "never"):
-        state, position, info = restore(checkpointer, state, constant, resume)
-        position = _make_room(run_dir, checkpointer, info, position, leads)
-    elif checkpointer.names():
-        state, position, _ = restore(checkpointer, state, constant, "last")
-    else:
-        position = Position()
-    barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read
-    return saver, state, position
-
-
-def _make_writable(run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise CheckpointError(
-            f"the run directory {run_dir} cannot be written to ({error.strerror}); choose another one or change its "
-            "permissions"
-        ) from error
-
-
 def initial_learning_rate(state: TrainState) -> float | None:
     """The first learning rate of a fresh state's optimizer."""
     lr = learning_rate(state.opt_state)
     return None if lr is None else lr.item()
-
-
-def set_aside(run_dir: Path) -> None:
-    """Move an earlier run's checkpoints and logs to `previous-N`, if there is one."""
-    _move([run_dir / name for name in ("checkpoints", *LOGS)], run_dir)
-
-
-def _make_room(
-    run_dir: Path, checkpointer: Checkpointer, info: CheckpointInfo, position: Position, leads: bool
-) -> Position:
-    """Arrange the run's directory behind a checkpoint that was named: what came after it must not be the newest.
-
-    Continuing a checkpoint from elsewhere, the log that belongs to it comes along.
-    """
-    log = info.path.parent.parent / LOGS[0]
-    inside = info.path.parent == checkpointer.directory.resolve()
-    if not inside and not log.is_file():
-        position = dataclasses.replace(position, records=0)
-    barrier()
-    if leads and inside:
-        names = checkpointer.names()
-        _move([checkpointer.directory / name for name in names[names.index(info.name) + 1 :]], run_dir)
-    elif leads:
-        set_aside(run_dir)
-        if log.is_file():
-            shutil.copyfile(log, run_dir / LOGS[0])
-    return position
-
-
-def _move(paths: Iterable[Path], run_dir: Path) -> None:
-    present = [path for path in paths if path.exists()]
-    if not present:
-        return
-    number = 1
-    while (target := run_dir / f"previous-{number}").exists():
-        number += 1
-    target.mkdir()
-    for path in present:
-        path.rename(target / path.name)
 
 
 def _with_learning_rate(opt_state: Any, like: Any) -> Any:

@@ -7,7 +7,7 @@ from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.objectives.loss import Totals
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
-from functrain.step.state import TrainState, chosen_params
+from functrain.step.state import TrainState, to_evaluate
 from functrain.step.train import run_objective
 
 
@@ -19,7 +19,7 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
     Args:
         state: any state.
         batch: what the objective takes.
-        ema: evaluate the averaged parameters.
+        ema: evaluate the averaged parameters (with the averaged buffers, if there are).
         run: what executes the tensor part; `functrain.compile` sets it.
 
     Returns:
@@ -34,11 +34,8 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
         (['loss', 'mae'], 8.0)
     """
     refuse_autocast(state.device)
-    evaluated = state.replace(
-        params=chosen_params(state, ema=ema), opt_state=(), accumulator=None, ema=None, loss_scale=None
-    )
     key = partial(fold_in, state.key, "evaluate", state.step)
-    return run(EVALUATE, evaluated, batch, key=key, device=state.device)
+    return run(EVALUATE, to_evaluate(state, ema=ema), batch, key=key, device=state.device)
 
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:

@@ -12,7 +12,8 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
-from functrain.optim import Optimizer
+from functrain.optim import Ema, EmaState, Optimizer
+from functrain.optim import ema as ema_rule
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
 
@@ -30,7 +31,7 @@ class Recipe:
     accumulate: int
     clip_norm: float | None
     clip_value: float | None
-    ema_decay: float | None
+    ema: Ema | None
     rank: int = 0
     ranks: int = 1
     sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
@@ -76,7 +77,7 @@ class TrainState:
         opt_state: the optimizer's.
         loss_scale: for fp16, else None.
         accumulator: with accumulate > 1, else None.
-        ema: name -> average of a trainable parameter, or None.
+        ema: averages of the trainable parameters (and of the buffers, if the rule says so), or None.
         epoch_totals: sums of the epoch's metrics, float64 `[2, SLOTS]`.
         key: random key, 64-bit host integer.
         step: optimizer updates that were due so far (a refused one counts).
@@ -90,7 +91,7 @@ class TrainState:
     opt_state: Any
     loss_scale: LossScale | None
     accumulator: Accumulator | None
-    ema: Params | None
+    ema: EmaState | None
     epoch_totals: Tensor
     key: int
     step: int
@@ -143,6 +144,7 @@ def init_state(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     ema_decay: float | None = None,
+    ema: Ema | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -160,7 +162,9 @@ def init_state(
         accumulate: micro-batches per update.
         clip_norm: largest global norm of the gradient.
         clip_value: largest magnitude of a gradient's element, applied before `clip_norm`.
-        ema_decay: decay of an exponential moving average of the parameters, kept when given.
+        ema_decay: decay of an exponential moving average of the parameters, kept when given; short for
+            `ema=optim.ema(ema_decay)`.
+        ema: the rule of that average: with a warm-up of the decay, every so many updates, of the buffers too.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -173,8 +177,9 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
-    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay)
-    recipe = Recipe(Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, ema_decay)
+    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value)
+    average = _average(ema_decay, ema)
+    recipe = Recipe(Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, average)
     params = _copies(model.named_parameters(), recipe.param_dtype, device)
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
     trainable = {name: params[name] for name in recipe.network.trainable}
@@ -185,7 +190,7 @@ def init_state(
         opt_state=optimizer.init(trainable),
         loss_scale=initial_loss_scale(device) if precision == "fp16" else None,
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
-        ema={name: p.clone() for name, p in trainable.items()} if ema_decay is not None else None,
+        ema=None if average is None else average.init(trainable, buffers),
         epoch_totals=no_totals(device),
         key=root_key(seed),
         step=0,
@@ -223,7 +228,7 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
         >>> ft.to_module(state)
         Linear(in_features=2, out_features=1, bias=True)
     """
-    return state.recipe.network.module(chosen_params(state, ema=ema), state.buffers)
+    return state.recipe.network.module(chosen_params(state, ema=ema), chosen_buffers(state, ema=ema))
 
 
 def chosen_params(state: TrainState, *, ema: bool) -> Params:
@@ -232,7 +237,38 @@ def chosen_params(state: TrainState, *, ema: bool) -> Params:
         return state.params
     if state.ema is None:
         raise ValueError("this state keeps no moving average; give init_state an ema_decay (0.999, say)")
-    return {**state.params, **state.ema}
+    return {**state.params, **state.ema.params}
+
+
+def chosen_buffers(state: TrainState, *, ema: bool) -> Params:
+    """The state's buffers, or their averages if it keeps such."""
+    averaged = ema and state.ema is not None and state.recipe.ema is not None and state.recipe.ema.average_buffers
+    return state.ema.buffers if averaged and state.ema is not None else state.buffers
+
+
+def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
+    """What an evaluation needs of a state: the parameters and buffers to evaluate with, and none of training's own."""
+    return state.replace(
+        params=chosen_params(state, ema=ema),
+        buffers=chosen_buffers(state, ema=ema),
+        opt_state=(),
+        accumulator=None,
+        ema=None,
+        loss_scale=None,
+    )
+
+
+def _average(ema_decay: float | None, ema: Ema | None) -> Ema | None:
+    """The rule that two ways of giving it come to."""
+    if ema is not None and not isinstance(ema, Ema):
+        raise TypeError(f"ema must be a rule made by optim.ema, such as optim.ema(0.999), got {ema!r}")
+    if ema_decay is None:
+        return ema
+    if ema is not None:
+        raise ValueError("give ema_decay or ema, not both: ema_decay=0.9 is short for ema=optim.ema(0.9)")
+    if not 0.0 <= ema_decay < 1.0:
+        raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
+    return ema_rule(ema_decay)
 
 
 def _copies(named: Any, dtype: torch.dtype, device: torch.device | str | None) -> Params:
@@ -251,7 +287,6 @@ def _check_arguments(
     accumulate: int,
     clip_norm: float | None,
     clip_value: float | None,
-    ema_decay: float | None,
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -272,8 +307,6 @@ def _check_arguments(
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
-    if ema_decay is not None and not 0.0 <= ema_decay < 1.0:
-        raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"the model ({type(model).__name__}) has no trainable parameter: every one has "

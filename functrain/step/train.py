@@ -19,7 +19,7 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
-from functrain.optim import apply_updates, ema_update, global_norm, learning_rate, scale_to_norm
+from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm
 from functrain.optim.foreach import foreach, inside_transform
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.scaling import next_loss_scale, weight_normaliser
@@ -173,8 +173,8 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     updates, opt_state = recipe.optimizer.update(_clip(state, grads, grad_norm), state.opt_state, old)
     new = apply_updates(old, updates)
     ema = state.ema
-    if ema is not None and recipe.ema_decay is not None:
-        ema = ema_update(ema, new, recipe.ema_decay)
+    if ema is not None and recipe.ema is not None:
+        ema = recipe.ema.update(ema, new, buffers)
     # An update is refused on the device, without the host knowing: no step waits for a decision.
     applied = finite & (totals.weight > 0)
     before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals)

@@ -106,7 +106,7 @@ def test_training_goes_on_from_a_file_as_torch_goes_on(tmp_path, name, parameter
     state = load_torch(state, tmp_path / "old.pth.tar", step=3)
     assert_equal_models(state, model)
     assert state.step == 3
-    assert all(torch.equal(average, state.params[n]) for n, average in state.ema.items())
+    assert all(torch.equal(average, state.params[n]) for n, average in state.ema.params.items())
     train_torch(model, optimizer, batches(3, start=3))
     assert_equal_models(train_ours(state, batches(3, start=3)), model)
 
@@ -327,6 +327,6 @@ def test_averages_are_written_on_demand(tmp_path):
     state = train_ours(make_state(make_model(), ft.optim.adam(0.1), ema_decay=0.5), batches(2))
     for save, suffix in ((save_torch, "pt"), (save_safetensors, "safetensors")):
         save(state, tmp_path / f"x.{suffix}", ema=True)
-        assert torch.equal(load_state_dict(tmp_path / f"x.{suffix}")["count"], state.ema["count"])
+        assert torch.equal(load_state_dict(tmp_path / f"x.{suffix}")["count"], state.ema.params["count"])
     with pytest.raises(ValueError, match="keeps no moving average"):
         save_torch(make_state(make_model(), ft.optim.adam()), tmp_path / "y.pt", ema=True)

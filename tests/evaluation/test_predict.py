@@ -83,7 +83,7 @@ def test_averaged_parameters_are_used_on_request():
     state = state_of(nn.Linear(3, 1), ema_decay=0.5)
     state, _ = ft.train_step(state, (INPUTS, torch.ones(11, 1)))
     loader = Loader(Arrays(INPUTS), 4, shuffle=False)
-    assert torch.equal(predict(state, loader, ema=True), predict(state.replace(params=state.ema), loader))
+    assert torch.equal(predict(state, loader, ema=True), predict(state.replace(params=state.ema.params), loader))
     assert not torch.equal(predict(state, loader, ema=True), predict(state, loader))
 
 

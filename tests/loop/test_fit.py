@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import functrain as ft
-from functrain.checkpoint import read_info
+from functrain.checkpoint import CheckpointWarning, RunLockedError, read_info
 from functrain.data import Arrays, Loader
 from functrain.foundation.errors import CheckpointError, DataError, NonFiniteError
 from functrain.foundation.trees import leaves_with_paths
@@ -269,6 +271,45 @@ def test_best_and_last_are_kept_and_loadable_by_name(tmp_path: Path) -> None:
     assert_same_bits(restored, result.state)
 
 
+def test_keep_best_keeps_the_best_few(tmp_path: Path) -> None:
+    result = quick_fit(make_state(), make_loader(), epochs=6, run_dir=tmp_path, keep=1, keep_best=3)
+    losses = {record["step"]: record["train_loss"] for record in result.history}
+    best = sorted(losses, key=lambda step: losses[step])[:3]
+    kept = sorted({*best, result.state.step})
+    assert sorted(p.name for p in (tmp_path / "checkpoints").glob("step-*")) == [f"step-{step:08}" for step in kept]
+
+
+def test_a_second_run_in_the_directory_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    refusals = []
+
+    @ft.on("before_epoch")
+    def second(event: ft.Event) -> None:
+        before = (tmp_path / "metrics.jsonl").read_text()
+        for resume in ("auto", "never"):
+            with pytest.raises(RunLockedError, match=r"another run is writing to .*this very process") as refusal:
+                quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path, resume=resume)
+            refusals.append(refusal)
+        assert (tmp_path / "metrics.jsonl").read_text() == before
+
+    quick_fit(make_state(), make_loader(), epochs=2, run_dir=tmp_path, callbacks=[second])
+    assert len(refusals) == 4
+    assert not (tmp_path / ".functrain-lock").exists()
+    assert not (tmp_path / "previous-1").exists()
+
+
+def test_a_run_that_was_killed_is_mentioned_by_the_next(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from functrain.checkpoint import RunLock
+RunLock(sys.argv[1]).acquire()
+os._exit(1)
+"""
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 1
+    with pytest.warns(CheckpointWarning, match=r"the last run in .* \(process .* on host .*\) was killed"):
+        quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path)
+    assert quick_fit(make_state(), make_loader(), epochs=2, run_dir=tmp_path).state.epoch == 2
+
+
 def test_resume_never_moves_the_earlier_run_aside(tmp_path: Path) -> None:
     first = quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path)
     log = (tmp_path / "metrics.jsonl").read_text()
@@ -384,7 +425,9 @@ def test_a_run_directory_of_another_model_is_refused_and_left_alone(tmp_path: Pa
 
 def test_an_unwritable_run_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CheckpointError, match="cannot be written to"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot lock the run directory .* choose a directory that can be written to"
+    ):
         quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path / "file")
 
 

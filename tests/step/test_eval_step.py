@@ -59,14 +59,14 @@ def test_evaluation_is_that_of_the_module_in_evaluation_mode(ema, everything_sta
 
 def test_the_averaged_parameters_follow_their_recurrence(everything_state, image_batch):
     state = everything_state(ema_decay=0.75, precision="fp64")
-    assert set(state.ema) == set(state.params) - {"scale"}
-    expected = {name: state.params[name] for name in state.ema}
+    assert set(state.ema.params) == set(state.params) - {"scale"}
+    expected = {name: state.params[name] for name in state.ema.params}
     for seed in range(4):
         state, _ = ft.train_step(state, image_batch(seed))
         expected = {name: 0.75 * mean + 0.25 * state.params[name] for name, mean in expected.items()}
     for name, mean in expected.items():
-        torch.testing.assert_close(state.ema[name], mean, rtol=1e-13, atol=1e-15)
-        assert not torch.equal(state.ema[name], state.params[name])
+        torch.testing.assert_close(state.ema.params[name], mean, rtol=1e-13, atol=1e-15)
+        assert not torch.equal(state.ema.params[name], state.params[name])
 
 
 def test_the_average_moves_once_per_window(everything_state, image_batch, bits):

@@ -104,7 +104,7 @@ def test_the_leaves_of_a_state_have_readable_names(everything_state):
         "loss_scale/scale",
         "accumulator/grads/head.bias",
         "accumulator/count",
-        "ema/head.weight",
+        "ema/params/head.weight",
         "epoch_totals",
         "key",
         "step",
@@ -141,7 +141,7 @@ def test_to_module_is_independent_of_the_state_and_of_other_modules(everything_s
     assert bits(dict(second.named_parameters())) == bits(state.params)
     assert bits(dict(first.named_parameters())) != bits(state.params)
     averaged = ft.to_module(state, ema=True)
-    assert bits({n: p for n, p in averaged.named_parameters() if n != "scale"}) == bits(state.ema)
+    assert bits({n: p for n, p in averaged.named_parameters() if n != "scale"}) == bits(state.ema.params)
 
 
 def test_to_module_of_an_average_that_is_not_kept_is_refused(everything_state):

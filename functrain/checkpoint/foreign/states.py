@@ -245,7 +245,7 @@ def _with_weights(state: TrainState, values: Mapping[str, Tensor]) -> TrainState
         params=params,
         buffers=buffers,
         opt_state=state.recipe.optimizer.init(trainable),
-        ema=None if state.ema is None else {name: params[name].clone() for name in state.ema},
+        ema=None if state.recipe.ema is None else state.recipe.ema.init(trainable, buffers),
         accumulator=None if state.accumulator is None else empty_accumulator(trainable, buffers),
     )
 

@@ -1,0 +1,135 @@
+"""A run's directory, opened for one run at a time. Imports checkpoint, distributed, step, foundation."""
+
+import dataclasses
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock
+from functrain.distributed import barrier
+from functrain.loop.saving import Position, Saver, restore
+from functrain.step.state import TrainState
+
+LOGS = ("metrics.jsonl", "metrics.csv")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a run's directory is opened.
+
+    Attributes:
+        run_dir: the directory; None keeps nothing.
+        resume: "auto", "never", or a checkpoint's name or path.
+        keep, keep_best: how many of the newest and of the best checkpoints stay.
+        watch_mode: whether a smaller ("min") or a larger ("max") metric is better.
+        constant: metadata that every checkpoint carries.
+        copy: a saved state's storage will be written to while it is being saved (donation).
+        leads: this process writes; of several ranks one does.
+    """
+
+    run_dir: Path | None
+    resume: str
+    keep: int
+    keep_best: int
+    watch_mode: Literal["min", "max"]
+    constant: Mapping[str, Any]
+    copy: bool
+    leads: bool
+
+
+def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Saver | None, TrainState, Position]:
+    """What writes the run's checkpoints, and the state and position to start from.
+
+    Args:
+        opening: how.
+        state: the state of a run that starts afresh.
+        stack: keeps the directory locked, and the checkpoints open, until it is closed.
+
+    Raises:
+        RunLockedError: if another run is writing to the directory.
+        CheckpointError: if the directory cannot be written to, or holds another model's checkpoints.
+    """
+    if opening.run_dir is None:
+        if opening.resume not in ("auto", "never"):
+            raise ValueError("resume=PATH continues in a run directory: give run_dir too")
+        return None, state, Position()
+    run_dir, leads = opening.run_dir, opening.leads
+    if leads:
+        # Before anything is moved or written, and released last: after the checkpoint that is in flight is on disk.
+        _lock(run_dir, stack)
+        if opening.resume == "never":
+            set_aside(run_dir)
+    barrier()
+    checkpointer = stack.enter_context(
+        Checkpointer(
+            run_dir / "checkpoints",
+            keep=opening.keep,
+            keep_best=opening.keep_best,
+            mode=opening.watch_mode,
+            read_only=not leads,
+        )
+    )
+    saver = Saver(checkpointer, opening.constant, copy=opening.copy) if leads else None
+    if opening.resume not in ("auto", "never"):
+        state, position, info = restore(checkpointer, state, opening.constant, opening.resume)
+        position = _make_room(run_dir, checkpointer, info, position, leads)
+    elif checkpointer.names():
+        state, position, _ = restore(checkpointer, state, opening.constant, "last")
+    else:
+        position = Position()
+    barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read
+    return saver, state, position
+
+
+def _lock(run_dir: Path, stack: ExitStack) -> None:
+    lock = stack.enter_context(RunLock(run_dir))
+    if lock.previous is not None:
+        warnings.warn(
+            f"the last run in {run_dir} ({lock.previous}) was killed, or its machine went down, before it could end "
+            "in good order; what it did after its newest checkpoint is done again",
+            CheckpointWarning,
+            stacklevel=4,
+        )
+
+
+def set_aside(run_dir: Path) -> None:
+    """Move an earlier run's checkpoints and logs to `previous-N`, if there is one."""
+    _move([run_dir / name for name in ("checkpoints", *LOGS)], run_dir)
+
+
+def _make_room(
+    run_dir: Path, checkpointer: Checkpointer, info: CheckpointInfo, position: Position, leads: bool
+) -> Position:
+    """Arrange the run's directory behind a checkpoint that was named: what came after it must not be the newest.
+
+    Continuing a checkpoint from elsewhere, the log that belongs to it comes along.
+    """
+    log = info.path.parent.parent / LOGS[0]
+    inside = info.path.parent == checkpointer.directory.resolve()
+    if not inside and not log.is_file():
+        position = dataclasses.replace(position, records=0)
+    barrier()
+    if leads and inside:
+        names = checkpointer.names()
+        _move([checkpointer.directory / name for name in names[names.index(info.name) + 1 :]], run_dir)
+    elif leads:
+        set_aside(run_dir)
+        if log.is_file():
+            shutil.copyfile(log, run_dir / LOGS[0])
+    return position
+
+
+def _move(paths: Iterable[Path], run_dir: Path) -> None:
+    present = [path for path in paths if path.exists()]
+    if not present:
+        return
+    number = 1
+    while (target := run_dir / f"previous-{number}").exists():
+        number += 1
+    target.mkdir()
+    for path in present:
+        path.rename(target / path.name)
