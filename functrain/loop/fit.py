@@ -94,6 +94,7 @@ def fit(
         Interrupted: see `on_signal`.
 
     Example:
+        >>> import torch
         >>> import functrain as ft
         >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
         >>> data = [(torch.ones(4, 2), torch.zeros(4, 1))]
