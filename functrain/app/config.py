@@ -127,8 +127,9 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _has_an_average(self) -> "TrainingConfig":
-        given = [name for name in ("ema_warmup", "ema_every", "ema_average_buffers") if name in self.model_fields_set]
-        if self.ema_decay is None and any(getattr(self, name) not in (False, 1) for name in given):
+        defaults = {"ema_warmup": False, "ema_every": 1, "ema_average_buffers": False}
+        given = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if self.ema_decay is None and given:
             raise ValueError(f"{', '.join(given)} needs a moving average: set ema_decay, to 0.999 say")
         return self
 
