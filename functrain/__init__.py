@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from functrain.loop import Stop as Stop
     from functrain.loop import fit as fit
     from functrain.loop import on as on
+    from functrain.loop import replay as replay
     from functrain.objectives import Loss as Loss
     from functrain.objectives import classification as classification
     from functrain.objectives import language_modelling as language_modelling
@@ -42,7 +43,7 @@ _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
     "functrain.evaluation": ("evaluate", "predict"),
-    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeWarning", "Stop", "fit", "on"),
+    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeWarning", "Stop", "fit", "on", "replay"),
     "functrain.objectives": (
         "Loss",
         "classification",

@@ -1,9 +1,39 @@
-"""For all tests: one thread each, as `pytest -n 2` on two cores has no more to give; compiled steps kept here."""
+"""For all tests: one thread, random numbers from one seed, no deadlines, compiled steps kept here, comparison by bits.
+
+One thread each, as `pytest -n 2` on two cores has no more to give; and for tiny tensors a second one is no gain: on a
+busy machine waiting for it takes 25 ms an operation.
+"""
 
 import os
 from pathlib import Path
 
+import pytest
 import torch
+from hypothesis import settings
+
+from functrain.foundation import trees
 
 torch.set_num_threads(1)
 os.environ.setdefault("FUNCTRAIN_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "functrain"))
+settings.register_profile("functrain", deadline=None)  # torch imports parts of itself at the first call of a function
+settings.load_profile("functrain")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def _bits(tree):
+    """Every leaf with its name, type, shape and bits: equal exactly when nothing has changed."""
+    return [
+        (path, leaf.dtype, tuple(leaf.shape), leaf.detach().clone().reshape(-1).view(torch.uint8).numpy().tobytes())
+        if isinstance(leaf, torch.Tensor)
+        else (path, leaf)
+        for path, leaf in trees.leaves_with_paths(tree)
+    ]
+
+
+@pytest.fixture(scope="session")
+def bits():
+    return _bits

@@ -122,6 +122,25 @@ def build_state(config: Config, total_steps: int | None) -> TrainState:
         raise ConfigError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What the watched metric decides."""
+
+    plateau: optim.Plateau | None
+    early_stopping: optim.EarlyStopping | None
+
+
+def build_rules(config: Config) -> Rules:
+    """The rules of `training.plateau` and `training.early_stopping`, in the mode of `training.watch_mode`."""
+    training = config.training
+    mode = training.watch_mode
+    reduces, stops = training.plateau, training.early_stopping
+    return Rules(
+        None if reduces is None else optim.plateau(mode=mode, **reduces.model_dump()),
+        None if stops is None else optim.early_stopping(mode=mode, **stops.model_dump()),
+    )
+
+
 def _build_average(config: Config) -> optim.Ema | None:
     training = config.training
     if training.ema_decay is None:

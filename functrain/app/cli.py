@@ -1,6 +1,7 @@
 """The command line. Imports the standard library and `functrain.foundation.errors`; commands load when they run.
 
-Exit codes: 0; 2 for what the user can put right, with one message; 128 + signal after an interruption.
+Exit codes: 0; 1 if `verify`, `diff` or `replay` found something; 2 for what the user can put right, with one
+message; 128 + signal after an interruption.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -44,6 +45,25 @@ Show what a run has done and which checkpoints it has, or what a checkpoint hold
   functrain show runs/digits
   functrain show runs/digits/checkpoints/best
 """
+_VERIFY = """\
+Read every checkpoint of a run and compare it with its checksums. Exit code 1 if one is damaged. Nothing is changed.
+
+  functrain verify runs/digits
+"""
+_DIFF = """\
+Compare two checkpoints bit for bit (of a run, its last one): which leaves differ, in how many elements, where
+first, and how many units in the last place (ulps) lie between the two values there. Exit code 1 if they differ.
+
+  functrain diff runs/a runs/b
+  functrain diff runs/a/checkpoints/best runs/a/checkpoints/last
+"""
+_REPLAY = """\
+Train again from a checkpoint and compare with the checkpoints that follow it, bit for bit. Exit code 1 if one is
+not confirmed. Nothing is written.
+
+  functrain replay runs/digits/checkpoints/step-00000017
+  functrain replay runs/digits/checkpoints/step-00000017 --steps 34
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         with _warnings_for_people():
-            _run(arguments)
-        return 0
+            return _run(arguments)
     except KeyboardInterrupt:
         exec("")  # clears Python's mark that an exec() was interrupted, by which the exit code would become -SIGINT
         if _rank() == 0:
@@ -101,14 +120,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     with _interruptible_import():
         from rich.console import Console
 
-        from functrain.app import evaluate, show, train
+        from functrain.app import evaluate, proof, show, train
     console = Console(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
+    if arguments.command == "verify":
+        return proof.verify(arguments.run, console)
+    if arguments.command == "diff":
+        return proof.diff(arguments.left, arguments.right, console)
+    if arguments.command == "replay":
+        return proof.replay_checkpoint(arguments.checkpoint, arguments.steps, console)
     if arguments.command == "train":
         request = train.Request(
             arguments.config,
@@ -122,6 +147,7 @@ def _run(arguments: argparse.Namespace) -> None:
         evaluate.evaluate_run(arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, console=console)
     else:
         show.show(arguments.path, console)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,7 +194,23 @@ def _parser() -> argparse.ArgumentParser:
 
     show = command("show", "show a run or a checkpoint", _SHOW)
     show.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    _add_proofs(command)
     return parser
+
+
+def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    verify = command("verify", "check all checkpoints of a run", _VERIFY)
+    verify.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+
+    diff = command("diff", "compare two checkpoints bit for bit", _DIFF)
+    for name, metavar in (("left", "A"), ("right", "B")):
+        diff.add_argument(name, type=Path, metavar=metavar, help="the directory of a run or of a checkpoint")
+
+    replay = command("replay", "train again from a checkpoint, and compare", _REPLAY)
+    replay.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint's directory")
+    replay.add_argument(
+        "--steps", type=int, metavar="N", help="optimizer updates to train again (default: up to the next checkpoint)"
+    )
 
 
 class _Version(argparse.Action):

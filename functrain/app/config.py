@@ -67,6 +67,27 @@ class OptimizerConfig(Named):
     schedule: ScheduleConfig | None = None
 
 
+class PlateauConfig(Section):
+    """Reducing the learning rate when the watched metric stops improving: the arguments of `optim.plateau`."""
+
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    patience: int = Field(default=10, ge=0)
+    threshold: float = Field(default=1e-4, ge=0)
+    threshold_mode: Literal["rel", "abs"] = "rel"
+    cooldown: int = Field(default=0, ge=0)
+    min_lr: float = Field(default=0.0, ge=0)
+    eps: float = Field(default=1e-8, ge=0)
+
+
+class EarlyStoppingConfig(Section):
+    """Ending when the watched metric stops improving: the arguments of `optim.early_stopping`."""
+
+    patience: int = Field(default=10, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
+    cooldown: int = Field(default=0, ge=0)
+    restore_best: bool = False
+
+
 class TrainingConfig(Section):
     """The run: the arguments of `functrain.init_state` and `functrain.fit`."""
 
@@ -91,6 +112,8 @@ class TrainingConfig(Section):
     keep_best: int = Field(default=1, ge=1)
     watch: str | None = None
     watch_mode: Literal["min", "max"] = "min"
+    plateau: PlateauConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = None
     log_every: int = Field(default=10, ge=1)
     on_nonfinite: Literal["stop", "skip"] = "stop"
     device: str = "cpu"
@@ -104,11 +127,10 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _has_an_average(self) -> "TrainingConfig":
-        given = [name for name in ("ema_warmup", "ema_every", "ema_average_buffers") if name in self.model_fields_set]
-        if self.ema_decay is None and any(getattr(self, name) not in (False, 1) for name in given):
-            raise ValueError(
-                f"{', '.join(given)}: there is no moving average without a decay: set ema_decay, to 0.999 say"
-            )
+        defaults = {"ema_warmup": False, "ema_every": 1, "ema_average_buffers": False}
+        given = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if self.ema_decay is None and given:
+            raise ValueError(f"{', '.join(given)} needs a moving average: set ema_decay, to 0.999 say")
         return self
 
 

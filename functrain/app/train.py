@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from functrain.app.build import Length, build_loader, build_state, build_training_loader, run_length
+from functrain.app.build import Length, build_loader, build_rules, build_state, build_training_loader, run_length
 from functrain.app.config import Config
 from functrain.app.evaluate import Evaluation, evaluate_split, write_evaluation
 from functrain.app.loading import changes, load_config, plain, save_config
@@ -24,7 +24,7 @@ from functrain.data import Loader
 from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import CheckpointError, ConfigError
-from functrain.loop import Event, Interrupted, fit
+from functrain.loop import Event, FitResult, Interrupted, fit
 from functrain.loop.records import Record
 from functrain.step import TrainState
 
@@ -96,25 +96,29 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
     if request.resume != "never" and run.checkpoints():
         _print_changes(run, config, console)
     finished = _finished_state(run, config, state) if request.resume == "auto" else None
-    how = ""
+    how, reached = "", "last"
     if finished is None:
         start = _Start(run, config, [] if request.resume == "never" else run.checkpoints(), world, console)
         before = time.perf_counter()
-        state = _fit(request, config, run, state, loaders, start)
+        result = _fit(request, config, run, state, loaders, start)
+        stopping = config.training.early_stopping
+        if result.stopped_by == "early_stopping" and stopping is not None and stopping.restore_best:
+            reached = "best"
+        trained, state = result.history[-1]["step"] - start.step if result.history else 0, result.state
         seconds = duration(time.perf_counter() - before)
-        how = f" in {seconds}" if not start.step else f", the last {state.step - start.step:,} of them in {seconds}"
+        how = f" in {seconds}" if not start.step else f", the last {trained:,} of them in {seconds}"
     else:
         state, info = finished
         print_lines(console, [f"already finished ({position(info)}): nothing to train. --resume never starts afresh"])
     test = None if loaders.test is None else evaluate_split(state, loaders.test, "test")
     if world.rank == 0:
-        _conclude(run, state, test, how, console)
+        _conclude(run, state, test, how, reached, console)
 
 
 def _fit(
     request: Request, config: Config, run: RunDirectory, state: TrainState, loaders: Loaders, start: "_Start"
-) -> TrainState:
-    training = config.training
+) -> FitResult:
+    training, rules = config.training, build_rules(config)
     try:
         result = fit(
             state,
@@ -136,6 +140,8 @@ def _fit(
             keep_best=training.keep_best,
             watch=training.watch,
             watch_mode=training.watch_mode,
+            plateau=rules.plateau,
+            early_stopping=rules.early_stopping,
             log_every=training.log_every,
             progress=None if request.progress else False,
             on_nonfinite=training.on_nonfinite,
@@ -153,7 +159,7 @@ def _fit(
             under = "torchrun ... -m " if start.world.size > 1 else ""
             print(f"To continue: {under}{request.command}", file=sys.stderr)
         raise
-    return result.state
+    return result
 
 
 class _Start:
@@ -236,11 +242,13 @@ def _facts(config: Config, state: TrainState, loaders: Loaders, length: Length, 
     ]
 
 
-def _conclude(run: RunDirectory, state: TrainState, test: Evaluation | None, how: str, console: Console) -> None:
+def _conclude(
+    run: RunDirectory, state: TrainState, test: Evaluation | None, how: str, reached: str, console: Console
+) -> None:
     """Draw, and print the table and the list of files."""
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
     if test is not None:
-        files += write_evaluation(run, test, run.name_of("last"))
+        files += write_evaluation(run, test, run.name_of(reached))
     records = run.records()
     try:
         files.append(figures.training_curves(records, run.curves))

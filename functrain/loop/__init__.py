@@ -5,5 +5,8 @@ from functrain.loop.events import Stop as Stop
 from functrain.loop.events import on as on
 from functrain.loop.fit import FitResult as FitResult
 from functrain.loop.fit import fit as fit
+from functrain.loop.replay import Comparison as Comparison
+from functrain.loop.replay import ReplayReport as ReplayReport
+from functrain.loop.replay import replay as replay
 from functrain.loop.saving import ResumeWarning as ResumeWarning
 from functrain.loop.signals import Interrupted as Interrupted

@@ -1,5 +1,6 @@
 """Training, as a user calls it. Imports what is above it in DESIGN's list."""
 
+import dataclasses
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,14 +15,16 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed
+from functrain.loop.decisions import Decisions
 from functrain.loop.environment import fingerprint
 from functrain.loop.events import Callback, Callbacks
-from functrain.loop.opening import Opening, open_run
+from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
 from functrain.loop.records import Records
 from functrain.loop.run import FitResult, Run
 from functrain.loop.saving import initial_learning_rate
 from functrain.loop.signals import Interrupted, SignalFlag
+from functrain.optim import EarlyStopping, Plateau
 from functrain.step.execution import eager
 from functrain.step.state import TrainState
 
@@ -47,6 +50,8 @@ def fit(
     keep_best: int = 1,
     watch: str | None = None,
     watch_mode: Literal["min", "max"] = "min",
+    plateau: Plateau | None = None,
+    early_stopping: EarlyStopping | None = None,
     log_every: int = 10,
     progress: bool | None = None,
     on_nonfinite: str = "stop",
@@ -77,6 +82,11 @@ def fit(
         keep, keep_best: how many of the newest checkpoints to keep, and how many of the best besides.
         watch, watch_mode: the record whose best value marks the best checkpoint, and whether "min" or "max"
             is better; default: `eval_loss`, or `train_loss` without an eval_loader.
+        plateau: a rule `optim.plateau(...)` that reduces the learning rate by the watched record, asked after each
+            epoch that has one.
+        early_stopping: a rule `optim.early_stopping(...)` likewise, which ends training; with `restore_best` (needs a
+            `run_dir`) the result is the state of the best checkpoint. A state that was stopped stays so:
+            `state.replace(stopper=rule.init())` trains on.
         log_every: updates between two step records in the log.
         progress: True or None for a display, False for none.
         on_nonfinite: "stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of
@@ -94,16 +104,17 @@ def fit(
         Interrupted: see `on_signal`.
 
     Example:
-        >>> import torch
-        >>> import functrain as ft
+        >>> import functrain as ft, torch
         >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
         >>> data = [(torch.ones(4, 2), torch.zeros(4, 1))]
         >>> result = ft.fit(state, data, epochs=2, compile=False, progress=False)
         >>> result.stopped_by, result.state.step, len(result.history)
         ('epochs', 2, 2)
     """
-    plan = Plan(epochs, steps, tail, eval_every, save_every, log_every, watch, on_nonfinite)
+    decisions = Decisions(plateau, early_stopping)
+    plan = Plan(epochs, steps, tail, eval_every, save_every, log_every, watch, on_nonfinite, decisions)
     check(plan, state, resume, on_signal, watch_mode)
+    decisions.check(state, watch_mode, run_dir)
     if compile:
         check_backend(backend, mode)
     donates = donate and compile
@@ -133,7 +144,10 @@ def fit(
         if position.stream:
             feeds[0].stream.load_state_dict(position.stream)
         run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)
+        state = decisions.prepared(state)
         result = run.to_the_end(copy_tensors(state) if donates else state)
+        if result.stopped_by == "early_stopping" and decisions.restores_best and directory is not None:
+            result = dataclasses.replace(result, state=best_state(directory, result.state))
     if result.stopped_by == "signal" and on_signal == "exit":
         raise Interrupted(flag.number or signal.SIGTERM, result)  # without a number, another rank was told
     return result

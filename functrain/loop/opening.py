@@ -96,6 +96,17 @@ def _lock(run_dir: Path, stack: ExitStack) -> None:
         )
 
 
+def best_state(run_dir: Path, like: TrainState) -> TrainState:
+    """The state of the run's best checkpoint, once everything is saved.
+
+    Raises:
+        CheckpointError: if there is none that can be read.
+    """
+    barrier()
+    restored: TrainState = Checkpointer(run_dir / "checkpoints", read_only=True).restore(like, "best").tree
+    return restored
+
+
 def set_aside(run_dir: Path) -> None:
     """Move an earlier run's checkpoints and logs to `previous-N`, if there is one."""
     _move([run_dir / name for name in ("checkpoints", *LOGS)], run_dir)

@@ -1,10 +1,11 @@
-"""The settings of a run, and what is allowed. Imports step."""
+"""The settings of a run, and what is allowed. Imports optim and step."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from functrain.loop.batches import TAILS
+from functrain.loop.decisions import Decisions
 from functrain.step.state import TrainState
 
 
@@ -20,6 +21,7 @@ class Plan:
     log_every: int
     watch: str | None
     on_nonfinite: str
+    decisions: Decisions
 
 
 def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:

@@ -37,7 +37,7 @@ class FitResult:
     Attributes:
         state: the last state.
         history: a record per epoch: `epoch, step, lr, train_loss, ..., eval_loss, ...`.
-        stopped_by: "epochs", "steps", "callback" or "signal".
+        stopped_by: "epochs", "steps", "early_stopping", "callback" or "signal".
     """
 
     state: TrainState
@@ -129,9 +129,21 @@ class Run:
         record = self._record(state, "epoch", number, evaluate=last or number % self.plan.eval_every == 0)
         if record is None:
             return state
-        state = self._tell("after_epoch", state, metrics=record)
+        state = self._decide(self._tell("after_epoch", state, metrics=record), record)
         state = state.replace(epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(state.epoch_totals))
         self._keep(record, state)
+        return state
+
+    def _decide(self, state: TrainState, record: Record) -> TrainState:
+        """Ask the rules about the watched metric, if this epoch has one. (A final record within an epoch is not asked
+        about: a run that goes on from there must not differ from one that never ended.)
+        """
+        metric = self._watched(record)
+        if metric is None:
+            return state
+        state, said = self.plan.decisions.after(state, metric)
+        for text in said:
+            self.display.say(text)
         return state
 
     def _final_record(self, state: TrainState) -> TrainState:
@@ -234,6 +246,8 @@ class Run:
         if self.stopped_by is None:
             if self._interrupted():
                 self.stopped_by = "signal"
+            elif between_epochs and self.plan.decisions.end(state):
+                self.stopped_by = "early_stopping"
             elif self.plan.steps is not None and state.step >= self.plan.steps:
                 self.stopped_by = "steps"
             elif between_epochs and self.plan.epochs is not None and state.epoch >= self.plan.epochs:

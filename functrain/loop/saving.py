@@ -113,13 +113,18 @@ def restore(
             stacklevel=3,
         )
         state = state.replace(opt_state=_with_learning_rate(state.opt_state, like.opt_state))
-    position = Position(
+    return state, position_of(restored.info), restored.info
+
+
+def position_of(info: CheckpointInfo) -> Position:
+    """What a run's checkpoint says beside the state."""
+    metadata = info.metadata
+    return Position(
         metadata["records"],
         metadata["batch_size"],
         tuple(metadata["metric_names"]),
         _from_json(metadata["stream"]),
     )
-    return state, position, restored.info
 
 
 def initial_learning_rate(state: TrainState) -> float | None:

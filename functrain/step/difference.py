@@ -1,5 +1,6 @@
 """Where two states differ. Imports foundation and torch."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,17 @@ class Difference:
         reason: in words.
         count: elements whose bits differ; None if the leaves cannot be compared element by element.
         largest: largest absolute difference of those elements (NaN if one of them is); None likewise.
+        first: index of the first element that differs, in row-major order; None likewise.
+        ulps: how many floating-point numbers of their dtype lie between the two values there, one of them
+            counted; None for NaN and for integers.
     """
 
     path: str
     reason: str
     count: int | None = None
     largest: float | None = None
+    first: tuple[int, ...] | None = None
+    ulps: int | None = None
 
 
 def diff_states(left: Any, right: Any) -> list[Difference]:
@@ -34,7 +40,7 @@ def diff_states(left: Any, right: Any) -> list[Difference]:
     Example:
         >>> a = {"w": torch.tensor([1.0, 2.0]), "step": 3}
         >>> diff_states(a, a), diff_states(a, {"w": torch.tensor([1.0, 2.5]), "step": 3})
-        ([], [Difference(path='w', reason='1 of 2 elements differ', count=1, largest=0.5)])
+        ([], [Difference(path='w', reason='1 of 2 elements differ', count=1, largest=0.5, first=(1,), ulps=2097152)])
     """
     ours, theirs = dict(leaves_with_paths(left)), dict(leaves_with_paths(right))
     found = [Difference(path, "only in the first") for path in ours if path not in theirs]
@@ -59,7 +65,24 @@ def _difference(path: str, ours: Any, theirs: Any) -> Difference | None:
     # Of the elements that differ: equal NaNs or infinities elsewhere would make it NaN.
     pairs = (tensor.to(ours.device).flatten()[differs].double() for tensor in (ours, theirs))
     largest = torch.sub(*pairs).abs().max().item()
-    return Difference(path, f"{count} of {ours.numel()} elements differ", count, largest)
+    place = int(differs.to(torch.uint8).argmax())
+    first = tuple(int(index) for index in torch.unravel_index(torch.tensor(place), ours.shape))
+    ulps = _ulps(ours.flatten()[place], theirs.flatten()[place])
+    return Difference(path, f"{count} of {ours.numel()} elements differ", count, largest, first, ulps)
+
+
+def _ulps(ours: Tensor, theirs: Tensor) -> int | None:
+    """Distance of two 0-d tensors in units of the last place; +0.0 and -0.0 are one number."""
+    if not ours.dtype.is_floating_point or ours.isnan() or theirs.isnan():
+        return None
+    return abs(_rank(ours) - _rank(theirs))
+
+
+def _rank(value: Tensor) -> int:
+    """A floating-point number's place among those of its dtype: their bits are a sign and an ordered magnitude."""
+    bits = int.from_bytes(bytes(_bits(value.cpu()).flatten().tolist()), sys.byteorder)
+    sign = 1 << (8 * value.element_size() - 1)
+    return -(bits - sign) if bits & sign else bits
 
 
 def _bits(tensor: Tensor) -> Tensor:

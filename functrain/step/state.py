@@ -12,7 +12,7 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
-from functrain.optim import Ema, EmaState, Optimizer
+from functrain.optim import EarlyStoppingState, Ema, EmaState, Optimizer, PlateauState, early_stopping, plateau
 from functrain.optim import ema as ema_rule
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
@@ -79,6 +79,7 @@ class TrainState:
         accumulator: with accumulate > 1, else None.
         ema: averages of the trainable parameters (and of the buffers, if the rule says so), or None.
         epoch_totals: sums of the epoch's metrics, float64 `[2, SLOTS]`.
+        plateau, stopper: what `fit`'s rules remember (host numbers), whether a rule is at work or not.
         key: random key, 64-bit host integer.
         step: optimizer updates that were due so far (a refused one counts).
         epoch: epochs completed.
@@ -93,6 +94,8 @@ class TrainState:
     accumulator: Accumulator | None
     ema: EmaState | None
     epoch_totals: Tensor
+    plateau: PlateauState
+    stopper: EarlyStoppingState
     key: int
     step: int
     epoch: int
@@ -192,6 +195,8 @@ def init_state(
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
         ema=None if average is None else average.init(trainable, buffers),
         epoch_totals=no_totals(device),
+        plateau=plateau().init(),
+        stopper=early_stopping().init(),
         key=root_key(seed),
         step=0,
         epoch=0,

@@ -106,6 +106,21 @@ def test_averaged_parameters_are_tested_beside_the_others(functrain, project):
     assert metrics == json.loads((project / "runs/tiny/test/metrics.json").read_text())
 
 
+def test_early_stopping_ends_a_run_and_goes_back_to_its_best_state(functrain, project):
+    rules = ("training.early_stopping={patience: 1, min_delta: 9.0, restore_best: true}", "training.epochs=9")
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", *rules)
+    assert code == 0, err
+    records = [json.loads(line) for line in (project / "runs/tiny/metrics.jsonl").read_text().splitlines()]
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    assert len(epochs) == 2  # nothing improves by 9
+    best = min(epochs, key=lambda record: record["eval_loss"])
+    tested = json.loads((project / "runs/tiny/test/metrics.json").read_text())
+    assert tested["checkpoint"] == f"step-{best['step']:08d}"
+    code, out, _ = functrain("train", "tiny.yaml", "--no-progress", *rules)
+    assert code == 0
+    assert "trained" in out
+
+
 def test_without_validation_and_test_splits(functrain, project):
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "data.name=tiny_project:train_only")
     assert code == 0

@@ -121,6 +121,19 @@ def test_the_demos_configuration_is_good():
             "name: '..'" + GOOD,
             "c.yaml:1: name must be usable as a folder's name: no slash, backslash or colon; got '..'",
         ),
+        (
+            GOOD.replace("epochs: 3", "epochs: 3, plateau: {factor: 2}"),
+            "c.yaml:5: training.plateau.factor must be less than 1; got 2",
+        ),
+        (
+            GOOD.replace("epochs: 3", "epochs: 3, early_stopping: {patient: 3}"),
+            "c.yaml:5: unknown key 'patient' in training.early_stopping; did you mean 'patience'? allowed: patience, "
+            "min_delta, cooldown, restore_best",
+        ),
+        (
+            GOOD.replace("epochs: 3", "epochs: 3, ema_warmup: true"),
+            "c.yaml:5: training ema_warmup needs a moving average: set ema_decay, to 0.999 say",
+        ),
         ("[1]", "c.yaml: a configuration is a mapping of sections (model, data, ...), not [1]"),
         (
             GOOD.replace("epochs: 3", "epochs: ten, step: 4").replace("digits_cnn", "digits_cn"),

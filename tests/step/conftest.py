@@ -1,4 +1,4 @@
-"""What the tests of the step share: a network with everything in it, its batches, and comparison by bits."""
+"""What the tests of the step share: a network with everything in it, its batches, and a measure of differences."""
 
 import pytest
 import torch
@@ -6,20 +6,6 @@ from torch import nn
 
 import functrain as ft
 from functrain.foundation import trees
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """For tiny tensors a second thread is no gain, and on a busy machine waiting for it takes 25 ms an operation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
 
 
 class Everything(nn.Module):
@@ -76,21 +62,6 @@ def everything_state(everything):
         return ft.init_state(everything(), objective, optimizer, **options)
 
     return make
-
-
-def _bits(tree):
-    """Every leaf with its name, type, shape and bits: equal exactly when nothing has changed."""
-    return [
-        (path, leaf.dtype, tuple(leaf.shape), leaf.detach().clone().reshape(-1).view(torch.uint8).numpy().tobytes())
-        if isinstance(leaf, torch.Tensor)
-        else (path, leaf)
-        for path, leaf in trees.leaves_with_paths(tree)
-    ]
-
-
-@pytest.fixture(scope="session")
-def bits():
-    return _bits
 
 
 @pytest.fixture(scope="session")

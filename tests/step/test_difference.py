@@ -55,3 +55,32 @@ def test_what_cannot_be_compared_element_by_element_is_told_in_words():
         "other": "only in the second",
     }
     assert all(difference.count is None for difference in found.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("start", [0.0, 1.0, -1.0, 3e-6, -0.25])
+def test_ulps_count_the_steps_of_nextafter_and_first_says_where(dtype, start):
+    left = torch.full((2, 3), start, dtype=dtype)
+    right, there = left.clone(), torch.tensor(1e3, dtype=dtype)
+    for expected in (1, 2, 3):
+        right[1, 2] = _next_after(right[1, 2], there)
+        (difference,) = ft.diff_states({"x": left}, {"x": right})
+        assert (difference.first, difference.ulps, difference.count) == ((1, 2), expected, 1)
+
+
+def _next_after(value, there):
+    if value.dtype in (torch.float32, torch.float64):
+        return torch.nextafter(value, there)
+    bits = value.view(torch.int16)
+    step = 1 if value >= 0 else -1
+    return (bits + step).view(value.dtype)
+
+
+def test_where_there_is_no_distance_ulps_are_none():
+    for left, right in ((float("nan"), 1.0), (1, 2)):
+        (difference,) = ft.diff_states({"x": torch.tensor([left])}, {"x": torch.tensor([right])})
+        assert (difference.first, difference.ulps) == ((0,), None)
+    (difference,) = ft.diff_states({"x": torch.tensor(0.0)}, {"x": torch.tensor(-0.0)})
+    assert (difference.first, difference.ulps) == ((), 0)
+    (difference,) = ft.diff_states({"x": torch.tensor(-1e-45)}, {"x": torch.tensor(1e-45)})
+    assert difference.ulps == 2

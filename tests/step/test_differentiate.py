@@ -42,8 +42,10 @@ def test_a_module_with_hooks_trains_as_it_does_in_torch():
     x, y = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
     state = ft.init_state(model, ft.supervised(nn.functional.mse_loss), ft.optim.sgd(0.1), precision="fp64")
     after, _ = ft.train_step(state, (x, y))
+    compiled, _ = ft.compile(ft.train_step, backend="eager")(state, (x, y))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     nn.functional.mse_loss(model(x), y).backward()
     optimizer.step()
-    for name, p in model.named_parameters():
-        torch.testing.assert_close(after.params[name], p.detach(), rtol=1e-12, atol=1e-12)
+    for result in (after, compiled):
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(result.params[name], p.detach(), rtol=1e-12, atol=1e-12)

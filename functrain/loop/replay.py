@@ -1,0 +1,209 @@
+"""Training again what was trained before, to see whether the bits are the same.
+
+Imports checkpoint, compiler, data, distributed, step and the neighbouring modules.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from functrain.checkpoint import Checkpointer, CheckpointInfo, read_checkpoint
+from functrain.compiler import CompilingRunner
+from functrain.data import as_stream
+from functrain.distributed import current_world
+from functrain.foundation.errors import CheckpointError, DataError
+from functrain.foundation.keys import fold_in
+from functrain.loop.batches import Feed, MicroBatch
+from functrain.loop.environment import differences, fingerprint
+from functrain.loop.saving import position_of
+from functrain.step import Difference, diff_states, train_step
+from functrain.step.execution import Runner, eager
+from functrain.step.state import TrainState
+
+
+class Passage(NamedTuple):
+    """From one state to the next: over a micro-batch, or over the end of an epoch (then without one)."""
+
+    before: TrainState
+    micro_batch: MicroBatch | None
+    after: TrainState
+    metrics: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A checkpoint, and what came out when its step was reached again.
+
+    Attributes:
+        name: the checkpoint's.
+        step: its optimizer updates.
+        differences: the leaves whose bits differ; empty if it was confirmed.
+    """
+
+    name: str
+    step: int
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay came to.
+
+    Attributes:
+        start: the name of the checkpoint that it started from.
+        steps: optimizer updates done again.
+        compared: the checkpoints on the way; after one that differs there are no more.
+        missed: checkpoints that should have been met and were not: the data have another length by now, say.
+        environment: what is not as it was when the first checkpoint was saved, a sentence each.
+    """
+
+    start: str
+    steps: int
+    compared: tuple[Comparison, ...]
+    missed: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every checkpoint was met and confirmed bit for bit."""
+        return not self.missed and all(not comparison.differences for comparison in self.compared)
+
+
+def replay(
+    state: TrainState,
+    loader: Any,
+    checkpoint: str | os.PathLike[str],
+    *,
+    steps: int | None = None,
+    tail: str = "extend",
+    compile: bool = True,
+    backend: str = "inductor",
+    mode: str = "default",
+) -> ReplayReport:
+    """Train again from a checkpoint, and compare with the checkpoints that follow it, bit for bit.
+
+    Nothing is written. What callbacks did to states and batches is not done again.
+
+    Args:
+        state: a state as the run began with, from `init_state`; only its structure and its recipe count.
+        loader: the training data, as given to `fit`.
+        checkpoint: a checkpoint's directory; its neighbours are the ones to compare with.
+        steps: how many optimizer updates; default: up to the next checkpoint.
+        tail, compile, backend, mode: as given to `fit`. (Whether steps donate changes no bit.)
+
+    Raises:
+        ValueError: for arguments that are not allowed.
+        CheckpointError: if the checkpoint cannot be read, or none follows it within `steps`.
+
+    Example:
+        >>> import tempfile, functrain as ft
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> data = [(torch.ones(4, 2), torch.zeros(4, 1))]
+        >>> with tempfile.TemporaryDirectory() as run:
+        ...     _ = ft.fit(state, data, epochs=3, run_dir=run, compile=False, progress=False)
+        ...     report = ft.replay(state, data, f"{run}/checkpoints/step-00000001", steps=2, compile=False)
+        >>> report.ok, [comparison.name for comparison in report.compared]
+        (True, ['step-00000002', 'step-00000003'])
+    """
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
+    start, info = read_checkpoint(checkpoint, state)
+    targets = _targets(info, steps)
+    how = f"{backend}/{mode}" if compile else "eager"
+    changed = differences(info.metadata.get("environment", {}), fingerprint(state.device, how))
+    runner = CompilingRunner(donate=False, backend=backend, mode=mode) if compile else eager
+    feed = opened_feed(start, loader, info)
+    try:
+        compared, reached = _compare(start, feed, tail, runner, targets)
+    finally:
+        feed.stream.close()
+    differs = bool(compared and compared[-1].differences)
+    met = {comparison.name for comparison in compared}
+    missed = () if differs else tuple(target.name for target in targets.values() if target.name not in met)
+    return ReplayReport(info.name, reached.step - start.step, tuple(compared), missed, tuple(changed))
+
+
+def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[Passage]:
+    """The way that `fit` takes from a state on, without end.
+
+    Raises:
+        DataError: if an epoch has no batch.
+    """
+    while True:
+        for micro_batch in feed.windows(state.epoch, state.batch_idx, state.recipe.accumulate, tail):
+            after, metrics = train_step(
+                state,
+                micro_batch.batch,
+                examples=micro_batch.examples,
+                end_window=micro_batch.ends_window,
+                run=run,
+            )
+            yield Passage(state, micro_batch, after, metrics)
+            state = after
+        if state.batch_idx == 0:
+            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+        totals = torch.zeros_like(state.epoch_totals)
+        after = state.replace(epoch=state.epoch + 1, batch_idx=0, epoch_totals=totals)
+        yield Passage(state, None, after, {})
+        state = after
+
+
+def opened_feed(state: TrainState, loader: Any, info: CheckpointInfo | None) -> Feed:
+    """The training data from where a checkpoint left them."""
+    stream = as_stream(loader, fold_in(state.key, "train"), what="loader")
+    feed = Feed(stream, state.recipe.objective, state.device, current_world())
+    if info is not None:
+        position = position_of(info)
+        feed.size = max(feed.size, position.batch_size)
+        if position.stream:
+            stream.load_state_dict(position.stream)
+    return feed
+
+
+Counters = tuple[int, int, int]  # step, epoch, micro-batches into the epoch
+
+
+def _targets(start: CheckpointInfo, steps: int | None) -> dict[Counters, CheckpointInfo]:
+    """The checkpoints to be met, by their counters."""
+    infos = Checkpointer(Path(start.path).parent, read_only=True).infos()
+    # The counters of a NONFINITE one are those of the last good state, which has been compared before.
+    later = {_place(info): info for info in infos if _place(info) > _place(start) and info.status != "NONFINITE"}
+    if not later:
+        raise CheckpointError(f"no checkpoint follows {start.name}, so there is nothing to compare with")
+    if steps is None:
+        first = min(later)
+        return {first: later[first]}
+    within = {place: info for place, info in later.items() if info.step <= start.step + steps}
+    if not within:
+        following = later[min(later)]
+        raise CheckpointError(
+            f"no checkpoint follows {start.name} within {steps} steps; the next is {following.name}: replay "
+            f"{following.step - start.step} steps"
+        )
+    return within
+
+
+def _place(info: CheckpointInfo) -> Counters:
+    return info.step, info.metadata.get("epoch", 0), info.metadata.get("batch_idx", 0)
+
+
+def _compare(
+    state: TrainState, feed: Feed, tail: str, run: Runner, targets: Mapping[Counters, CheckpointInfo]
+) -> tuple[list[Comparison], TrainState]:
+    """The targets that were met, up to the first that differs, and the last state."""
+    compared: list[Comparison] = []
+    last = max(targets)
+    for passage in passages(state, feed, tail, run):
+        state = passage.after
+        place = (state.step, state.epoch, state.batch_idx)
+        target = targets.get(place)
+        if target is not None:
+            saved = read_checkpoint(target.path, state).tree
+            compared.append(Comparison(target.name, target.step, tuple(diff_states(saved, state))))
+        if place >= last or (compared and compared[-1].differences):
+            break
+    return compared, state

@@ -1,0 +1,80 @@
+"""functrain verify, diff, replay: what they print, and their exit codes."""
+
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def run(functrain, project):
+    settings = ["training.save_every=2", "training.keep=9", "--no-progress"]
+    assert functrain("train", "tiny.yaml", *settings)[0] == 0
+    return project / "runs" / "tiny"
+
+
+def _lines(text):
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _damage(checkpoint):
+    victim = max((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    victim.write_bytes(b"\x00" * victim.stat().st_size)
+
+
+def test_verify_finds_the_damaged_checkpoint_and_changes_nothing(functrain, run):
+    code, out, err = functrain("verify", "runs/tiny")
+    assert (code, err) == (0, "")
+    assert _lines(out)[-1] == "5 checkpoints, every byte as written"
+    _damage(run / "checkpoints" / "step-00000006.r1")
+    before = sorted(str(path) for path in run.rglob("*"))
+    code, out, err = functrain("verify", "runs/tiny")
+    assert (code, err) == (1, "")
+    assert _lines(out)[-1] == "1 of 5 checkpoints not good; a resumed run goes on from step-00000006"
+    assert any(line.split()[:2] == ["step-00000006.r1", "damaged"] for line in _lines(out))
+    assert sorted(str(path) for path in run.rglob("*")) == before
+
+
+def test_diff_names_leaf_place_and_ulps(functrain, run):
+    code, out, _ = functrain("diff", "runs/tiny", "runs/tiny/checkpoints/last")
+    assert (code, out.startswith("equal: ")) == (0, True)
+    code, out, _ = functrain("diff", "runs/tiny/checkpoints/step-00000004", "runs/tiny")
+    assert code == 1
+    lines = _lines(out)
+    assert lines[0].split() == ["leaf", "first", "at", "ulps", "there", "largest"]
+    assert any(line.split()[:5] == ["params/0.weight", "16", "of", "16", "elements"] for line in lines)
+    assert any(line.strip().startswith("opt_state/1/exp_avg/0.bias ") for line in lines)
+    assert any(line.split() == ["step", "4", "and", "6"] for line in lines)
+    assert "leaves differ between runs/tiny/checkpoints/step-00000004 and" in lines[-1]
+
+
+def test_replay_confirms_a_run_and_finds_a_checkpoint_of_another(functrain, run, project):
+    code, out, err = functrain("replay", "runs/tiny/checkpoints/step-00000002", "--steps", "4")
+    assert (code, err) == (0, "")
+    assert _lines(out)[-1] == "4 steps from step-00000002 trained again: confirmed bit for bit"
+    assert sum("the same bits" in line for line in _lines(out)) == 4
+    functrain("train", "tiny.yaml", "--no-progress", "training.save_every=2", "training.keep=9", "seed=1", "name=other")
+    shutil.rmtree(run / "checkpoints" / "step-00000004")
+    shutil.copytree(project / "runs/other/checkpoints/step-00000004", run / "checkpoints" / "step-00000004")
+    code, out, _ = functrain("replay", "runs/tiny/checkpoints/step-00000002", "--steps", "2")
+    assert code == 1
+    assert "params/0.weight" in out
+    assert _lines(out)[-1] == "2 steps from step-00000002 trained again: NOT confirmed"
+
+
+MISTAKES = [
+    (["verify", "nope"], "nope is no run directory with checkpoints: there is no nope/checkpoints"),
+    (["diff", "nope", "runs/tiny"], "nope is neither a run with checkpoints nor a checkpoint: there is no such dir"),
+    (
+        ["replay", "runs/tiny"],
+        "runs/tiny is not a checkpoint: it holds no functrain.json; checkpoints of that run: ste",
+    ),
+    (["replay", "runs/tiny/checkpoints/last"], "no checkpoint follows step-00000006"),
+    (["replay", "runs/tiny/checkpoints/step-00000002", "--steps", "0"], "steps must be a whole number, 1 or more"),
+]
+
+
+def test_mistakes_are_one_message_and_exit_code_2(functrain, run):
+    for arguments, message in MISTAKES:
+        code, _, err = functrain(*arguments)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert err.startswith(f"functrain: error: {message}"), err

@@ -1,0 +1,46 @@
+"""Signals: an INTERRUPTED snapshot, the exit code, and the way back."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loop_helpers import EXAMPLES, assert_same_bits, make_loader, make_state, quick_fit
+
+import functrain as ft
+from functrain.checkpoint import read_info
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_with_an_interrupted_snapshot_and_its_exit_code(number: int, tmp_path: Path) -> None:
+    @ft.on("after_step")
+    def send(event: ft.Event) -> None:
+        if event.state.step == 2:
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(ft.Interrupted) as caught:
+        quick_fit(make_state(), make_loader(), epochs=2, callbacks=[send], run_dir=tmp_path)
+    assert caught.value.code == 128 + number
+    assert caught.value.result.stopped_by == "signal"
+    assert signal.getsignal(number) is handler
+    info = read_info(tmp_path / "checkpoints" / "last")
+    assert (info.status, info.step) == ("INTERRUPTED", 2)
+    resumed = quick_fit(make_state(), make_loader(), epochs=2, run_dir=tmp_path)
+    assert_same_bits(resumed.state, quick_fit(make_state(), make_loader(), epochs=2).state)
+
+
+def test_a_signal_during_evaluation_resumes_before_it(tmp_path: Path) -> None:
+    class Interrupting:
+        def __iter__(self) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield from make_loader(EXAMPLES)
+
+    arguments = {"epochs": 2, "run_dir": tmp_path}
+    stopped = quick_fit(make_state(), make_loader(), eval_loader=Interrupting(), on_signal="return", **arguments)
+    assert (stopped.stopped_by, stopped.state.epoch, stopped.state.batch_idx) == ("signal", 0, 6)
+    resumed = quick_fit(make_state(), make_loader(), eval_loader=make_loader(EXAMPLES), **arguments)
+    whole = quick_fit(make_state(), make_loader(), eval_loader=make_loader(EXAMPLES), epochs=2)
+    assert_same_bits(resumed.state, whole.state)
+    assert resumed.history == whole.history
