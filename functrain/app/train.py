@@ -255,7 +255,8 @@ def _conclude(
     except ModuleNotFoundError as error:
         print_lines(console, [f"no training curves: {error}"])
     print_metrics(console, _rows(records, test))
-    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{how}; best checkpoint: {_best(run)}"])
+    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{how}"])
+    print_lines(console, [f"best checkpoint: {_best(run)}"])
     print_facts(console, "files", [(file.name, str(file)) for file in files])
 
 
