@@ -28,6 +28,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.start
 
 # torch first and by its exact version: a looser requirement would pull several gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
