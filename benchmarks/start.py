@@ -1,8 +1,8 @@
 """From the call to the first step done: cold, and the next start.   Usage: python -m benchmarks.start [--out FILE]
 
 Each start is a process of its own; the caches of functrain and of inductor are empty for the first. Time runs from
-the call of `fit` (for the loop by hand: of the first step) to the end of the first step. Importing torch and functrain's
-names, and making model and data, come before.
+the call of `fit` (for the loop by hand: of the first step) to the end of the first step. Importing torch and
+functrain, and making model and data, come before.
 """
 
 import argparse
