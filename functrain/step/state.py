@@ -66,6 +66,19 @@ class Accumulator:
 
 
 @node
+class UpdateCounts:
+    """What the device counts, since only it knows which updates were refused.
+
+    Attributes:
+        applied: updates that were not refused, int64 0-d; the `step` of an objective that changes with training.
+        skipped_in_a_row: updates refused since the last that was not, int64 0-d; windows of weight 0 do not count.
+    """
+
+    applied: Tensor
+    skipped_in_a_row: Tensor
+
+
+@node
 class TrainState:
     """Everything that training is a function of, besides the data.
 
@@ -78,6 +91,7 @@ class TrainState:
         loss_scale: for fp16, else None.
         accumulator: with accumulate > 1, else None.
         ema: averages of the trainable parameters (and of the buffers, if the rule says so), or None.
+        counts: of updates, on the device.
         epoch_totals: sums of the epoch's metrics, float64 `[2, SLOTS]`.
         plateau, stopper: what `fit`'s rules remember (host numbers), whether a rule is at work or not.
         key: random key, 64-bit host integer.
@@ -93,6 +107,7 @@ class TrainState:
     loss_scale: LossScale | None
     accumulator: Accumulator | None
     ema: EmaState | None
+    counts: UpdateCounts
     epoch_totals: Tensor
     plateau: PlateauState
     stopper: EarlyStoppingState
@@ -194,6 +209,7 @@ def init_state(
         loss_scale=initial_loss_scale(device) if precision == "fp16" else None,
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
         ema=None if average is None else average.init(trainable, buffers),
+        counts=UpdateCounts(*(torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))),
         epoch_totals=no_totals(device),
         plateau=plateau().init(),
         stopper=early_stopping().init(),

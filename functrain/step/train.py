@@ -7,6 +7,7 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,11 +20,12 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
+from functrain.objectives.supervised import takes_step
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm
 from functrain.optim.foreach import foreach, inside_transform
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.scaling import next_loss_scale, weight_normaliser
-from functrain.step.state import Accumulator, Params, Recipe, TrainState
+from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
 
 Metrics = dict[str, Tensor]
 
@@ -136,11 +138,13 @@ def run_objective(
     state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool
 ) -> tuple[Loss, Params]:
     """The objective under the state's precision."""
-    recipe = state.recipe
+    recipe, objective = state.recipe, state.recipe.objective
+    if takes_step(objective):
+        objective = functools.partial(objective, step=state.counts.applied)
     mixed = recipe.compute_dtype != recipe.param_dtype
     # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
     with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        loss, new_buffers = recipe.network.apply(recipe.objective, params, buffers, batch, training=training)
+        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training)
     if not isinstance(loss, Loss):
         raise TypeError(
             f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
@@ -187,10 +191,17 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         buffers=buffers,
         ema=ema,
         epoch_totals=epoch_totals,
+        counts=_counted(state.counts, applied, finite),
         loss_scale=None if scale is None else next_loss_scale(scale, finite),
         accumulator=None if window is None else _emptied(window, buffers),
     )
     return changed, _update_metrics(state, changed, totals, grad_norm, applied)
+
+
+def _counted(counts: UpdateCounts, applied: Tensor, finite: Tensor) -> UpdateCounts:
+    return UpdateCounts(
+        counts.applied + applied, torch.where(applied, 0, counts.skipped_in_a_row + finite.logical_not())
+    )
 
 
 def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:
