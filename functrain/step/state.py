@@ -12,7 +12,7 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
-from functrain.optim import EarlyStoppingState, Ema, EmaState, Optimizer, PlateauState, early_stopping, plateau
+from functrain.optim import EarlyStoppingState, Ema, EmaState, Optimizer, PlateauState, early_stopping, evaluation_params, plateau
 from functrain.optim import ema as ema_rule
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
@@ -236,6 +236,8 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
     """An ordinary `nn.Module` with the state's parameters and buffers, independent of the state.
 
+    Of a schedule-free optimizer's state it has the averaged parameters, which are the ones to use.
+
     Args:
         state: any state.
         ema: take the averaged parameters instead.
@@ -253,9 +255,11 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
 
 
 def chosen_params(state: TrainState, *, ema: bool) -> Params:
-    """The state's parameters, or those with the averages in place."""
+    """The parameters to evaluate with: a schedule-free optimizer's averages x, or the moving averages, in place."""
     if not ema:
-        return state.params
+        trainable = {name: state.params[name] for name in state.recipe.network.trainable}
+        chosen = evaluation_params(state.opt_state, trainable)
+        return state.params if chosen is trainable else {**state.params, **chosen}
     if state.ema is None:
         raise ValueError("this state keeps no moving average; give init_state an ema_decay (0.999, say)")
     return {**state.params, **state.ema.params}
