@@ -116,6 +116,8 @@ class TrainingConfig(Section):
     early_stopping: EarlyStoppingConfig | None = None
     log_every: int = Field(default=10, ge=1)
     on_nonfinite: Literal["stop", "skip"] = "stop"
+    max_consecutive_skips: int | None = Field(default=100, ge=1)
+    loss_scale: float | None = Field(default=None, gt=0)
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
 

@@ -145,6 +145,7 @@ def _fit(
             log_every=training.log_every,
             progress=None if request.progress else False,
             on_nonfinite=training.on_nonfinite,
+            max_consecutive_skips=training.max_consecutive_skips,
             metadata={"config": plain(config), "functrain": version("functrain")},
         )
     except CheckpointError as error:

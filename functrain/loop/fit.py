@@ -55,6 +55,7 @@ def fit(
     log_every: int = 10,
     progress: bool | None = None,
     on_nonfinite: str = "stop",
+    max_consecutive_skips: int | None = 100,
     on_signal: str = "exit",
     metadata: Mapping[str, Any] | None = None,
 ) -> FitResult:
@@ -90,7 +91,9 @@ def fit(
         log_every: updates between two step records in the log.
         progress: True or None for a display, False for none.
         on_nonfinite: "stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of
-            fp16's loss scaling are always skipped.)
+            fp16's adapting loss scale are always skipped.)
+        max_consecutive_skips: so many updates refused in a row end a run that skips with a `NonFiniteError`, which
+            names the first leaf that is not finite; None never does.
         on_signal: after SIGINT, SIGTERM or SIGUSR1 the INTERRUPTED snapshot is saved; then "exit" raises
             `Interrupted`, a SystemExit with code 128 + signal, and "return" returns.
         metadata: JSON-able values to keep in every checkpoint (the configuration, say).
@@ -98,7 +101,7 @@ def fit(
     Raises:
         ValueError, TypeError: for arguments that are not allowed.
         DataError: if there is no batch.
-        NonFiniteError: see `on_nonfinite`; the state before the step is saved as NONFINITE.
+        NonFiniteError: see `on_nonfinite` and `max_consecutive_skips`; the state before the step is saved as NONFINITE.
         RunLockedError: if another run is writing to the run directory.
         CheckpointError: if the run directory belongs to another model, or cannot be written.
         Interrupted: see `on_signal`.
@@ -112,7 +115,9 @@ def fit(
         ('epochs', 2, 2)
     """
     decisions = Decisions(plateau, early_stopping)
-    plan = Plan(epochs, steps, tail, eval_every, save_every, log_every, watch, on_nonfinite, decisions)
+    plan = Plan(
+        epochs, steps, tail, eval_every, save_every, log_every, watch, on_nonfinite, max_consecutive_skips, decisions
+    )
     check(plan, state, resume, on_signal, watch_mode)
     decisions.check(state, watch_mode, run_dir)
     if compile:

@@ -15,7 +15,7 @@ from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.loop.events import Callbacks, Event
-from functrain.loop.failures import nonfinite_message
+from functrain.loop.failures import nonfinite_message, too_many_skips_message
 from functrain.loop.plan import Plan
 from functrain.loop.records import Record, Records
 from functrain.loop.saving import Position, Saver
@@ -81,7 +81,8 @@ class Run:
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
-        self.stops_at_nonfinite = self.plan.on_nonfinite == "stop" and state.loss_scale is None
+        adapts = state.loss_scale is not None and state.recipe.loss_scale is None
+        self.stops_at_nonfinite = self.plan.on_nonfinite == "stop" and not adapts
         # On a CPU looking costs nothing; elsewhere the host would wait for the device at each step.
         self.look_every = 1 if state.device.type == "cpu" else self.plan.log_every
         self._start_display(state)
@@ -201,6 +202,8 @@ class Run:
             self.unread.append((new.step, metrics["skipped"]))
             if len(self.unread) == self.look_every:
                 self._look_at_skips(new, partial(self._before, new, state, counters), batch, metrics)
+        elif self.plan.max_consecutive_skips is not None and new.step % self.look_every == 0:
+            self._count_skips(new, partial(self._before, new, state, counters), batch, metrics)
         if new.step % self.plan.log_every == 0:
             self.records.append(_step_record(new, metrics))
         new = self._tell("after_step", new, metrics=metrics)
@@ -233,6 +236,21 @@ class Run:
         self._save(state, status="NONFINITE")
         saved = "" if self.saver is None else " The last good state was saved (status NONFINITE)."
         raise NonFiniteError(message + saved)
+
+    def _count_skips(
+        self, state: TrainState, before: Callable[[], TrainState], batch: Any, metrics: Mapping[str, Any]
+    ) -> None:
+        """Stop when too many updates in a row were refused: nothing is learned any more."""
+        most = self.plan.max_consecutive_skips
+        assert most is not None
+        skips = int(state.counts.skipped_in_a_row.item())
+        if skips < most:
+            return
+        state = before()
+        loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
+        message = too_many_skips_message(state, batch, skips, most, loss, grad_norm)
+        self._save(state, status="NONFINITE")
+        raise NonFiniteError(message + ("" if self.saver is None else " The state was saved (status NONFINITE)."))
 
     def _before(self, new: TrainState, old: TrainState, counters: tuple[int, ...]) -> TrainState:
         """The state before a refused update: an update that is refused keeps every leaf but the counters."""

@@ -12,7 +12,16 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
-from functrain.optim import EarlyStoppingState, Ema, EmaState, Optimizer, PlateauState, early_stopping, evaluation_params, plateau
+from functrain.optim import (
+    EarlyStoppingState,
+    Ema,
+    EmaState,
+    Optimizer,
+    PlateauState,
+    early_stopping,
+    evaluation_params,
+    plateau,
+)
 from functrain.optim import ema as ema_rule
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
@@ -32,6 +41,7 @@ class Recipe:
     clip_norm: float | None
     clip_value: float | None
     ema: Ema | None
+    loss_scale: float | None = None  # a constant scale
     rank: int = 0
     ranks: int = 1
     sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
@@ -88,7 +98,7 @@ class TrainState:
         params: name -> parameter, the frozen ones included; float32 (float64 for fp64).
         buffers: name -> buffer (BatchNorm statistics ...).
         opt_state: the optimizer's.
-        loss_scale: for fp16, else None.
+        loss_scale: for fp16 or a constant scale, else None.
         accumulator: with accumulate > 1, else None.
         ema: averages of the trainable parameters (and of the buffers, if the rule says so), or None.
         counts: of updates, on the device.
@@ -163,6 +173,7 @@ def init_state(
     clip_value: float | None = None,
     ema_decay: float | None = None,
     ema: Ema | None = None,
+    loss_scale: float | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -183,6 +194,8 @@ def init_state(
         ema_decay: decay of an exponential moving average of the parameters, kept when given; short for
             `ema=optim.ema(ema_decay)`.
         ema: the rule of that average: with a warm-up of the decay, every so many updates, of the buffers too.
+        loss_scale: a constant to multiply the loss by before the backward pass, in any precision (the gradient is
+            divided by it again), instead of fp16's scale that adapts itself. A power of two changes no bit.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -195,9 +208,11 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
-    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value)
+    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale)
     average = _average(ema_decay, ema)
-    recipe = Recipe(Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, average)
+    recipe = Recipe(
+        Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, average, loss_scale
+    )
     params = _copies(model.named_parameters(), recipe.param_dtype, device)
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
     trainable = {name: params[name] for name in recipe.network.trainable}
@@ -206,7 +221,7 @@ def init_state(
         params=params,
         buffers=buffers,
         opt_state=optimizer.init(trainable),
-        loss_scale=initial_loss_scale(device) if precision == "fp16" else None,
+        loss_scale=_initial_scale(precision, loss_scale, device),
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
         ema=None if average is None else average.init(trainable, buffers),
         counts=UpdateCounts(*(torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))),
@@ -283,6 +298,12 @@ def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
     )
 
 
+def _initial_scale(precision: str, loss_scale: float | None, device: torch.device) -> LossScale | None:
+    if loss_scale is not None:
+        return initial_loss_scale(device, loss_scale)
+    return initial_loss_scale(device) if precision == "fp16" else None
+
+
 def _average(ema_decay: float | None, ema: Ema | None) -> Ema | None:
     """The rule that two ways of giving it come to."""
     if ema is not None and not isinstance(ema, Ema):
@@ -312,6 +333,7 @@ def _check_arguments(
     accumulate: int,
     clip_norm: float | None,
     clip_value: float | None,
+    loss_scale: float | None,
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -332,6 +354,8 @@ def _check_arguments(
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
+    if loss_scale is not None and not 0 < loss_scale < float("inf"):
+        raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"the model ({type(model).__name__}) has no trainable parameter: every one has "

@@ -54,7 +54,7 @@ def train_step(
     Returns:
         The state after, of the same structure, and metrics: name -> 0-d tensor. `loss` and the objective's
         own metrics are means over the window (over the micro-batch, before the window's end); an update adds
-        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped` and, for fp16, `loss_scale`.
+        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped` and, if there is one, `loss_scale`.
 
     Example:
         >>> import functrain as ft
@@ -82,7 +82,7 @@ def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int,
     return new
 
 
-def _gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
+def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
     """Gradient of the summed loss, unscaled, with the metric sums and the buffers after the forward pass."""
     recipe = state.recipe
     trainable = {name: state.params[name] for name in recipe.network.trainable}
@@ -138,7 +138,8 @@ def run_objective(
     state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool
 ) -> tuple[Loss, Params]:
     """The objective under the state's precision."""
-    recipe, objective = state.recipe, state.recipe.objective
+    recipe = state.recipe
+    objective: Callable[..., Any] = recipe.objective
     if takes_step(objective):
         objective = functools.partial(objective, step=state.counts.applied)
     mixed = recipe.compute_dtype != recipe.param_dtype
@@ -159,7 +160,7 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that does not end its window."""
     window = state.accumulator
     assert window is not None
-    grads, totals, buffers = _gradient(state, batch, window.buffers)
+    grads, totals, buffers = gradient(state, batch, window.buffers)
     window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count)
     return state.replace(accumulator=window), totals.means()
 
@@ -167,7 +168,7 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
 def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that ends its window: gradient, guard, clip, optimizer, average, scale."""
     recipe, window = state.recipe, state.accumulator
-    grads, totals, buffers = _gradient(state, batch, state.buffers if window is None else window.buffers)
+    grads, totals, buffers = gradient(state, batch, state.buffers if window is None else window.buffers)
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
     grads = _divide(grads, torch.where(totals.weight > 0, totals.weight, 1.0))
@@ -192,7 +193,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         ema=ema,
         epoch_totals=epoch_totals,
         counts=_counted(state.counts, applied, finite),
-        loss_scale=None if scale is None else next_loss_scale(scale, finite),
+        loss_scale=scale if scale is None or recipe.loss_scale is not None else next_loss_scale(scale, finite),
         accumulator=None if window is None else _emptied(window, buffers),
     )
     return changed, _update_metrics(state, changed, totals, grad_norm, applied)
