@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
     from functrain.loop import Interrupted as Interrupted
+    from functrain.loop import ResumeRefusedError as ResumeRefusedError
     from functrain.loop import ResumeWarning as ResumeWarning
     from functrain.loop import Stop as Stop
     from functrain.loop import fit as fit
@@ -43,7 +44,17 @@ _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
     "functrain.evaluation": ("evaluate", "predict"),
-    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeWarning", "Stop", "fit", "on", "replay"),
+    "functrain.loop": (
+        "Event",
+        "FitResult",
+        "Interrupted",
+        "ResumeRefusedError",
+        "ResumeWarning",
+        "Stop",
+        "fit",
+        "on",
+        "replay",
+    ),
     "functrain.objectives": (
         "Loss",
         "classification",

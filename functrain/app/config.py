@@ -118,6 +118,7 @@ class TrainingConfig(Section):
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_consecutive_skips: int | None = Field(default=100, ge=1)
     loss_scale: float | None = Field(default=None, gt=0)
+    deterministic: bool = False
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
 

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from functrain.compiler import CompilingRunner
+from functrain.data.randomness import Randomness
 from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError, NonFiniteError
+from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
@@ -37,7 +39,7 @@ class FitResult:
     Attributes:
         state: the last state.
         history: a record per epoch: `epoch, step, lr, train_loss, ..., eval_loss, ...`.
-        stopped_by: "epochs", "steps", "early_stopping", "callback" or "signal".
+        stopped_by: "epochs", "steps", "early_stopping", "callback", "signal" or "time".
     """
 
     state: TrainState
@@ -77,6 +79,7 @@ class Run:
         self.metric_names = position.metric_names
         self.saved: tuple[int, ...] | None = None  # counters of the state saved last
         self.stopped_by: str | None = None
+        self.randomness = Randomness()
         self.unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
 
     def to_the_end(self, state: TrainState) -> FitResult:
@@ -178,6 +181,8 @@ class Run:
 
     def _micro_batch(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
         batch = micro_batch.batch
+        if self.plan.deterministic:
+            self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
             state = self._tell("before_step", state)
         if self.callbacks.has("process_batch"):
@@ -263,7 +268,7 @@ class Run:
     def _finished(self, state: TrainState, *, between_epochs: bool = True) -> bool:
         if self.stopped_by is None:
             if self._interrupted():
-                self.stopped_by = "signal"
+                self.stopped_by = "signal" if any_rank(self.flag.number is not None, self.world) else "time"
             elif between_epochs and self.plan.decisions.end(state):
                 self.stopped_by = "early_stopping"
             elif self.plan.steps is not None and state.step >= self.plan.steps:
@@ -274,7 +279,7 @@ class Run:
 
     def _interrupted(self) -> bool:
         """Whether any rank was told to stop; all of them ask at the same places, and stop at the same batch."""
-        return any_rank(self.flag.number is not None, self.world)
+        return any_rank(self.flag.number is not None or self.flag.time_is_up, self.world)
 
     def _stop_if(self, wanted: bool) -> None:
         if wanted and self.stopped_by is None:
@@ -300,7 +305,7 @@ class Run:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
         if self.saver is None:
             return
-        status = "INTERRUPTED" if self.stopped_by == "signal" else "COMPLETE"
+        status = "INTERRUPTED" if self.stopped_by in ("signal", "time") else "COMPLETE"
         if status == "INTERRUPTED" or self.saved != _counters(state):
             self._save(state, status=status)
         self.saver.finish()
