@@ -212,7 +212,5 @@ def _compare(
 
 def _as_decided(state: TrainState, saved: TrainState) -> TrainState:
     """At an epoch's end: what its evaluation, which is not done again, made of plateau and early stopping."""
-    if diff_states(state.plateau, saved.plateau):
-        opt_state = with_learning_rate(state.opt_state, saved.opt_state)
-        state = state.replace(plateau=saved.plateau, opt_state=opt_state)
-    return state.replace(stopper=saved.stopper)
+    opt_state = with_learning_rate(state.opt_state, saved.opt_state, "reduction")
+    return state.replace(plateau=saved.plateau, stopper=saved.stopper, opt_state=opt_state)

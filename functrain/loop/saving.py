@@ -147,14 +147,14 @@ def initial_learning_rate(state: TrainState) -> float | None:
     return None if lr is None else lr.item()
 
 
-def with_learning_rate(opt_state: Any, like: Any) -> Any:
-    """`opt_state` with the learning rates of `like`, wherever the two hold one."""
+def with_learning_rate(opt_state: Any, like: Any, field: str = "lr") -> Any:
+    """`opt_state` with the learning rates of `like` (or another field of theirs), wherever the two hold one."""
 
     def is_rate(part: Any) -> bool:
         return isinstance(part, LearningRateState)
 
     def pick(old: Any, new: Any) -> Any:
-        return dataclasses.replace(old, lr=new.lr) if is_rate(old) else old
+        return dataclasses.replace(old, **{field: getattr(new, field)}) if is_rate(old) else old
 
     return optree.tree_map(pick, opt_state, like, is_leaf=is_rate, namespace=trees.NAMESPACE)
 
