@@ -102,6 +102,7 @@ class TrainingConfig(Section):
     ema_warmup: bool = False
     ema_every: int = Field(default=1, ge=1)
     ema_average_buffers: bool = False
+    statistics: Literal["parameter", "module"] | None = None
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"

@@ -26,8 +26,8 @@ from functrain.objectives import Totals
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
 from functrain.step.state import DonatedState, TrainState
+from functrain.step.train import is_about_update
 
-_ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
 _STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
 _COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
 
@@ -198,7 +198,7 @@ class Run:
                 raise
             return state
         if not self.metric_names:
-            self.metric_names = tuple(name for name in metrics if name not in _ABOUT_UPDATES)
+            self.metric_names = tuple(name for name in metrics if not is_about_update(name))
             self._check_watch()
         self.display.step(new, metrics)
         if new.micro_step:

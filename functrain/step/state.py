@@ -1,7 +1,7 @@
 """The training state: one immutable value. Imports foundation, optim, objectives and torch."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -12,6 +12,7 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
+from functrain.objectives.statistics import each_parameter, module_of
 from functrain.optim import (
     EarlyStoppingState,
     Ema,
@@ -27,6 +28,7 @@ from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
 
 Params = dict[str, Tensor]
+LAYERS: Mapping[str, Callable[[str], str]] = {"parameter": each_parameter, "module": module_of}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Recipe:
     clip_value: float | None
     ema: Ema | None
     loss_scale: float | None = None  # a constant scale
+    statistics: str | None = None
     rank: int = 0
     ranks: int = 1
     sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
@@ -174,6 +177,7 @@ def init_state(
     ema_decay: float | None = None,
     ema: Ema | None = None,
     loss_scale: float | None = None,
+    statistics: str | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -196,6 +200,9 @@ def init_state(
         ema: the rule of that average: with a warm-up of the decay, every so many updates, of the buffers too.
         loss_scale: a constant to multiply the loss by before the backward pass, in any precision (the gradient is
             divided by it again), instead of fp16's scale that adapts itself. A power of two changes no bit.
+        statistics: "parameter" or "module": each update's metrics hold `grad/<layer>/...` and `update/<layer>/...` of
+            each parameter, or of each module's parameters together: norm, mean, max (of the magnitudes), zeros (the
+            fraction) and, of updates, ratio (to the weights' norm). None costs nothing.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -208,10 +215,19 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
-    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale)
+    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics)
     average = _average(ema_decay, ema)
     recipe = Recipe(
-        Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, average, loss_scale
+        Network(model),
+        objective,
+        optimizer,
+        precision,
+        accumulate,
+        clip_norm,
+        clip_value,
+        average,
+        loss_scale,
+        statistics,
     )
     params = _copies(model.named_parameters(), recipe.param_dtype, device)
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
@@ -334,6 +350,7 @@ def _check_arguments(
     clip_norm: float | None,
     clip_value: float | None,
     loss_scale: float | None,
+    statistics: str | None,
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -354,6 +371,8 @@ def _check_arguments(
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
+    if statistics is not None and statistics not in LAYERS:
+        raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
     if loss_scale is not None and not 0 < loss_scale < float("inf"):
         raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
     if not any(p.requires_grad for p in model.parameters()):
