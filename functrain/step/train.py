@@ -63,8 +63,8 @@ def train_step(
     Returns:
         The state after, of the same structure, and metrics: name -> 0-d tensor. `loss` and the objective's
         own metrics are means over the window (over the micro-batch, before the window's end); an update adds
-        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `loss_scale` (if there is one) and the
-        statistics of layers that `init_state` was asked for.
+        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `loss_scale` (if there is one) and
+        the statistics of layers that `init_state` was asked for.
 
     Example:
         >>> import functrain as ft
