@@ -22,7 +22,7 @@ def test_an_updates_metrics_hold_what_plain_torch_finds(compiled, accumulate, ev
         assert ("grad/conv.weight/norm" in metrics) == (seed == accumulate - 1)
     names = {name for name in metrics if name.startswith(("grad/", "update/"))}
     assert len(names) == (4 + 5) * len(state.recipe.network.trainable)
-    for name in state.recipe.network.trainable:
+    for name in set(state.recipe.network.trainable) - {"conv.bias"}:  # below BatchNorm its gradient is rounding alone
         update = plain.params[name] - previous[name]  # SGD's: the gradient is minus twice of it
         for prefix, tensor in (("grad", -2 * update), ("update", update)):
             found = {key: metrics[f"{prefix}/{name}/{key}"].item() for key in ("norm", "mean", "max", "zeros")}
