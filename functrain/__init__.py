@@ -19,18 +19,26 @@ if TYPE_CHECKING:
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
     from functrain.loop import Interrupted as Interrupted
+    from functrain.loop import ResumeRefusedError as ResumeRefusedError
     from functrain.loop import ResumeWarning as ResumeWarning
     from functrain.loop import Stop as Stop
     from functrain.loop import fit as fit
     from functrain.loop import on as on
     from functrain.loop import replay as replay
+    from functrain.objectives import LearnedWeights as LearnedWeights
     from functrain.objectives import Loss as Loss
+    from functrain.objectives import binary_classification as binary_classification
     from functrain.objectives import classification as classification
+    from functrain.objectives import contrastive as contrastive
+    from functrain.objectives import l1_penalty as l1_penalty
+    from functrain.objectives import l2_penalty as l2_penalty
     from functrain.objectives import language_modelling as language_modelling
     from functrain.objectives import losses as losses
     from functrain.objectives import regression as regression
     from functrain.objectives import segmentation as segmentation
     from functrain.objectives import supervised as supervised
+    from functrain.objectives import term as term
+    from functrain.objectives import weighted_sum as weighted_sum
     from functrain.optim import schedules as schedules
     from functrain.step import TrainState as TrainState
     from functrain.step import diff_states as diff_states
@@ -43,15 +51,32 @@ _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
     "functrain.evaluation": ("evaluate", "predict"),
-    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeWarning", "Stop", "fit", "on", "replay"),
+    "functrain.loop": (
+        "Event",
+        "FitResult",
+        "Interrupted",
+        "ResumeRefusedError",
+        "ResumeWarning",
+        "Stop",
+        "fit",
+        "on",
+        "replay",
+    ),
     "functrain.objectives": (
+        "LearnedWeights",
         "Loss",
+        "binary_classification",
         "classification",
+        "contrastive",
+        "l1_penalty",
+        "l2_penalty",
         "language_modelling",
         "losses",
         "regression",
         "segmentation",
         "supervised",
+        "term",
+        "weighted_sum",
     ),
     "functrain.optim": ("schedules",),
     "functrain.step": ("TrainState", "diff_states", "eval_step", "init_state", "to_module", "train_step"),

@@ -116,6 +116,8 @@ def build_state(config: Config, total_steps: int | None) -> TrainState:
             clip_norm=training.clip_norm,
             clip_value=training.clip_value,
             ema=_build_average(config),
+            loss_scale=training.loss_scale,
+            statistics=training.statistics,
             device=device,
         )
     except (ValueError, TypeError) as error:

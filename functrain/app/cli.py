@@ -1,7 +1,7 @@
 """The command line. Imports the standard library and `functrain.foundation.errors`; commands load when they run.
 
 Exit codes: 0; 1 if `verify`, `diff` or `replay` found something; 2 for what the user can put right, with one
-message; 128 + signal after an interruption.
+message; 75 when --max-time was up; 128 + signal after an interruption.
 """
 
 import argparse
@@ -141,6 +141,8 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.run_dir,
             arguments.resume,
             progress=not arguments.no_progress,
+            max_time=arguments.max_time,
+            strict_resume=arguments.strict_resume,
         )
         train.train(request, console)
     elif arguments.command == "evaluate":
@@ -183,6 +185,15 @@ def _parser() -> argparse.ArgumentParser:
         help="auto: continue from the newest valid checkpoint, if there is one (default); never: start afresh and move "
         "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
     )
+    train.add_argument(
+        "--strict-resume", action="store_true", help="refuse to resume where that would not be bit for bit"
+    )
+    train.add_argument(
+        "--max-time",
+        type=_seconds,
+        metavar="TIME",
+        help="save and end with exit code 75 after this time of training: seconds, MM:SS or HH:MM:SS",
+    )
     train.add_argument("--no-progress", action="store_true", help="no progress bar and no line per epoch")
 
     evaluate = command("evaluate", "evaluate a run's checkpoint", _EVALUATE)
@@ -211,6 +222,18 @@ def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> 
     replay.add_argument(
         "--steps", type=int, metavar="N", help="optimizer updates to train again (default: up to the next checkpoint)"
     )
+
+
+def _seconds(text: str) -> float:
+    """Seconds from "90", "1:30" or "0:01:30"."""
+    parts = text.split(":")
+    try:
+        seconds = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        seconds = 0.0
+    if len(parts) > 3 or not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, MM:SS or HH:MM:SS")
+    return seconds
 
 
 class _Version(argparse.Action):

@@ -102,6 +102,7 @@ class TrainingConfig(Section):
     ema_warmup: bool = False
     ema_every: int = Field(default=1, ge=1)
     ema_average_buffers: bool = False
+    statistics: Literal["parameter", "module"] | None = None
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"
@@ -116,6 +117,9 @@ class TrainingConfig(Section):
     early_stopping: EarlyStoppingConfig | None = None
     log_every: int = Field(default=10, ge=1)
     on_nonfinite: Literal["stop", "skip"] = "stop"
+    max_consecutive_skips: int | None = Field(default=100, ge=1)
+    loss_scale: float | None = Field(default=None, gt=0)
+    deterministic: bool = False
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
 

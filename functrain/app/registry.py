@@ -17,17 +17,26 @@ from functrain import optim
 from functrain.data import digits
 from functrain.foundation.errors import ConfigError
 from functrain.models import DigitsCNN
-from functrain.objectives import classification, language_modelling, regression, segmentation
+from functrain.objectives import (
+    binary_classification,
+    classification,
+    language_modelling,
+    regression,
+    segmentation,
+    supervised,
+)
 from functrain.optim import schedules
 
 REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "model": {"digits_cnn": DigitsCNN},
     "data": {"digits": digits},
     "objective": {
+        "binary_classification": binary_classification,
         "classification": classification,
         "language_modelling": language_modelling,
         "regression": regression,
         "segmentation": segmentation,
+        "supervised": supervised,
     },
     "optimizer": optim.REGISTRY,
     "schedule": schedules.REGISTRY,

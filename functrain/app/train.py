@@ -24,7 +24,7 @@ from functrain.data import Loader
 from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import CheckpointError, ConfigError
-from functrain.loop import Event, FitResult, Interrupted, fit
+from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, fit
 from functrain.loop.records import Record
 from functrain.step import TrainState
 
@@ -32,6 +32,19 @@ RUNS = Path("runs")
 ANOTHER_RUN = (
     "To train something else, choose another run directory (--run-dir, or name=...); --resume never starts afresh in "
     "this one and moves the earlier run to previous-N inside it"
+)
+
+SHOWS_IN_NO_BIT = (
+    "name",
+    "code",
+    "data.num_workers",
+    "data.pin_memory",
+    "data.persistent_workers",
+    "data.prefetch_factor",
+    "training.donate",
+    "training.save_every",
+    "training.keep",
+    "training.keep_best",
 )
 
 
@@ -45,6 +58,8 @@ class Request:
         run_dir: default: `runs/<name>`.
         resume: "auto", "never" or a checkpoint's name or path.
         progress: show a display while training.
+        max_time: seconds of training after which to save and end.
+        strict_resume: refuse a resume that would not be bit for bit.
     """
 
     config_file: Path
@@ -52,12 +67,16 @@ class Request:
     run_dir: Path | None = None
     resume: str = "auto"
     progress: bool = True
+    max_time: float | None = None
+    strict_resume: bool = False
 
     @property
     def command(self) -> str:
         """The command that continues this run."""
         place = [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
-        return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *place])
+        strict = ["--strict-resume"] if self.strict_resume else []
+        limit = [] if self.max_time is None else ["--max-time", f"{self.max_time:g}"]
+        return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *place, *strict, *limit])
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,12 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
     title = f"functrain {version('functrain')}: {run.path}"
     print_facts(console, title, _facts(config, state, loaders, length, world))
     if request.resume != "never" and run.checkpoints():
-        _print_changes(run, config, console)
+        changed = _changes(run, config)
+        if request.strict_resume:
+            _refuse(changed, config)
+        if changed:
+            print_lines(console, ["the configuration has changed since this run was last started:"])
+            print_lines(console, [f"  {change}" for change in changed])
     finished = _finished_state(run, config, state) if request.resume == "auto" else None
     how, reached = "", "last"
     if finished is None:
@@ -145,8 +169,14 @@ def _fit(
             log_every=training.log_every,
             progress=None if request.progress else False,
             on_nonfinite=training.on_nonfinite,
+            max_consecutive_skips=training.max_consecutive_skips,
+            max_time=request.max_time,
+            strict_resume=request.strict_resume,
+            deterministic=training.deterministic,
             metadata={"config": plain(config), "functrain": version("functrain")},
         )
+    except ResumeRefusedError:
+        raise
     except CheckpointError as error:
         if start.reached or request.resume != "auto" or not start.earlier:
             raise
@@ -155,7 +185,8 @@ def _fit(
         if start.world.rank == 0:
             reached: TrainState = stop.result.state
             where = f"step {reached.step} (epoch {reached.epoch + 1})"
-            print(f"functrain: interrupted at {where}; everything is saved in {run.path}", file=sys.stderr)
+            what = "the time is up" if stop.result.stopped_by == "time" else "interrupted"
+            print(f"functrain: {what} at {where}; everything is saved in {run.path}", file=sys.stderr)
             under = "torchrun ... -m " if start.world.size > 1 else ""
             print(f"To continue: {under}{request.command}", file=sys.stderr)
         raise
@@ -207,14 +238,25 @@ def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tupl
     return (state, info) if is_finished(info, config) else None
 
 
-def _print_changes(run: RunDirectory, config: Config, console: Console) -> None:
+def _changes(run: RunDirectory, config: Config) -> list[str]:
+    """What is not as it was when the run was started last, a line each."""
     try:
         before = read_source(run.config_file).values
     except ConfigError:
-        return  # a run without a readable configuration has nothing to compare with
-    if isinstance(before, dict) and (changed := changes(before, plain(config))):
-        print_lines(console, ["the configuration has changed since this run was last started:"])
-        print_lines(console, [f"  {change}" for change in changed])
+        return []  # a run without a readable configuration has nothing to compare with
+    return list(changes(before, plain(config))) if isinstance(before, dict) else []
+
+
+def _refuse(changed: Sequence[str], config: Config) -> None:
+    """With --strict-resume: a change that may show in the bits ends the command."""
+    # Without a schedule a longer run begins as the shorter one did.
+    lengths = () if config.optimizer.schedule is not None else ("training.epochs", "training.steps")
+    matters = [change for change in changed if change.partition(":")[0] not in (*SHOWS_IN_NO_BIT, *lengths)]
+    if matters:
+        raise ResumeRefusedError(
+            "\n  ".join(["--strict-resume: the configuration has changed since this run was last started:", *matters])
+            + "\nPut that back as it was, or go on without --strict-resume"
+        )
 
 
 def _facts(config: Config, state: TrainState, loaders: Loaders, length: Length, world: World) -> list[tuple[str, str]]:

@@ -8,5 +8,6 @@ from functrain.loop.fit import fit as fit
 from functrain.loop.replay import Comparison as Comparison
 from functrain.loop.replay import ReplayReport as ReplayReport
 from functrain.loop.replay import replay as replay
+from functrain.loop.saving import ResumeRefusedError as ResumeRefusedError
 from functrain.loop.saving import ResumeWarning as ResumeWarning
 from functrain.loop.signals import Interrupted as Interrupted

@@ -1,4 +1,4 @@
-"""What the bits of a run depend on besides its state. Imports torch.
+"""What the bits of a run depend on besides its state. Imports data, step and torch.
 
 A checkpoint carries this fingerprint; at a resume the differences say why the run may not continue bit for bit.
 """
@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from functrain.data import Stream
+from functrain.step.state import TrainState
+
 REASONS: Mapping[str, str] = {
     "torch": "kernels may round differently in another version of torch",
     "numpy": "preprocessing may differ in another version of NumPy",
@@ -21,6 +24,17 @@ REASONS: Mapping[str, str] = {
     "float32_matmul_precision": "matrix products are computed in another precision",
     "compile": "compiled and eager steps, and other backends, order their sums differently",
     "machine": "another processor architecture has other kernels",
+}
+
+SETTING_REASONS: Mapping[str, str] = {
+    "key": "the order of the data and all randomness follow from the seed",
+    "data": "other batches give other updates",
+    "precision": "the step computes in another precision",
+    "accumulate": "updates are made of another number of micro-batches",
+    "tail": "the last window of an epoch is made in another way",
+    "clip_norm": "gradients are clipped in another way",
+    "clip_value": "gradients are clipped in another way",
+    "ranks": "sums are split among another number of processes",
 }
 
 
@@ -50,7 +64,27 @@ def fingerprint(device: torch.device, compiled: str) -> dict[str, Any]:
     }
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
+    """What else the bits depend on and is not part of a saved state; cheap to ask: no data are read.
+
+    Returns:
+        JSON-able values, those in `SETTING_REASONS`.
+    """
+    recipe = state.recipe
+    length, size = stream.length(0), stream.batch_size
+    return {
+        "key": state.key,
+        "data": f"{'?' if length is None else length} batches of {'?' if size is None else size} ({stream.kind})",
+        "precision": recipe.precision,
+        "accumulate": recipe.accumulate,
+        "tail": tail,
+        "clip_norm": recipe.clip_norm,
+        "clip_value": recipe.clip_value,
+        "ranks": recipe.ranks,
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], reasons: Mapping[str, str] = REASONS) -> list[str]:
     """Why a run that began in one environment is not bit-for-bit in another, a sentence each.
 
     Example:
@@ -59,6 +93,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     return [
         f"{name} was {before[name]} and is {now[name]}: {reason}"
-        for name, reason in REASONS.items()
+        for name, reason in reasons.items()
         if name in before and name in now and before[name] != now[name]
     ]

@@ -1,11 +1,15 @@
-"""What to tell a user whose loss is not finite. Imports objectives, step, foundation."""
+"""What to tell a user whose loss is not finite. Imports step and foundation."""
 
+import dataclasses
 from typing import Any
 
 import torch
 
+from functrain.foundation.dtypes import is_floating
+from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
 from functrain.step.state import TrainState
+from functrain.step.train import gradient
 
 
 def nonfinite_message(state: TrainState, batch: Any, loss: float, grad_norm: float) -> str:
@@ -19,7 +23,41 @@ def nonfinite_message(state: TrainState, batch: Any, loss: float, grad_norm: flo
     """
     what = f"the loss is {loss}" if loss != loss or abs(loss) == float("inf") else f"the gradient norm is {grad_norm}"
     where = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch_idx + 1})"
-    return f"{what} at {where}. {_cause(state, batch)}"
+    leaf = first_nonfinite(state, batch)
+    named = "" if leaf is None else f" The first leaf that is not finite is {leaf}."
+    return f"{what} at {where}.{named} {_cause(state, batch)}"
+
+
+def too_many_skips_message(state: TrainState, batch: Any, skips: int, most: int, loss: float, grad_norm: float) -> str:
+    """That training no longer moves; arguments as of `nonfinite_message`, and how many updates were refused."""
+    scale = "" if state.loss_scale is None else f" with a loss scale of {state.loss_scale.scale.item():.4g}"
+    return (
+        f"{skips} updates in a row were refused{scale} (max_consecutive_skips is {most}). At the last, "
+        f"{nonfinite_message(state, batch, loss, grad_norm)}"
+    )
+
+
+def first_nonfinite(state: TrainState, batch: Any) -> str | None:
+    """The first leaf with NaN or infinity in it: of the batch, the parameters, the buffers or the batch's gradient.
+
+    None if it is none of these: an earlier micro-batch of the window was the one, say.
+    """
+    recipe = dataclasses.replace(state.recipe, sum_over_ranks=None)  # of this process: the others may not ask
+    state = state.replace(recipe=recipe)
+    buffers = state.buffers if state.accumulator is None else state.accumulator.buffers
+    for kind, tree in (("the batch's part", batch), ("the parameter", state.params), ("the buffer", buffers)):
+        if (path := _first(tree)) is not None:
+            return f"{kind} {path!r}"
+    key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
+    with torch_seed(key, state.device):
+        grads, _, _ = gradient(state, batch, buffers)
+    path = _first(grads)
+    return None if path is None else f"the gradient of {path!r}"
+
+
+def _first(tree: Any) -> str | None:
+    found = (path for path, leaf in leaves_with_paths(tree) if is_floating(leaf) and not torch.isfinite(leaf).all())
+    return next(found, None)
 
 
 def _cause(state: TrainState, batch: Any) -> str:

@@ -16,14 +16,15 @@ from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed
 from functrain.loop.decisions import Decisions
-from functrain.loop.environment import fingerprint
+from functrain.loop.determinism import deterministic_run
+from functrain.loop.environment import fingerprint, settings
 from functrain.loop.events import Callback, Callbacks
 from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
 from functrain.loop.records import Records
 from functrain.loop.run import FitResult, Run
 from functrain.loop.saving import initial_learning_rate
-from functrain.loop.signals import Interrupted, SignalFlag
+from functrain.loop.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.optim import EarlyStopping, Plateau
 from functrain.step.execution import eager
 from functrain.step.state import TrainState
@@ -55,7 +56,11 @@ def fit(
     log_every: int = 10,
     progress: bool | None = None,
     on_nonfinite: str = "stop",
+    max_consecutive_skips: int | None = 100,
     on_signal: str = "exit",
+    max_time: float | None = None,
+    strict_resume: bool = False,
+    deterministic: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train until `epochs` epochs or `steps` updates are done, whichever comes first.
@@ -90,17 +95,25 @@ def fit(
         log_every: updates between two step records in the log.
         progress: True or None for a display, False for none.
         on_nonfinite: "stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of
-            fp16's loss scaling are always skipped.)
-        on_signal: after SIGINT, SIGTERM or SIGUSR1 the INTERRUPTED snapshot is saved; then "exit" raises
-            `Interrupted`, a SystemExit with code 128 + signal, and "return" returns.
+            fp16's adapting loss scale are always skipped.)
+        max_consecutive_skips: so many updates refused in a row end a run that skips with a `NonFiniteError`, which
+            names the first leaf that is not finite; None never does.
+        on_signal: after SIGINT, SIGTERM or SIGUSR1, and after `max_time`, the INTERRUPTED snapshot is saved; then
+            "exit" raises `Interrupted`, a SystemExit with code 128 + signal (75 for the time), and "return" returns.
+        max_time: seconds, from this call on, after which the run ends as after a signal.
+        strict_resume: refuse to resume where that would not be bit for bit, instead of warning.
+        deterministic: use torch's deterministic algorithms only, and seed the global generators of torch (CPU), NumPy
+            and Python before each micro-batch, for callbacks that draw from them. Some CUDA kernels get slower by it,
+            some have no such form and raise. On the CPU a run is bit for bit without it.
         metadata: JSON-able values to keep in every checkpoint (the configuration, say).
 
     Raises:
         ValueError, TypeError: for arguments that are not allowed.
         DataError: if there is no batch.
-        NonFiniteError: see `on_nonfinite`; the state before the step is saved as NONFINITE.
+        NonFiniteError: see `on_nonfinite` and `max_consecutive_skips`; the state before the step is saved as NONFINITE.
         RunLockedError: if another run is writing to the run directory.
         CheckpointError: if the run directory belongs to another model, or cannot be written.
+        ResumeRefusedError: see `strict_resume`.
         Interrupted: see `on_signal`.
 
     Example:
@@ -112,7 +125,20 @@ def fit(
         ('epochs', 2, 2)
     """
     decisions = Decisions(plateau, early_stopping)
-    plan = Plan(epochs, steps, tail, eval_every, save_every, log_every, watch, on_nonfinite, decisions)
+    plan = Plan(
+        epochs,
+        steps,
+        tail,
+        eval_every,
+        save_every,
+        log_every,
+        watch,
+        on_nonfinite,
+        max_consecutive_skips,
+        decisions,
+        max_time,
+        deterministic,
+    )
     check(plan, state, resume, on_signal, watch_mode)
     decisions.check(state, watch_mode, run_dir)
     if compile:
@@ -124,16 +150,19 @@ def fit(
     feeds = _feeds(state, loader, eval_loader, world)
     _check_tail(plan, feeds[0], state)
     with ExitStack() as stack:
-        flag = stack.enter_context(SignalFlag())
+        flag = stack.enter_context(SignalFlag(max_time))
+        if deterministic:
+            stack.enter_context(deterministic_run(state.device))
         for feed in feeds:
             stack.callback(feed.stream.close)
         constant = {
             "environment": fingerprint(state.device, f"{backend}/{mode}" if compile else "eager"),
+            "settings": settings(state, feeds[0].stream, tail),
             "lr": initial_learning_rate(state),
             **(metadata or {}),
         }
         directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
-        opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads)
+        opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume)
         saver, state, position = open_run(opening, state, stack)
         records = Records(directory, position.records, writes=leads)
         display = displays.display(progress if leads else False)
@@ -149,7 +178,9 @@ def fit(
         if result.stopped_by == "early_stopping" and decisions.restores_best and directory is not None:
             result = dataclasses.replace(result, state=best_state(directory, result.state))
     if result.stopped_by == "signal" and on_signal == "exit":
-        raise Interrupted(flag.number or signal.SIGTERM, result)  # without a number, another rank was told
+        raise Interrupted(128 + (flag.number or signal.SIGTERM), result)  # without a number, another rank was told
+    if result.stopped_by == "time" and on_signal == "exit":
+        raise Interrupted(TIME_IS_UP, result)
     return result
 
 

@@ -29,6 +29,7 @@ class Opening:
         constant: metadata that every checkpoint carries.
         copy: a saved state's storage will be written to while it is being saved (donation).
         leads: this process writes; of several ranks one does.
+        strict_resume: refuse a resume that would not be bit for bit.
     """
 
     run_dir: Path | None
@@ -39,6 +40,7 @@ class Opening:
     constant: Mapping[str, Any]
     copy: bool
     leads: bool
+    strict_resume: bool = False
 
 
 def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Saver | None, TrainState, Position]:
@@ -52,6 +54,7 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
     Raises:
         RunLockedError: if another run is writing to the directory.
         CheckpointError: if the directory cannot be written to, or holds another model's checkpoints.
+        ResumeRefusedError: see `strict_resume`.
     """
     if opening.run_dir is None:
         if opening.resume not in ("auto", "never"):
@@ -75,10 +78,12 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
     )
     saver = Saver(checkpointer, opening.constant, copy=opening.copy) if leads else None
     if opening.resume not in ("auto", "never"):
-        state, position, info = restore(checkpointer, state, opening.constant, opening.resume)
+        state, position, info = restore(
+            checkpointer, state, opening.constant, opening.resume, strict=opening.strict_resume
+        )
         position = _make_room(run_dir, checkpointer, info, position, leads)
     elif checkpointer.names():
-        state, position, _ = restore(checkpointer, state, opening.constant, "last")
+        state, position, _ = restore(checkpointer, state, opening.constant, "last", strict=opening.strict_resume)
     else:
         position = Position()
     barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read

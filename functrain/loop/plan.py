@@ -21,7 +21,10 @@ class Plan:
     log_every: int
     watch: str | None
     on_nonfinite: str
+    max_consecutive_skips: int | None
     decisions: Decisions
+    max_time: float | None = None
+    deterministic: bool = False
 
 
 def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:
@@ -30,10 +33,13 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
         raise TypeError(f"fit takes a TrainState made by init_state, got {type(state).__name__}")
     if plan.epochs is None and plan.steps is None:
         raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
-    for name in ("epochs", "steps", "eval_every", "save_every", "log_every"):
+    for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips"):
         value = getattr(plan, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}")
+    limit = plan.max_time
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
+        raise ValueError(f"max_time must be a number of seconds, greater than 0; got {limit!r}")
     for name, value, allowed in (
         ("tail", plan.tail, TAILS),
         ("on_nonfinite", plan.on_nonfinite, ("stop", "skip")),

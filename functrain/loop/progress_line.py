@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from functrain.step.train import is_about_update
+
 GAP = "  "
 SHORTEST_BAR, LONGEST_BAR = 6, 40
 # Where a line has no room for all fields, the later ones here go first.
 IMPORTANCE = ("epoch", "loss", "bar", "left", "metric", "rate", "lr", "unit", "percent")
-ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})  # metrics that are not the objective's
 _PREFIXES = ("train_", "eval_", "ema_")
 
 
@@ -81,7 +82,7 @@ class Sight:
         """The line at another moment; a metric that is not given, as the learning rate within a window, stays."""
         of = "" if self.epochs is None else f"/{self.epochs}"
         fields = {**self.fields, "epoch": f"epoch {epoch:{max(len(of) - 1, 1)}d}{of}"}
-        names = [name for name in metrics if name != "loss" and name not in ABOUT_UPDATES]
+        names = [name for name in metrics if name != "loss" and not is_about_update(name)]
         for place, name in zip(("loss", "metric"), ["loss", *names]):
             fields[place] = f"{name} {short(float(metrics[name]))}"
         if "lr" in metrics:

@@ -18,8 +18,8 @@ from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError, DataError
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed, MicroBatch
-from functrain.loop.environment import differences, fingerprint
-from functrain.loop.saving import position_of
+from functrain.loop.environment import SETTING_REASONS, differences, fingerprint, settings
+from functrain.loop.saving import position_of, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
 from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
@@ -86,7 +86,8 @@ def replay(
 ) -> ReplayReport:
     """Train again from a checkpoint, and compare with the checkpoints that follow it, bit for bit.
 
-    Nothing is written. What callbacks did to states and batches is not done again.
+    Nothing is written. What callbacks did to states and batches is not done again; nor are evaluations: what
+    they made of a plateau and of early stopping is taken from the checkpoint after the epoch.
 
     Args:
         state: a state as the run began with, from `init_state`; only its structure and its recipe count.
@@ -116,7 +117,8 @@ def replay(
     how = f"{backend}/{mode}" if compile else "eager"
     changed = differences(info.metadata.get("environment", {}), fingerprint(state.device, how))
     runner = CompilingRunner(donate=False, backend=backend, mode=mode) if compile else eager
-    feed = opened_feed(start, loader, info)
+    feed = opened_feed(state, loader, info)
+    changed += differences(info.metadata.get("settings", {}), settings(state, feed.stream, tail), SETTING_REASONS)
     try:
         compared, reached = _compare(start, feed, tail, runner, targets)
     finally:
@@ -128,28 +130,25 @@ def replay(
 
 
 def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[Passage]:
-    """The way that `fit` takes from a state on, without end.
+    """The way that `fit` takes from a state to the end of its epoch.
 
     Raises:
-        DataError: if an epoch has no batch.
+        DataError: if the epoch has no batch.
     """
-    while True:
-        for micro_batch in feed.windows(state.epoch, state.batch_idx, state.recipe.accumulate, tail):
-            after, metrics = train_step(
-                state,
-                micro_batch.batch,
-                examples=micro_batch.examples,
-                end_window=micro_batch.ends_window,
-                run=run,
-            )
-            yield Passage(state, micro_batch, after, metrics)
-            state = after
-        if state.batch_idx == 0:
-            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
-        totals = torch.zeros_like(state.epoch_totals)
-        after = state.replace(epoch=state.epoch + 1, batch_idx=0, epoch_totals=totals)
-        yield Passage(state, None, after, {})
+    for micro_batch in feed.windows(state.epoch, state.batch_idx, state.recipe.accumulate, tail):
+        after, metrics = train_step(
+            state,
+            micro_batch.batch,
+            examples=micro_batch.examples,
+            end_window=micro_batch.ends_window,
+            run=run,
+        )
+        yield Passage(state, micro_batch, after, metrics)
         state = after
+    if state.batch_idx == 0:
+        raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+    totals = torch.zeros_like(state.epoch_totals)
+    yield Passage(state, None, state.replace(epoch=state.epoch + 1, batch_idx=0, epoch_totals=totals), {})
 
 
 def opened_feed(state: TrainState, loader: Any, info: CheckpointInfo | None) -> Feed:
@@ -197,13 +196,21 @@ def _compare(
     """The targets that were met, up to the first that differs, and the last state."""
     compared: list[Comparison] = []
     last = max(targets)
-    for passage in passages(state, feed, tail, run):
-        state = passage.after
-        place = (state.step, state.epoch, state.batch_idx)
-        target = targets.get(place)
-        if target is not None:
-            saved = read_checkpoint(target.path, state).tree
-            compared.append(Comparison(target.name, target.step, tuple(diff_states(saved, state))))
-        if place >= last or (compared and compared[-1].differences):
-            break
-    return compared, state
+    while True:
+        for passage in passages(state, feed, tail, run):
+            state = passage.after
+            place = (state.step, state.epoch, state.batch_idx)
+            target = targets.get(place)
+            if target is not None:
+                saved: TrainState = read_checkpoint(target.path, state).tree
+                if passage.micro_batch is None:
+                    state = _as_decided(state, saved)
+                compared.append(Comparison(target.name, target.step, tuple(diff_states(saved, state))))
+            if place >= last or (compared and compared[-1].differences):
+                return compared, state
+
+
+def _as_decided(state: TrainState, saved: TrainState) -> TrainState:
+    """At an epoch's end: what its evaluation, which is not done again, made of plateau and early stopping."""
+    opt_state = with_learning_rate(state.opt_state, saved.opt_state, "reduction")
+    return state.replace(plateau=saved.plateau, stopper=saved.stopper, opt_state=opt_state)

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 
 from functrain.compiler import CompilingRunner
+from functrain.data.randomness import Randomness
 from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError, NonFiniteError
+from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.loop.events import Callbacks, Event
-from functrain.loop.failures import nonfinite_message
+from functrain.loop.failures import nonfinite_message, too_many_skips_message
 from functrain.loop.plan import Plan
 from functrain.loop.records import Record, Records
 from functrain.loop.saving import Position, Saver
@@ -24,8 +26,8 @@ from functrain.objectives import Totals
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
 from functrain.step.state import DonatedState, TrainState
+from functrain.step.train import is_about_update
 
-_ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
 _STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
 _COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
 
@@ -37,7 +39,7 @@ class FitResult:
     Attributes:
         state: the last state.
         history: a record per epoch: `epoch, step, lr, train_loss, ..., eval_loss, ...`.
-        stopped_by: "epochs", "steps", "early_stopping", "callback" or "signal".
+        stopped_by: "epochs", "steps", "early_stopping", "callback", "signal" or "time".
     """
 
     state: TrainState
@@ -77,11 +79,13 @@ class Run:
         self.metric_names = position.metric_names
         self.saved: tuple[int, ...] | None = None  # counters of the state saved last
         self.stopped_by: str | None = None
+        self.randomness = Randomness()
         self.unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
-        self.stops_at_nonfinite = self.plan.on_nonfinite == "stop" and state.loss_scale is None
+        adapts = state.loss_scale is not None and state.recipe.loss_scale is None
+        self.stops_at_nonfinite = self.plan.on_nonfinite == "stop" and not adapts
         # On a CPU looking costs nothing; elsewhere the host would wait for the device at each step.
         self.look_every = 1 if state.device.type == "cpu" else self.plan.log_every
         self._start_display(state)
@@ -177,6 +181,8 @@ class Run:
 
     def _micro_batch(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
         batch = micro_batch.batch
+        if self.plan.deterministic:
+            self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
             state = self._tell("before_step", state)
         if self.callbacks.has("process_batch"):
@@ -192,7 +198,7 @@ class Run:
                 raise
             return state
         if not self.metric_names:
-            self.metric_names = tuple(name for name in metrics if name not in _ABOUT_UPDATES)
+            self.metric_names = tuple(name for name in metrics if not is_about_update(name))
             self._check_watch()
         self.display.step(new, metrics)
         if new.micro_step:
@@ -201,6 +207,8 @@ class Run:
             self.unread.append((new.step, metrics["skipped"]))
             if len(self.unread) == self.look_every:
                 self._look_at_skips(new, partial(self._before, new, state, counters), batch, metrics)
+        elif self.plan.max_consecutive_skips is not None and new.step % self.look_every == 0:
+            self._count_skips(new, partial(self._before, new, state, counters), batch, metrics)
         if new.step % self.plan.log_every == 0:
             self.records.append(_step_record(new, metrics))
         new = self._tell("after_step", new, metrics=metrics)
@@ -234,6 +242,21 @@ class Run:
         saved = "" if self.saver is None else " The last good state was saved (status NONFINITE)."
         raise NonFiniteError(message + saved)
 
+    def _count_skips(
+        self, state: TrainState, before: Callable[[], TrainState], batch: Any, metrics: Mapping[str, Any]
+    ) -> None:
+        """Stop when too many updates in a row were refused: nothing is learned any more."""
+        most = self.plan.max_consecutive_skips
+        assert most is not None
+        skips = int(state.counts.skipped_in_a_row.item())
+        if skips < most:
+            return
+        state = before()
+        loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
+        message = too_many_skips_message(state, batch, skips, most, loss, grad_norm)
+        self._save(state, status="NONFINITE")
+        raise NonFiniteError(message + ("" if self.saver is None else " The state was saved (status NONFINITE)."))
+
     def _before(self, new: TrainState, old: TrainState, counters: tuple[int, ...]) -> TrainState:
         """The state before a refused update: an update that is refused keeps every leaf but the counters."""
         if not self.donates:
@@ -245,7 +268,7 @@ class Run:
     def _finished(self, state: TrainState, *, between_epochs: bool = True) -> bool:
         if self.stopped_by is None:
             if self._interrupted():
-                self.stopped_by = "signal"
+                self.stopped_by = "signal" if any_rank(self.flag.number is not None, self.world) else "time"
             elif between_epochs and self.plan.decisions.end(state):
                 self.stopped_by = "early_stopping"
             elif self.plan.steps is not None and state.step >= self.plan.steps:
@@ -256,7 +279,7 @@ class Run:
 
     def _interrupted(self) -> bool:
         """Whether any rank was told to stop; all of them ask at the same places, and stop at the same batch."""
-        return any_rank(self.flag.number is not None, self.world)
+        return any_rank(self.flag.number is not None or self.flag.time_is_up, self.world)
 
     def _stop_if(self, wanted: bool) -> None:
         if wanted and self.stopped_by is None:
@@ -282,7 +305,7 @@ class Run:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
         if self.saver is None:
             return
-        status = "INTERRUPTED" if self.stopped_by == "signal" else "COMPLETE"
+        status = "INTERRUPTED" if self.stopped_by in ("signal", "time") else "COMPLETE"
         if status == "INTERRUPTED" or self.saved != _counters(state):
             self._save(state, status=status)
         self.saver.finish()

@@ -16,13 +16,17 @@ import torch
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
-from functrain.loop.environment import differences
+from functrain.loop.environment import SETTING_REASONS, differences
 from functrain.optim import LearningRateState, learning_rate
 from functrain.step.state import TrainState
 
 
 class ResumeWarning(UserWarning):
     """A resumed run may not continue bit for bit, and why."""
+
+
+class ResumeRefusedError(CheckpointError):
+    """With `strict_resume`: the run would not continue bit for bit; the message names each reason."""
 
 
 @dataclass(frozen=True)
@@ -94,25 +98,35 @@ class Saver:
 
 
 def restore(
-    checkpointer: Checkpointer, like: TrainState, constant: Mapping[str, Any], which: str
+    checkpointer: Checkpointer, like: TrainState, constant: Mapping[str, Any], which: str, *, strict: bool = False
 ) -> tuple[TrainState, Position, CheckpointInfo]:
     """The state of a checkpoint, fitted to the run at hand; says what keeps it from going on bit for bit.
 
     Raises:
         CheckpointError: if there is none, or it belongs to another model or optimizer.
+        ResumeRefusedError: if `strict`, and something differs.
     """
     restored = checkpointer.restore(like, which)
     state, metadata = restored.tree, restored.info.metadata
-    for reason in differences(metadata.get("environment", {}), constant["environment"]):
+    reasons = differences(metadata.get("environment", {}), constant["environment"])
+    reasons += differences(metadata.get("settings", {}), constant["settings"], SETTING_REASONS)
+    lr_changed = metadata.get("lr") != constant["lr"]
+    if strict and (reasons or lr_changed):
+        reasons += [f"the initial learning rate was {metadata.get('lr')} and is {constant['lr']}"] if lr_changed else []
+        raise ResumeRefusedError(
+            "\n  ".join([f"strict_resume: going on from {restored.info.name} would not be bit for bit:", *reasons])
+            + "\nPut that back as it was, or go on without strict_resume"
+        )
+    for reason in reasons:
         warnings.warn(f"this resume is not bit-for-bit because {reason}", ResumeWarning, stacklevel=3)
-    if metadata.get("lr") != constant["lr"]:
+    if lr_changed:
         warnings.warn(
             f"the initial learning rate was {metadata.get('lr')} and is {constant['lr']}: "
             "training goes on with the new one",
             ResumeWarning,
             stacklevel=3,
         )
-        state = state.replace(opt_state=_with_learning_rate(state.opt_state, like.opt_state))
+        state = state.replace(opt_state=with_learning_rate(state.opt_state, like.opt_state))
     return state, position_of(restored.info), restored.info
 
 
@@ -133,14 +147,14 @@ def initial_learning_rate(state: TrainState) -> float | None:
     return None if lr is None else lr.item()
 
 
-def _with_learning_rate(opt_state: Any, like: Any) -> Any:
-    """`opt_state` with the learning rates of `like`, wherever the two hold one."""
+def with_learning_rate(opt_state: Any, like: Any, field: str = "lr") -> Any:
+    """`opt_state` with the learning rates of `like` (or another field of theirs), wherever the two hold one."""
 
     def is_rate(part: Any) -> bool:
         return isinstance(part, LearningRateState)
 
     def pick(old: Any, new: Any) -> Any:
-        return dataclasses.replace(old, lr=new.lr) if is_rate(old) else old
+        return dataclasses.replace(old, **{field: getattr(new, field)}) if is_rate(old) else old
 
     return optree.tree_map(pick, opt_state, like, is_leaf=is_rate, namespace=trees.NAMESPACE)
 

@@ -1,4 +1,4 @@
-"""Signals that end a run in good order. Imports the standard library.
+"""Signals, and a limit of time, that end a run in good order. Imports the standard library.
 
 The handler only sets a flag; the loop looks at it where the state is whole. A second signal of the
 same run ends the process at once: whatever is on disk by then is complete, as checkpoints appear atomically.
@@ -8,23 +8,28 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
-class Interrupted(SystemExit):
-    """Raised by `fit` after a signal, when the INTERRUPTED snapshot is on disk.
+# EX_TEMPFAIL of BSD's sysexits.h: try again later. No signal's code, nor one of Python's or a shell's.
+TIME_IS_UP = 75
 
-    Uncaught it ends the process with 128 + signal: 130, 143, 138.
+
+class Interrupted(SystemExit):
+    """Raised by `fit` after a signal or at the end of `max_time`, when the INTERRUPTED snapshot is on disk.
+
+    Uncaught it ends the process with 128 + signal (130, 143, 138), or with 75 when the time was up.
 
     Attributes:
         result: the `FitResult` so far.
     """
 
-    def __init__(self, number: int, result: Any) -> None:
-        super().__init__(128 + number)
+    def __init__(self, code: int, result: Any) -> None:
+        super().__init__(code)
         self.result = result
 
 
@@ -33,13 +38,22 @@ class SignalFlag:
 
     Handlers are installed in the main thread only, as Python demands; elsewhere the flag stays down.
 
+    Args:
+        max_time: seconds from now after which `time_is_up`; None for no limit.
+
     Attributes:
         number: the signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_time: float | None = None) -> None:
         self.number: int | None = None
+        self._deadline = None if max_time is None else time.monotonic() + max_time
         self._previous: dict[int, Any] = {}
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the limit is reached."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def __enter__(self) -> "SignalFlag":
         """Install the handlers."""

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling for fp16, as state. Imports foundation and torch.
+"""Loss scaling for fp16, dynamic or constant, as state. Imports foundation and torch.
 
 float16 gradients below 6e-8 vanish, so the loss is multiplied by a scale before the backward pass
 and the gradients are divided by it after. Values as in torch.amp.GradScaler.
@@ -25,7 +25,7 @@ class LossScale:
     """The scale and the number of good steps since it last changed.
 
     Attributes:
-        scale: float32 0-d, a power of two, so that scaling changes no bit but the exponent.
+        scale: float32 0-d; a power of two changes no bit but the exponent, and a dynamic one stays such.
         good_steps: int32 0-d.
     """
 
@@ -33,10 +33,10 @@ class LossScale:
     good_steps: Tensor
 
 
-def initial_loss_scale(device: torch.device) -> LossScale:
+def initial_loss_scale(device: torch.device, scale: float = INITIAL_SCALE) -> LossScale:
     """The scale before the first step."""
     return LossScale(
-        scale=torch.tensor(INITIAL_SCALE, dtype=torch.float32, device=device),
+        scale=torch.tensor(scale, dtype=torch.float32, device=device),
         good_steps=torch.tensor(0, dtype=torch.int32, device=device),
     )
 

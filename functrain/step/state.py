@@ -1,7 +1,7 @@
 """The training state: one immutable value. Imports foundation, optim, objectives and torch."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -12,12 +12,23 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
-from functrain.optim import EarlyStoppingState, Ema, EmaState, Optimizer, PlateauState, early_stopping, plateau
+from functrain.objectives.statistics import each_parameter, module_of
+from functrain.optim import (
+    EarlyStoppingState,
+    Ema,
+    EmaState,
+    Optimizer,
+    PlateauState,
+    early_stopping,
+    evaluation_params,
+    plateau,
+)
 from functrain.optim import ema as ema_rule
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
 
 Params = dict[str, Tensor]
+LAYERS: Mapping[str, Callable[[str], str]] = {"parameter": each_parameter, "module": module_of}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +43,8 @@ class Recipe:
     clip_norm: float | None
     clip_value: float | None
     ema: Ema | None
+    loss_scale: float | None = None  # a constant scale
+    statistics: str | None = None
     rank: int = 0
     ranks: int = 1
     sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
@@ -66,6 +79,19 @@ class Accumulator:
 
 
 @node
+class UpdateCounts:
+    """What the device counts, since only it knows which updates were refused.
+
+    Attributes:
+        applied: updates that were not refused, int64 0-d; the `step` of an objective that changes with training.
+        skipped_in_a_row: updates refused since the last that was not, int64 0-d; windows of weight 0 do not count.
+    """
+
+    applied: Tensor
+    skipped_in_a_row: Tensor
+
+
+@node
 class TrainState:
     """Everything that training is a function of, besides the data.
 
@@ -75,9 +101,10 @@ class TrainState:
         params: name -> parameter, the frozen ones included; float32 (float64 for fp64).
         buffers: name -> buffer (BatchNorm statistics ...).
         opt_state: the optimizer's.
-        loss_scale: for fp16, else None.
+        loss_scale: for fp16 or a constant scale, else None.
         accumulator: with accumulate > 1, else None.
         ema: averages of the trainable parameters (and of the buffers, if the rule says so), or None.
+        counts: of updates, on the device.
         epoch_totals: sums of the epoch's metrics, float64 `[2, SLOTS]`.
         plateau, stopper: what `fit`'s rules remember (host numbers), whether a rule is at work or not.
         key: random key, 64-bit host integer.
@@ -93,6 +120,7 @@ class TrainState:
     loss_scale: LossScale | None
     accumulator: Accumulator | None
     ema: EmaState | None
+    counts: UpdateCounts
     epoch_totals: Tensor
     plateau: PlateauState
     stopper: EarlyStoppingState
@@ -148,6 +176,8 @@ def init_state(
     clip_value: float | None = None,
     ema_decay: float | None = None,
     ema: Ema | None = None,
+    loss_scale: float | None = None,
+    statistics: str | None = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -168,6 +198,11 @@ def init_state(
         ema_decay: decay of an exponential moving average of the parameters, kept when given; short for
             `ema=optim.ema(ema_decay)`.
         ema: the rule of that average: with a warm-up of the decay, every so many updates, of the buffers too.
+        loss_scale: a constant to multiply the loss by before the backward pass, in any precision (the gradient is
+            divided by it again), instead of fp16's scale that adapts itself. A power of two changes no bit.
+        statistics: "parameter" or "module": each update's metrics hold `grad/<layer>/...` and `update/<layer>/...` of
+            each parameter, or of each module's parameters together: norm, mean, max (of the magnitudes), zeros (the
+            fraction) and, of updates, ratio (to the weights' norm). None costs nothing.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -180,9 +215,20 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
-    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value)
+    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics)
     average = _average(ema_decay, ema)
-    recipe = Recipe(Network(model), objective, optimizer, precision, accumulate, clip_norm, clip_value, average)
+    recipe = Recipe(
+        Network(model),
+        objective,
+        optimizer,
+        precision,
+        accumulate,
+        clip_norm,
+        clip_value,
+        average,
+        loss_scale,
+        statistics,
+    )
     params = _copies(model.named_parameters(), recipe.param_dtype, device)
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
     trainable = {name: params[name] for name in recipe.network.trainable}
@@ -191,9 +237,10 @@ def init_state(
         params=params,
         buffers=buffers,
         opt_state=optimizer.init(trainable),
-        loss_scale=initial_loss_scale(device) if precision == "fp16" else None,
+        loss_scale=_initial_scale(precision, loss_scale, device),
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
         ema=None if average is None else average.init(trainable, buffers),
+        counts=UpdateCounts(*(torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))),
         epoch_totals=no_totals(device),
         plateau=plateau().init(),
         stopper=early_stopping().init(),
@@ -220,6 +267,8 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
     """An ordinary `nn.Module` with the state's parameters and buffers, independent of the state.
 
+    Of a schedule-free optimizer's state it has the averaged parameters, which are the ones to use.
+
     Args:
         state: any state.
         ema: take the averaged parameters instead.
@@ -237,9 +286,11 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
 
 
 def chosen_params(state: TrainState, *, ema: bool) -> Params:
-    """The state's parameters, or those with the averages in place."""
+    """The parameters to evaluate with: a schedule-free optimizer's averages x, or the moving averages, in place."""
     if not ema:
-        return state.params
+        trainable = {name: state.params[name] for name in state.recipe.network.trainable}
+        chosen = evaluation_params(state.opt_state, trainable)
+        return state.params if chosen is trainable else {**state.params, **chosen}
     if state.ema is None:
         raise ValueError("this state keeps no moving average; give init_state an ema_decay (0.999, say)")
     return {**state.params, **state.ema.params}
@@ -261,6 +312,12 @@ def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
         ema=None,
         loss_scale=None,
     )
+
+
+def _initial_scale(precision: str, loss_scale: float | None, device: torch.device) -> LossScale | None:
+    if loss_scale is not None:
+        return initial_loss_scale(device, loss_scale)
+    return initial_loss_scale(device) if precision == "fp16" else None
 
 
 def _average(ema_decay: float | None, ema: Ema | None) -> Ema | None:
@@ -292,6 +349,8 @@ def _check_arguments(
     accumulate: int,
     clip_norm: float | None,
     clip_value: float | None,
+    loss_scale: float | None,
+    statistics: str | None,
 ) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -312,6 +371,10 @@ def _check_arguments(
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
+    if statistics is not None and statistics not in LAYERS:
+        raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
+    if loss_scale is not None and not 0 < loss_scale < float("inf"):
+        raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"the model ({type(model).__name__}) has no trainable parameter: every one has "

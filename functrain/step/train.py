@@ -7,6 +7,7 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,13 +20,23 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Loss, Totals
+from functrain.objectives.statistics import tree_statistics, update_statistics
+from functrain.objectives.supervised import takes_step
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm
 from functrain.optim.foreach import foreach, inside_transform
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.scaling import next_loss_scale, weight_normaliser
-from functrain.step.state import Accumulator, Params, Recipe, TrainState
+from functrain.step.state import LAYERS, Accumulator, Params, Recipe, TrainState, UpdateCounts
 
 Metrics = dict[str, Tensor]
+
+ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
+STATISTICS = ("grad", "update")  # of layers, as "grad/conv.weight/norm"
+
+
+def is_about_update(name: str) -> bool:
+    """Whether a metric is the step's own, about the update, and not the objective's."""
+    return name in ABOUT_UPDATES or name.partition("/")[0] in STATISTICS
 
 
 def train_step(
@@ -52,7 +63,8 @@ def train_step(
     Returns:
         The state after, of the same structure, and metrics: name -> 0-d tensor. `loss` and the objective's
         own metrics are means over the window (over the micro-batch, before the window's end); an update adds
-        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped` and, for fp16, `loss_scale`.
+        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `loss_scale` (if there is one) and
+        the statistics of layers that `init_state` was asked for.
 
     Example:
         >>> import functrain as ft
@@ -66,6 +78,10 @@ def train_step(
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)
     new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
+    for prefix in STATISTICS:  # each is one tensor that leaves the core; a name for each of its numbers
+        found: Any = metrics.pop(prefix, None)
+        if found is not None:
+            metrics |= found.metrics(prefix)
     return _advance(new, batch, examples, micro_step, closes), metrics
 
 
@@ -80,7 +96,7 @@ def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int,
     return new
 
 
-def _gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
+def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
     """Gradient of the summed loss, unscaled, with the metric sums and the buffers after the forward pass."""
     recipe = state.recipe
     trainable = {name: state.params[name] for name in recipe.network.trainable}
@@ -137,10 +153,13 @@ def run_objective(
 ) -> tuple[Loss, Params]:
     """The objective under the state's precision."""
     recipe = state.recipe
+    objective: Callable[..., Any] = recipe.objective
+    if takes_step(objective):
+        objective = functools.partial(objective, step=state.counts.applied)
     mixed = recipe.compute_dtype != recipe.param_dtype
     # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
     with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        loss, new_buffers = recipe.network.apply(recipe.objective, params, buffers, batch, training=training)
+        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training)
     if not isinstance(loss, Loss):
         raise TypeError(
             f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
@@ -155,7 +174,7 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that does not end its window."""
     window = state.accumulator
     assert window is not None
-    grads, totals, buffers = _gradient(state, batch, window.buffers)
+    grads, totals, buffers = gradient(state, batch, window.buffers)
     window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count)
     return state.replace(accumulator=window), totals.means()
 
@@ -163,7 +182,7 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
 def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that ends its window: gradient, guard, clip, optimizer, average, scale."""
     recipe, window = state.recipe, state.accumulator
-    grads, totals, buffers = _gradient(state, batch, state.buffers if window is None else window.buffers)
+    grads, totals, buffers = gradient(state, batch, state.buffers if window is None else window.buffers)
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
     grads = _divide(grads, torch.where(totals.weight > 0, totals.weight, 1.0))
@@ -187,10 +206,30 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         buffers=buffers,
         ema=ema,
         epoch_totals=epoch_totals,
-        loss_scale=None if scale is None else next_loss_scale(scale, finite),
+        counts=_counted(state.counts, applied, finite),
+        loss_scale=scale if scale is None or recipe.loss_scale is not None else next_loss_scale(scale, finite),
         accumulator=None if window is None else _emptied(window, buffers),
     )
-    return changed, _update_metrics(state, changed, totals, grad_norm, applied)
+    metrics = _update_metrics(state, changed, totals, grad_norm, applied)
+    return changed, metrics | _statistics(recipe, grads, updates, old)
+
+
+def _counted(counts: UpdateCounts, applied: Tensor, finite: Tensor) -> UpdateCounts:
+    return UpdateCounts(
+        counts.applied + applied, torch.where(applied, 0, counts.skipped_in_a_row + finite.logical_not())
+    )
+
+
+def _statistics(recipe: Recipe, grads: Params, updates: Params, old: Params) -> dict[str, Any]:
+    """Of the gradient before clipping, and of the update, refused or not: not finite numbers show where it began."""
+    if recipe.statistics is None:
+        return {}
+    layer = LAYERS[recipe.statistics]
+
+    return {
+        "grad": tree_statistics(grads, layer=layer),
+        "update": update_statistics(updates, old, layer=layer),
+    }
 
 
 def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:
@@ -202,7 +241,7 @@ def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm:
         metrics["lr"] = lr.clone()
     if old.loss_scale is not None:
         metrics["loss_scale"] = old.loss_scale.scale.clone()
-    if taken := means.keys() & metrics.keys():
+    if taken := {name for name in means if is_about_update(name)}:
         raise ValueError(
             f"the objective has a metric named {', '.join(sorted(taken))}, a name of the step's own; give it another"
         )

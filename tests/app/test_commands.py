@@ -121,6 +121,15 @@ def test_early_stopping_ends_a_run_and_goes_back_to_its_best_state(functrain, pr
     assert "trained" in out
 
 
+@pytest.mark.parametrize("objective", ["{name: supervised, loss_fn: cross_entropy}", "{name: my, l: 1}"])
+def test_an_objective_of_a_named_loss(functrain, project, objective):
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", f"objective={objective}", "training.epochs=1")
+    assert (code == 0) == ("supervised" in objective), err
+    if code != 0:
+        assert "binary_classification" in err
+        assert "supervised" in err
+
+
 def test_without_validation_and_test_splits(functrain, project):
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "data.name=tiny_project:train_only")
     assert code == 0

@@ -78,3 +78,26 @@ def test_mistakes_are_one_message_and_exit_code_2(functrain, run):
         code, _, err = functrain(*arguments)
         assert (code, err.count("\n")) == (2, 1), err
         assert err.startswith(f"functrain: error: {message}"), err
+
+
+def test_max_time_ends_with_75_and_says_how_to_continue(functrain, project):
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", "--max-time", "0:00.001")
+    assert code == 75
+    assert "functrain: the time is up at step " in err
+    assert "To continue: functrain train tiny.yaml --max-time 0.001\n" in err
+    code, _, err = functrain("train", "tiny.yaml", "--max-time", "soon")
+    assert code == 2
+    assert "'soon' is no time: give seconds, MM:SS or HH:MM:SS" in err
+
+
+def test_strict_resume_names_what_changed_and_ignores_what_shows_in_no_bit(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    strict = ["train", "tiny.yaml", "--no-progress", "--strict-resume", "training.epochs=3"]
+    code, _, err = functrain(*strict, "training.clip_norm=0.5", "training.keep=2")
+    assert code == 2
+    assert err == (
+        "functrain: error: --strict-resume: the configuration has changed since this run was last started:\n"
+        "  training.clip_norm: None -> 0.5\n"
+        "Put that back as it was, or go on without --strict-resume\n"
+    )
+    assert functrain(*strict, "training.keep=2")[0] == 0

@@ -91,3 +91,16 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
         ft.replay(state, make_loader(), folder / "step-00000002", steps=0, compile=False)
     with pytest.raises(CheckpointError, match="there is no checkpoint at"):
         ft.replay(state, make_loader(), folder / "nope", compile=False)
+
+
+def test_what_an_evaluation_decided_is_taken_from_the_checkpoint(tmp_path: Path) -> None:
+    state = make_state()
+    rules = {
+        "plateau": ft.optim.plateau(patience=0, factor=0.5, threshold=10.0, threshold_mode="abs"),
+        "early_stopping": ft.optim.early_stopping(patience=9),
+    }
+    result = train(tmp_path, state, **rules)
+    assert {record["epoch"] for record in result.history} == {1, 2, 3}
+    report = ft.replay(state, make_loader(), tmp_path / "checkpoints" / "step-00000002", steps=99, compile=False)
+    assert report.ok
+    assert report.compared[-1].step == 18

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,26 @@ def test_a_signal_ends_with_an_interrupted_snapshot_and_its_exit_code(number: in
     assert (info.status, info.step) == ("INTERRUPTED", 2)
     resumed = quick_fit(make_state(), make_loader(), epochs=2, run_dir=tmp_path)
     assert_same_bits(resumed.state, quick_fit(make_state(), make_loader(), epochs=2).state)
+
+
+def test_when_the_time_is_up_the_run_ends_with_75_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    @ft.on("after_step")
+    def slow(event: ft.Event) -> None:
+        time.sleep(0.1)
+
+    options = {"epochs": 2, "run_dir": tmp_path, "callbacks": [slow], "max_time": 0.35}
+    for _ in range(2):
+        with pytest.raises(ft.Interrupted) as caught:
+            quick_fit(make_state(), make_loader(), **options)
+        assert caught.value.code == 75
+        assert caught.value.result.stopped_by == "time"
+        info = read_info(tmp_path / "checkpoints" / "last")
+        assert (info.status, info.step) == ("INTERRUPTED", caught.value.result.state.step)
+    result = quick_fit(make_state(), make_loader(), **{**options, "max_time": 600})
+    assert result.stopped_by == "epochs"
+    assert_same_bits(result.state, quick_fit(make_state(), make_loader(), epochs=2).state)
+    stopped = quick_fit(make_state(), make_loader(), epochs=9, max_time=1e-9, on_signal="return")
+    assert (stopped.stopped_by, stopped.state.step) == ("time", 0)
 
 
 def test_a_signal_during_evaluation_resumes_before_it(tmp_path: Path) -> None:

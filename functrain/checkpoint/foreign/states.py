@@ -3,6 +3,7 @@
 Imports torch, functrain.foundation, functrain.step and the neighbouring modules only.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -108,7 +109,9 @@ def load_torch(
         step = next((content[key] for key in STEP_KEYS if type(content.get(key)) is int), None)
     loaded = _with_weights(state, _matched(state, tensors, path, (), ()))
     opt_state, count = from_torch(loaded, saved, step, source)
-    return loaded.replace(opt_state=opt_state, step=count if step is None else step)
+    done = count if step is None else step
+    counts = dataclasses.replace(loaded.counts, applied=torch.full_like(loaded.counts.applied, done))
+    return loaded.replace(opt_state=opt_state, step=done, counts=counts)
 
 
 def save_torch(
