@@ -322,11 +322,13 @@ class Run:
             raise ValueError(f"watch must be one of {', '.join(known)}; got {self.plan.watch!r}")
 
     def _start_display(self, state: TrainState) -> None:
-        per_epoch = self._micro_batches_per_epoch(state)
-        if per_epoch is None or self.plan.epochs is None:
-            self.display.start(state, None, 0)
-        else:
-            self.display.start(state, per_epoch * self.plan.epochs, per_epoch * state.epoch + state.batch_idx)
+        """Tell the display how many micro-batches are done, and how many that will be in the end, if that is known."""
+        per_epoch, accumulate = self._micro_batches_per_epoch(state), state.recipe.accumulate
+        done = state.step * accumulate + state.micro_step  # an epoch's short last window counts as a whole one
+        ends = [] if self.plan.steps is None else [self.plan.steps * accumulate]
+        if per_epoch is not None and self.plan.epochs is not None:
+            ends.append(done + per_epoch * (self.plan.epochs - state.epoch) - state.batch_idx)
+        self.display.start(state, min(ends, default=None), done, self.plan.epochs)
 
     def _micro_batches_per_epoch(self, state: TrainState) -> int | None:
         length = self.feed.stream.length(state.epoch)
