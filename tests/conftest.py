@@ -15,7 +15,8 @@ from functrain.foundation import trees
 
 torch.set_num_threads(1)
 os.environ.setdefault("FUNCTRAIN_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "functrain"))
-settings.register_profile("functrain", deadline=None)  # torch imports parts of itself at the first call of a function
+# No deadline: torch imports parts of itself at the first call of a function.
+settings.register_profile("functrain", deadline=None, max_examples=25)
 settings.load_profile("functrain")
 
 
