@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all kill-table check format bench clean
 
 demo: $(READY)
 	$(BIN)/functrain train configs/digits.yaml --resume never
@@ -15,6 +15,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+kill-table: $(READY)
+	$(BIN)/python tests/resume/kill_table.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

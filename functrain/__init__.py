@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from functrain.loop import ResumeRefusedError as ResumeRefusedError
     from functrain.loop import ResumeWarning as ResumeWarning
     from functrain.loop import Stop as Stop
+    from functrain.loop import find_nonfinite as find_nonfinite
     from functrain.loop import fit as fit
     from functrain.loop import on as on
     from functrain.loop import replay as replay
@@ -58,6 +59,7 @@ _NAMES = {
         "ResumeRefusedError",
         "ResumeWarning",
         "Stop",
+        "find_nonfinite",
         "fit",
         "on",
         "replay",

@@ -5,6 +5,8 @@ from functrain.loop.events import Stop as Stop
 from functrain.loop.events import on as on
 from functrain.loop.fit import FitResult as FitResult
 from functrain.loop.fit import fit as fit
+from functrain.loop.hunt import NonFinite as NonFinite
+from functrain.loop.hunt import find_nonfinite as find_nonfinite
 from functrain.loop.replay import Comparison as Comparison
 from functrain.loop.replay import ReplayReport as ReplayReport
 from functrain.loop.replay import replay as replay

@@ -1,80 +1,13 @@
 """Real processes, killed by real signals at random moments: the bits of the end must not tell."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from killing import CODES, MORE_SETTINGS, SETTINGS, finish, kill_after, outcome, start
 
-from functrain.checkpoint import read_arrays, read_info
-
-PROGRAM = Path(__file__).with_name("training_process.py")
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGKILL: -9}
-
-SETTINGS = {
-    "eager, windows of 3, 2 workers": ("accumulate=3", "workers=2"),
-    "compiled, 2 workers": ("compile=true", "workers=2"),
-}
-MORE_SETTINGS = {
-    "eager": (),
-    "compiled and donated": ("compile=true", "donate=true"),
-    "traced, windows of 3, short tail": ('backend="aot_eager"', "compile=true", "accumulate=3", 'tail="short"'),
-    "fp16": ('precision="fp16"',),
-}
-
-
-def start(run_dir: Path, options: Sequence[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(run_dir), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> int:
-    _, errors = process.communicate(timeout=300)
-    if process.returncode not in CODES.values():
-        assert process.returncode == 0, errors
-    return process.returncode
-
-
-def kill_after(process: subprocess.Popen[str], batches: int, number: signal.Signals) -> None:
-    """Send the signal while the process is at work on its `batches`-th micro-batch since it started."""
-    assert process.stdout is not None
-    for _ in range(batches):
-        assert process.stdout.readline(), process.communicate()[1]
-    process.send_signal(number)
-
-
-def outcome(run_dir: Path) -> dict[str, object]:
-    """Everything a run leaves behind that must not depend on its having been killed."""
-    last, best = (run_dir / "checkpoints" / name for name in ("last", "best"))
-    return {
-        "state": {
-            group: {path: _bits(leaf) for path, leaf in leaves.items()} for group, leaves in read_arrays(last).items()
-        },
-        "best": {
-            group: {path: _bits(leaf) for path, leaf in leaves.items()} for group, leaves in read_arrays(best).items()
-        },
-        "best metric": read_info(best).metric,
-        "log": (run_dir / "metrics.jsonl").read_text(),
-        "table": (run_dir / "metrics.csv").read_text(),
-    }
-
-
-def _bits(leaf: object) -> object:
-    import torch
-
-    if isinstance(leaf, torch.Tensor):
-        return leaf.dtype, tuple(leaf.shape), leaf.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-    return leaf
+from functrain.checkpoint import read_info
 
 
 @pytest.mark.parametrize("setting", [*SETTINGS, *(pytest.param(s, marks=pytest.mark.slow) for s in MORE_SETTINGS)])
