@@ -1,6 +1,6 @@
 """The command line. Imports the standard library and `functrain.foundation.errors`; commands load when they run.
 
-Exit codes: 0; 1 if `verify`, `diff` or `replay` found something; 2 for what the user can put right, with one
+Exit codes: 0; 1 if `verify`, `diff`, `replay` or `hunt` found something; 2 for what the user can put right, with one
 message; 75 when --max-time was up; 128 + signal after an interruption.
 """
 
@@ -63,6 +63,12 @@ not confirmed. Nothing is written.
 
   functrain replay runs/digits/checkpoints/step-00000017
   functrain replay runs/digits/checkpoints/step-00000017 --steps 34
+"""
+_HUNT = """\
+Train again, eagerly, from the snapshot that a run left when its loss was not finite (or from its newest checkpoint),
+and name the first step, micro-batch, module and leaf that is not finite. Exit code 1 if there is one.
+
+  functrain hunt runs/digits
 """
 
 
@@ -134,6 +140,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return proof.diff(arguments.left, arguments.right, console)
     if arguments.command == "replay":
         return proof.replay_checkpoint(arguments.checkpoint, arguments.steps, console)
+    if arguments.command == "hunt":
+        return proof.hunt(arguments.run, arguments.checkpoint, arguments.steps, console)
     if arguments.command == "train":
         request = train.Request(
             arguments.config,
@@ -222,6 +230,11 @@ def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> 
     replay.add_argument(
         "--steps", type=int, metavar="N", help="optimizer updates to train again (default: up to the next checkpoint)"
     )
+
+    hunt = command("hunt", "find the first value that is not finite", _HUNT)
+    hunt.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    hunt.add_argument("--checkpoint", metavar="NAME", help="begin with this one")
+    hunt.add_argument("--steps", type=int, default=100, metavar="N", help="give up after N updates (default: 100)")
 
 
 def _seconds(text: str) -> float:

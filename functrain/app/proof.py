@@ -1,4 +1,4 @@
-"""`functrain verify`, `diff` and `replay`: whether what is on disk is whole, the same, and repeatable.
+"""`functrain verify`, `diff`, `replay` and `hunt`: whether what is on disk is whole, the same, and repeatable.
 
 Imports checkpoint, loop, step and the neighbouring modules.
 """
@@ -17,10 +17,10 @@ from functrain.app.build import build_state, build_training_loader, run_length
 from functrain.app.config import Config
 from functrain.app.rundir import runs_beside
 from functrain.app.tables import print_lines, print_table
-from functrain.checkpoint import CheckpointInfo, read_arrays, read_info, verify_checkpoints
+from functrain.checkpoint import Checkpointer, CheckpointInfo, read_arrays, read_info, verify_checkpoints
 from functrain.data import Loader
 from functrain.foundation.errors import ConfigError
-from functrain.loop import Comparison, replay
+from functrain.loop import Comparison, find_nonfinite, replay
 from functrain.step import Difference, TrainState, diff_states
 
 INDEX = "functrain.json"  # of a checkpoint
@@ -115,6 +115,34 @@ def replay_checkpoint(path: str | Path, steps: int | None, console: Console) -> 
     done = f"{_count(report.steps, 'step')} from {report.start} trained again"
     print_lines(console, [f"{done}: {'confirmed bit for bit' if report.ok else 'NOT confirmed'}"])
     return 0 if report.ok else FOUND
+
+
+def hunt(path: str | Path, checkpoint: str | None, steps: int, console: Console) -> int:
+    """The command: train again eagerly until something is not finite, and say what.
+
+    Args:
+        path: a run's directory.
+        checkpoint: the name of the one to begin with; None: the newest of status NONFINITE, or else the newest.
+        steps: give up after so many updates.
+        console: what to print on.
+
+    Returns:
+        The exit code: 1 if something was found.
+    """
+    folder = checkpoint_at(Path(path)).resolve().parent
+    if checkpoint is None:
+        infos = Checkpointer(folder, read_only=True).infos()
+        stopped = [info.name for info in infos if info.status == "NONFINITE"]
+        checkpoint = (stopped or [info.name for info in infos])[-1]
+    setting = setting_of(checkpoint_at(folder / checkpoint, whole_runs=False))
+    found = find_nonfinite(
+        setting.state, setting.loader, checkpoint=setting.info.path, steps=steps, tail=setting.config.training.tail
+    )
+    if found is None:
+        print_lines(console, [f"all is finite in {_count(steps, 'step')} from {checkpoint}"])
+        return 0
+    print_lines(console, [f"from {checkpoint}, trained again eagerly, the first that is not finite:", f"  {found}"])
+    return FOUND
 
 
 def print_differences(console: Console, found: Iterable[Difference]) -> None:

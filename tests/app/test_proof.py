@@ -101,3 +101,24 @@ def test_strict_resume_names_what_changed_and_ignores_what_shows_in_no_bit(funct
         "Put that back as it was, or go on without --strict-resume\n"
     )
     assert functrain(*strict, "training.keep=2")[0] == 0
+
+
+def test_hunt_names_what_is_not_finite_first(functrain, project):
+    with (project / "tiny_project.py").open("a") as file:
+        file.write("""
+
+class Root(nn.Module):
+    def forward(self, inputs):
+        return inputs.sqrt()
+
+def rooted(width: int = 4):
+    return nn.Sequential(nn.Linear(2, width), Root(), nn.Linear(width, 3))
+""")
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", "model={name: tiny_project:rooted}")
+    assert (code, "status NONFINITE" in err) == (2, True)
+    code, out, err = functrain("hunt", "runs/tiny")
+    assert (code, err) == (1, "")
+    assert _lines(out)[-1].strip() == "forward at step 1 (epoch 1, batch 1, micro-batch 1), module '1'"
+    functrain("train", "tiny.yaml", "--no-progress", "name=good")
+    code, out, _ = functrain("hunt", "runs/good", "--steps", "2")
+    assert (code, out) == (0, "all is finite in 2 steps from step-00000006\n")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from loop_helpers import make_loader, make_state, quick_fit
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import functrain as ft
 from functrain.foundation.errors import NonFiniteError
@@ -64,7 +65,8 @@ def test_where_all_is_finite_nothing_is_found() -> None:
 
 def test_a_runs_nonfinite_snapshot_leads_to_it(tmp_path: Path) -> None:
     state = ft.init_state(network(), ft.regression(), ft.optim.sgd(1e-6))
-    data = batches(1.0, 2.0, -1.0, 3.0)
+    inputs, targets = (torch.cat(parts) for parts in zip(*batches(1.0, 2.0, -1.0, 3.0)))
+    data = DataLoader(TensorDataset(inputs, targets), batch_size=4)
     with pytest.raises(NonFiniteError):
         quick_fit(state, data, epochs=1, run_dir=tmp_path)
     found = ft.find_nonfinite(state, data, checkpoint=tmp_path / "checkpoints" / "last", steps=1)
