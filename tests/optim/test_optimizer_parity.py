@@ -23,6 +23,8 @@ def torch_configurations():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.testing._internal.common_optimizers import optim_db
+    # That import forbids this whole process to set a flag such as torch.backends.cudnn.deterministic.
+    torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
     return [
         (info.optim_cls, config.kwargs, config.desc)
         for info in optim_db
