@@ -155,12 +155,7 @@ def fit(
             stack.enter_context(deterministic_run(state.device))
         for feed in feeds:
             stack.callback(feed.stream.close)
-        constant = {
-            "environment": fingerprint(state.device, f"{backend}/{mode}" if compile else "eager"),
-            "settings": settings(state, feeds[0].stream, tail),
-            "lr": initial_learning_rate(state),
-            **(metadata or {}),
-        }
+        constant = _constant(state, feeds[0], tail, f"{backend}/{mode}" if compile else "eager", metadata or {})
         directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
         opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume)
         saver, state, position = open_run(opening, state, stack)
@@ -177,11 +172,27 @@ def fit(
         result = run.to_the_end(copy_tensors(state) if donates else state)
         if result.stopped_by == "early_stopping" and decisions.restores_best and directory is not None:
             result = dataclasses.replace(result, state=best_state(directory, result.state))
-    if result.stopped_by == "signal" and on_signal == "exit":
-        raise Interrupted(128 + (flag.number or signal.SIGTERM), result)  # without a number, another rank was told
-    if result.stopped_by == "time" and on_signal == "exit":
-        raise Interrupted(TIME_IS_UP, result)
+    if on_signal == "exit" and result.stopped_by in ("signal", "time"):
+        raise Interrupted(_exit_code(result, flag), result)
     return result
+
+
+def _constant(
+    state: TrainState, feed: Feed, tail: str, compiled: str, metadata: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Metadata that every checkpoint of the run carries."""
+    return {
+        "environment": fingerprint(state.device, compiled),
+        "settings": settings(state, feed.stream, tail),
+        "lr": initial_learning_rate(state),
+        **metadata,
+    }
+
+
+def _exit_code(result: FitResult, flag: SignalFlag) -> int:
+    if result.stopped_by == "time":
+        return TIME_IS_UP
+    return 128 + (flag.number or signal.SIGTERM)  # without a number, another rank was told
 
 
 def _feeds(state: TrainState, loader: Any, eval_loader: Any, world: World) -> list[Feed]:
