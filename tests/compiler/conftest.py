@@ -8,20 +8,6 @@ import functrain as ft
 from functrain.foundation import trees
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """For tiny tensors a second thread is no gain, and on a busy machine waiting for it takes 25 ms an operation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
 class Perceptron(nn.Module):
     """Linear, BatchNorm, in-place ReLU and, if asked for, dropout; deterministic without."""
 
@@ -65,21 +51,6 @@ def vectors():
         )
 
     return make
-
-
-def _bits(tree):
-    """Every leaf with its name, type, shape and bits: equal exactly when nothing has changed."""
-    return [
-        (path, leaf.dtype, tuple(leaf.shape), leaf.detach().clone().reshape(-1).view(torch.uint8).numpy().tobytes())
-        if isinstance(leaf, torch.Tensor)
-        else (path, leaf)
-        for path, leaf in trees.leaves_with_paths(tree)
-    ]
-
-
-@pytest.fixture(scope="session")
-def bits():
-    return _bits
 
 
 @pytest.fixture(scope="session")
