@@ -5,7 +5,9 @@ milliseconds and imports no part of the compiler, where compiling takes half a m
 alone takes two seconds.
 """
 
+import contextlib
 import importlib
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,7 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
         for category in (DeprecationWarning, FutureWarning):  # torch's, about its own old parts
             warnings.simplefilter("ignore", category)
         importlib.import_module("torch._inductor.compile_fx")
+        threading.Thread(target=_try_vector_units, daemon=True).start()
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
         try:
@@ -39,15 +42,27 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
             for cause in _causes(error):
                 if isinstance(cause, InvalidCxxCompiler):
                     raise FunctrainError(
-                        "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or "
-                        "name one in the environment variable CXX), or run without compiling (compile=False)"
+                        "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one "
+                        "in the environment variable CXX), or run without compiling (compile=False; in a config "
+                        "training.compile: false)"
                     ) from error
                 if isinstance(cause, CppCompileError):
                     raise FunctrainError(
                         f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
-                        "(compile=False) it would run"
+                        "(compile=False; in a config training.compile: false) it would run"
                     ) from error
             raise
+
+
+def _try_vector_units() -> None:
+    """Inductor's trial compilations, once per machine: they wait for the C++ compiler, as long as tracing takes.
+
+    Whoever asks first, here or in inductor itself, tries them, one at a time under its file locks.
+    """
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    with contextlib.suppress(Exception):  # what is wrong, inductor meets and says again
+        pick_vec_isa()
 
 
 def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:

@@ -102,7 +102,7 @@ def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor]) -> torc
 
 def _what_is_missing(error: Exception) -> str | None:
     """What a traced function asked for that is not there, and the way out; None for any other error."""
-    way_out = "or run without compiling (compile=False)"
+    way_out = "or run without compiling (compile=False; in a config training.compile: false)"
     if type(error).__name__ in _DEPENDS_ON_DATA or any(text in str(error) for text in _NO_DATA):
         return (
             "the value of a tensor (as an if, a loop, .item(), .numpy() or a mask as index does; write it "

@@ -1,4 +1,4 @@
-"""Numbers per class. Imports torch; scikit-learn on first use."""
+"""Numbers per class. Imports torch."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,6 @@ def classification_report(logits: Tensor, targets: Tensor, *, ignore_index: int 
 
     Raises:
         ValueError: if the shapes do not fit, or no target counts.
-        ModuleNotFoundError: without scikit-learn.
 
     Example:
         >>> report = classification_report(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]))
@@ -62,22 +61,21 @@ def classification_report(logits: Tensor, targets: Tensor, *, ignore_index: int 
             f"classification_report takes logits [N, C] and integer targets [N]; got {list(logits.shape)} and "
             f"{list(targets.shape)} of {targets.dtype}"
         )
-    try:
-        from sklearn.metrics import precision_recall_fscore_support
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "scores per class come from scikit-learn, which is not installed. Run: pip install 'functrain[datasets]'"
-        ) from error
     counted = targets != ignore_index
-    truth, found = targets[counted].cpu().numpy(), logits[counted].argmax(1).cpu().numpy()
+    truth, found = targets[counted].cpu().long(), logits[counted].argmax(1).cpu()
     if not len(truth):
         raise ValueError("there is no target to report on: the data are empty, or every target is ignore_index")
-    labels = list(range(logits.shape[1]))
-    scores = precision_recall_fscore_support(truth, found, labels=labels, zero_division=0.0)
-    classes = tuple(
-        ClassScores(label, float(p), float(r), float(f), int(n)) for label, p, r, f, n in zip(labels, *scores)
-    )
-    precision, recall, f1 = (float(torch.tensor(column, dtype=torch.float64).mean()) for column in scores[:3])
-    return ClassificationReport(
-        classes, ClassScores(-1, precision, recall, f1, len(truth)), float((truth == found).mean())
-    )
+    count = logits.shape[1]
+    confusion = torch.bincount(truth * count + found, minlength=count * count).view(count, count).double()
+    hits, support, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    columns = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
+    rows = zip(*(column.tolist() for column in columns), support.long().tolist())
+    classes = tuple(ClassScores(label, *row) for label, row in enumerate(rows))
+    precision, recall, f1 = (float(column.mean()) for column in columns)
+    macro = ClassScores(-1, precision, recall, f1, len(truth))
+    return ClassificationReport(classes, macro, float(hits.sum() / support.sum()))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """0 where there is nothing to have a share of."""
+    return torch.where(whole > 0, part / whole.clamp(min=1), 0.0)

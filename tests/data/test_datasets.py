@@ -1,10 +1,9 @@
 """In-memory sources, and scikit-learn's digits."""
 
-import builtins
-
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
 from functrain.data.datasets import Arrays, digits
@@ -48,7 +47,6 @@ def test_unfit_arrays_are_refused():
 
 
 def test_digits_are_scikit_learns_divided_into_three_stratified_parts():
-    load_digits = pytest.importorskip("sklearn.datasets").load_digits
     parts = [digits(name) for name in ("train", "val", "test")]
     for part in parts:
         images, classes = part.tensors
@@ -67,16 +65,6 @@ def test_digits_are_scikit_learns_divided_into_three_stratified_parts():
     assert not torch.equal(digits("val", seed=1).tensors[0], parts[1].tensors[0])
 
 
-def test_digits_without_scikit_learn_names_the_extra(monkeypatch):
-    plain_import = builtins.__import__
-
-    def without_sklearn(name, *args, **kwargs):
-        if name.startswith("sklearn"):
-            raise ModuleNotFoundError(name)
-        return plain_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_sklearn)
-    with pytest.raises(ModuleNotFoundError, match=r"functrain\[datasets\]"):
-        digits()
+def test_digits_have_three_parts():
     with pytest.raises(ValueError, match="'train', 'val', 'test'"):
         digits("valid")

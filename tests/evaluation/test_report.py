@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,9 +40,3 @@ def test_refuses_what_is_no_classification():
         classification_report(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="every target is ignore_index"):
         classification_report(torch.zeros(1, 2), torch.tensor([-100]))
-
-
-def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'functrain\[datasets\]'"):
-        classification_report(torch.zeros(1, 2), torch.tensor([0]))
