@@ -2,6 +2,7 @@
 
 The handler only sets a flag; the loop looks at it where the state is whole. A second signal of the
 same run ends the process at once: whatever is on disk by then is complete, as checkpoints appear atomically.
+The same signal again within a second is no second one: launchers deliver one Ctrl-C, or one end of a job, twice.
 """
 
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
+# torchrun and srun hand a signal on to processes that it may have reached already, milliseconds later.
+REPEATS_WITHIN = 1.0  # seconds
 
 # EX_TEMPFAIL of BSD's sysexits.h: try again later. No signal's code, nor one of Python's or a shell's.
 TIME_IS_UP = 75
@@ -47,6 +50,7 @@ class SignalFlag:
 
     def __init__(self, max_time: float | None = None) -> None:
         self.number: int | None = None
+        self._came = 0.0
         self._deadline = None if max_time is None else time.monotonic() + max_time
         self._previous: dict[int, Any] = {}
 
@@ -70,8 +74,11 @@ class SignalFlag:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == self.number and time.monotonic() - self._came < REPEATS_WITHIN:
+            return
         if self.number is not None:
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # the progress display hides the cursor
             os._exit(128 + number)
+        self._came = time.monotonic()  # first: a repeat may come between these two lines
         self.number = number

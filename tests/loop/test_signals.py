@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,39 @@ def test_a_signal_ends_with_an_interrupted_snapshot_and_its_exit_code(number: in
     assert (info.status, info.step) == ("INTERRUPTED", 2)
     resumed = quick_fit(make_state(), make_loader(), epochs=2, run_dir=tmp_path)
     assert_same_bits(resumed.state, quick_fit(make_state(), make_loader(), epochs=2).state)
+
+
+def test_the_same_signal_twice_within_a_second_is_one(tmp_path: Path) -> None:
+    @ft.on("after_step")
+    def send(event: ft.Event) -> None:
+        if event.state.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(ft.Interrupted) as caught:
+        quick_fit(make_state(), make_loader(), epochs=2, callbacks=[send], run_dir=tmp_path)
+    assert caught.value.code == 130
+    assert read_info(tmp_path / "checkpoints" / "last").status == "INTERRUPTED"
+
+
+@pytest.mark.parametrize(
+    ("second", "wait", "code"),
+    [("SIGINT", 0.0, 0), ("SIGINT", 1.1, 130), ("SIGTERM", 0.0, 143)],
+    ids=["a repeat at once is none", "a repeat after a second", "another signal at once"],
+)
+def test_a_second_signal_ends_the_process_at_once(second: str, wait: float, code: int) -> None:
+    program = f"""
+import os, signal, time
+from functrain.loop.signals import SignalFlag
+with SignalFlag() as flag:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert flag.number == signal.SIGINT
+    time.sleep({wait})
+    os.kill(os.getpid(), signal.{second})
+    assert flag.number == signal.SIGINT
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == code
 
 
 def test_when_the_time_is_up_the_run_ends_with_75_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
