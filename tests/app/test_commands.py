@@ -295,7 +295,7 @@ def test_a_bug_keeps_its_traceback_and_debug_shows_every_one(project):
         main(["train", "nope.yaml", "--debug"])
 
 
-@pytest.mark.parametrize("moment", ["load_config", "build_state", "_conclude"])
+@pytest.mark.parametrize("moment", ["load_config", "build_state", "conclude"])
 def test_ctrl_c_before_and_after_training_ends_with_130_and_no_traceback(functrain, monkeypatch, moment):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt

@@ -1,0 +1,156 @@
+"""The commands of the command line and their options. Imports the standard library: `--help` waits for nothing."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_TRAIN = """\
+Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
+where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
+metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json.
+
+  functrain train configs/digits.yaml
+  functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short
+"""
+_EVALUATE = """\
+Evaluate a checkpoint of a run on one of the splits of its data, print scores per class, and write metrics.json
+and metrics.csv to RUN/<split>/. If the run keeps averaged parameters (EMA), those are evaluated, too.
+
+  functrain evaluate runs/digits
+  functrain evaluate runs/digits --split val --checkpoint best
+"""
+_SHOW = """\
+Show what a run has done and which checkpoints it has, or what a checkpoint holds.
+
+  functrain show runs/digits
+  functrain show runs/digits/checkpoints/best
+"""
+_VERIFY = """\
+Read every checkpoint of a run and compare it with its checksums. Exit code 1 if one is damaged. Nothing is changed.
+
+  functrain verify runs/digits
+"""
+_DIFF = """\
+Compare two checkpoints bit for bit (of a run, its last one): which leaves differ, in how many elements, where
+first, and how many units in the last place (ulps) lie between the two values there. Exit code 1 if they differ.
+
+  functrain diff runs/a runs/b
+  functrain diff runs/a/checkpoints/best runs/a/checkpoints/last
+"""
+_REPLAY = """\
+Train again from a checkpoint and compare with the checkpoints that follow it, bit for bit. Exit code 1 if one is
+not confirmed. Nothing is written.
+
+  functrain replay runs/digits/checkpoints/step-00000017
+  functrain replay runs/digits/checkpoints/step-00000017 --steps 34
+"""
+_HUNT = """\
+Train again, eagerly, from the snapshot that a run left when its loss was not finite (or from its newest checkpoint),
+and name the first step, micro-batch, module and leaf that is not finite. Exit code 1 if there is one.
+
+  functrain hunt runs/digits
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="functrain", description="Functional training for PyTorch, resumed bit for bit.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    common = argparse.ArgumentParser(add_help=False)
+    for target, default in ((parser, False), (common, argparse.SUPPRESS)):
+        target.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    train = command("train", "train, or go on training, what a configuration describes", _TRAIN)
+    train.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
+    train.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
+    )
+    train.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
+    train.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto: continue from the newest valid checkpoint, if there is one (default); never: start afresh and move "
+        "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
+    )
+    train.add_argument(
+        "--strict-resume", action="store_true", help="refuse to resume where that would not be bit for bit"
+    )
+    train.add_argument(
+        "--max-time",
+        type=_seconds,
+        metavar="TIME",
+        help="save and end with exit code 75 after this time of training: seconds, MM:SS or HH:MM:SS",
+    )
+    train.add_argument("--no-progress", action="store_true", help="no progress bar and no line per epoch")
+
+    evaluate = command("evaluate", "evaluate a run's checkpoint", _EVALUATE)
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    evaluate.add_argument("--split", choices=("test", "val", "train"), default="test", help="(default: test)")
+    evaluate.add_argument(
+        "--checkpoint", default="last", metavar="best|last|NAME", help="which checkpoint (default: last)"
+    )
+
+    show = command("show", "show a run or a checkpoint", _SHOW)
+    show.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    _add_proofs(command)
+    return parser
+
+
+def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    verify = command("verify", "check all checkpoints of a run", _VERIFY)
+    verify.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+
+    diff = command("diff", "compare two checkpoints bit for bit", _DIFF)
+    for name, metavar in (("left", "A"), ("right", "B")):
+        diff.add_argument(name, type=Path, metavar=metavar, help="the directory of a run or of a checkpoint")
+
+    replay = command("replay", "train again from a checkpoint, and compare", _REPLAY)
+    replay.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint's directory")
+    replay.add_argument(
+        "--steps", type=int, metavar="N", help="optimizer updates to train again (default: up to the next checkpoint)"
+    )
+
+    hunt = command("hunt", "find the first value that is not finite", _HUNT)
+    hunt.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    hunt.add_argument("--checkpoint", metavar="NAME", help="begin with this one")
+    hunt.add_argument("--steps", type=int, default=100, metavar="N", help="give up after N updates (default: 100)")
+
+
+def _seconds(text: str) -> float:
+    """Seconds from "90", "1:30" or "0:01:30"."""
+    parts = text.split(":")
+    try:
+        seconds = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        seconds = 0.0
+    if len(parts) > 3 or not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, MM:SS or HH:MM:SS")
+    return seconds
+
+
+class _Version(argparse.Action):
+    """Looks the version up when asked."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"functrain {version('functrain')}")
+        parser.exit()

@@ -1,0 +1,88 @@
+"""What `functrain train` says before and after training, and what it draws. Imports the layers that it speaks of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+
+from functrain.app.build import Length
+from functrain.app.config import Config
+from functrain.app.evaluate import Evaluation, write_evaluation
+from functrain.app.rundir import RunDirectory
+from functrain.app.tables import print_facts, print_lines, print_metrics
+from functrain.data import Loader
+from functrain.distributed import World
+from functrain.evaluation import figures
+from functrain.loop.records import Record
+from functrain.step import TrainState
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The loaders of the splits; None where there is none."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader | None
+
+
+def facts(config: Config, state: TrainState, loaders: Loaders, length: Length, world: World) -> list[tuple[str, str]]:
+    """The header: what is about to be trained, on what, and how."""
+    training, optimizer = config.training, config.optimizer
+    network = state.recipe.network
+    parameters = sum(p.numel() for p in state.params.values())
+    frozen = sum(state.params[name].numel() for name in network.frozen)
+    sizes = [
+        f"{len(loader.dataset):,} {split}"
+        for split, loader in (("train", loaders.train), ("val", loaders.val), ("test", loaders.test))
+        if loader is not None
+    ]
+    compiled = f"compiled ({training.backend}, {training.mode})" if training.compile else "eager (not compiled)"
+    window = f", {training.accumulate} micro-batches an update" if training.accumulate > 1 else ""
+    ranks = f"{world.size} processes, each " if world.size > 1 else ""
+    threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+    schedule = "" if optimizer.schedule is None else f", schedule {optimizer.schedule.name}"
+    return [
+        ("model", f"{network.name}, {parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")),
+        ("data", f"{config.data.name}: {', '.join(sizes)}; batches of {config.data.batch_size}{window}"),
+        ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
+        ("training", f"{length.updates:,} updates, {length.updates_per_epoch:,} an epoch"),
+        ("device", f"{ranks}{state.device}, {training.precision}, {compiled}, {threads}"),
+    ]
+
+
+def conclude(
+    run: RunDirectory, state: TrainState, test: Evaluation | None, how: str, reached: str, console: Console
+) -> None:
+    """Draw, and print the table and the list of files."""
+    files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
+    if test is not None:
+        files += write_evaluation(run, test, run.name_of(reached))
+    records = run.records()
+    try:
+        files.append(figures.training_curves(records, run.curves))
+    except ModuleNotFoundError as error:
+        print_lines(console, [f"no training curves: {error}"])
+    print_metrics(console, _rows(records, test))
+    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{how}"])
+    print_lines(console, [f"best checkpoint: {_best(run)}"])
+    print_facts(console, "files", [(file.name, str(file)) for file in files])
+
+
+def _rows(records: Sequence[Record], test: Evaluation | None) -> dict[str, dict[str, float]]:
+    """The last values of each kind, by metric."""
+    rows: dict[str, dict[str, float]] = {}
+    for prefix, label in (("train_", "train"), ("eval_", "val"), ("ema_", "val (EMA)")):
+        for record in records:
+            found = {key.removeprefix(prefix): value for key, value in record.items() if key.startswith(prefix)}
+            if record["kind"] != "step" and found:
+                rows[label] = found
+    return rows if test is None else rows | test.rows
+
+
+def _best(run: RunDirectory) -> str:
+    info = next((info for info in run.checkpoints() if info.name == run.name_of("best")), None)
+    if info is None or info.metric is None:
+        return "none"
+    return f"{info.name} ({info.metric:.4g})"
