@@ -1,7 +1,12 @@
-"""What the checkpoint tests share. Imports torch only."""
+"""What the checkpoint tests share, the module that writes foreign files included. Imports torch only."""
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def _bits(tensor):

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from functrain.checkpoint.foreign.safetensors_format import read_safetensors
+from functrain.checkpoint.index import INDEX_FILE
 from functrain.checkpoint.reader import read_arrays
 from functrain.foundation.errors import CheckpointError
 
 # Where files keep the model's state dict; without any of these keys the file is the state dict.
 MODEL_KEYS = ("model_state_dict", "state_dict", "model")
+# How Accelerate (`save_state`) and transformers name the file with the weights in a folder of several.
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 _COMPILED = re.compile(r"(^|\.)_orig_mod\.")
 _SHOWN = 8
 
@@ -25,13 +28,14 @@ _SHOWN = 8
 def load_state_dict(path: str | os.PathLike[str], *, prefix: str = "") -> dict[str, Tensor]:
     """Load a model's parameters and buffers, whoever wrote the file.
 
-    Understood are files of `torch.save` (.pt, .pth, .pth.tar, ...) that hold a state dict, alone or under
-    `model_state_dict`, `state_dict` or `model`; safetensors files; and functrain's own checkpoints. Names
-    lose `_orig_mod.` (torch.compile) wherever it stands, and a leading `module.` (DataParallel and
-    DistributedDataParallel) that all names have.
+    Understood are files of `torch.save` (.pt, .pth, .pth.tar, .ckpt, ...) that hold a state dict, alone or under
+    `model_state_dict`, `state_dict` or `model`; safetensors files; folders that hold a `model.safetensors` or
+    `pytorch_model.bin`, as Accelerate's do; and functrain's own checkpoints. Names lose `_orig_mod.`
+    (torch.compile) wherever it stands, and a leading `module.` (DataParallel and DistributedDataParallel) that
+    all names have.
 
     Args:
-        path: a file, or a checkpoint's directory.
+        path: a file, or the directory of a checkpoint.
         prefix: of the model's names in the file, such as "model." in a checkpoint of Lightning; names
             without it are left out.
 
@@ -48,7 +52,12 @@ def load_state_dict(path: str | os.PathLike[str], *, prefix: str = "") -> dict[s
         ...     load_state_dict(f"{directory}/old.pth.tar")
         {'weight': tensor([1., 1.])}
     """
-    path = Path(path)
+    path = weights_file(Path(path))
+    if path.is_dir() and not (path / INDEX_FILE).exists():
+        raise CheckpointError(
+            f"{path} is neither a checkpoint of functrain (it has no {INDEX_FILE}) nor a folder with the weights in a "
+            f"file {' or '.join(WEIGHTS_FILES)}"
+        )
     if path.is_dir():
         groups = read_arrays(path, groups=("params", "buffers"))
         found = {re.sub(r"\\(.)", r"\1", name): leaf for leaves in groups.values() for name, leaf in leaves.items()}
@@ -56,6 +65,13 @@ def load_state_dict(path: str | os.PathLike[str], *, prefix: str = "") -> dict[s
     if path.suffix == ".safetensors":
         return _chosen(strip_wrappers(read_safetensors(path), path), prefix, path)
     return model_of(load_plain(path), path, prefix)
+
+
+def weights_file(path: Path) -> Path:
+    """The file with the weights in a folder of Accelerate or transformers; anything else as it is."""
+    if path.is_dir() and not (path / INDEX_FILE).exists():
+        return next((path / name for name in WEIGHTS_FILES if (path / name).is_file()), path)
+    return path
 
 
 def load_plain(path: Path) -> Mapping[Any, Any]:

@@ -5,8 +5,7 @@ Imports torch, functrain.foundation, functrain.step and the neighbouring modules
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ import torch
 from torch import Tensor
 
 from functrain.checkpoint.files import write_atomically
+from functrain.checkpoint.foreign.fitting import matched
 from functrain.checkpoint.foreign.safetensors_format import write_safetensors
-from functrain.checkpoint.foreign.state_dicts import load_plain, load_state_dict, model_of
-from functrain.checkpoint.foreign.torch_optimizers import from_torch, skeleton, to_torch
+from functrain.checkpoint.foreign.state_dicts import load_plain, load_state_dict, model_of, weights_file
+from functrain.checkpoint.foreign.torch_optimizers import from_torch, to_torch
 from functrain.foundation.errors import CheckpointError
 from functrain.step.state import TrainState, empty_accumulator, to_module
 
 OPTIMIZER_KEYS = ("optimizer_state_dict", "optimizer", "optimizer_states")
+OPTIMIZER_FILE = "optimizer.bin"  # Accelerate's
 STEP_KEYS = ("step", "global_step")
-_SHOWN = 20
 
 
 def init_from(
@@ -60,7 +60,7 @@ def init_from(
         tensor([[1., 1.]])
     """
     tensors = load_state_dict(path, prefix=prefix)
-    return _with_weights(state, _matched(state, tensors, Path(path), allow_new, allow_dropped))
+    return _with_weights(state, matched(state, tensors, Path(path), allow_new, allow_dropped))
 
 
 def load_torch(
@@ -74,21 +74,25 @@ def load_torch(
     """Go on from a torch training checkpoint: parameters, buffers, and the state of Adam, AdamW or SGD.
 
     The optimizer's state is looked for under `optimizer_state_dict`, `optimizer` and `optimizer_states`
-    (Lightning's; its first). The learning rate and the other hyperparameters are those of the state's
-    optimizer, not the file's. Epoch and position in the data are not taken over: files do not agree on
-    what they count.
+    (Lightning's; its first), and in the file `optimizer.bin` of a folder (Accelerate's). The learning rate and
+    the other hyperparameters are those of the state's optimizer, not the file's. Epoch and position in the data
+    are not taken over: files do not agree on what they count.
 
     Args:
         state: a fresh state of the same model and the same kind of optimizer.
-        path: the file.
-        optimizer_path: the file with the optimizer's state, where it is another one (Accelerate's).
-        step: updates done. Needed for SGD if the file has no integer under `step` or `global_step`.
+        path: the file, or the folder that Accelerate's `save_state` wrote.
+        optimizer_path: the file with the optimizer's state, where it is another one.
+        step: updates done. Needed for SGD if the file has no integer under `step` or `global_step`, as
+            Accelerate's have none.
         prefix: of the model's names in the file.
 
     Raises:
         CheckpointError: a file cannot be read or does not fit; nothing is left out here.
     """
-    path, own = Path(path), optimizer_path is None
+    folder, path = Path(path), weights_file(Path(path))
+    if optimizer_path is None and folder != path:
+        optimizer_path = folder / OPTIMIZER_FILE
+    own = optimizer_path is None
     content: Mapping[Any, Any] = {}
     if own or path.suffix != ".safetensors":
         content = load_plain(path)
@@ -107,7 +111,7 @@ def load_torch(
         )
     if step is None:
         step = next((content[key] for key in STEP_KEYS if type(content.get(key)) is int), None)
-    loaded = _with_weights(state, _matched(state, tensors, path, (), ()))
+    loaded = _with_weights(state, matched(state, tensors, path, (), ()))
     opt_state, count = from_torch(loaded, saved, step, source)
     done = count if step is None else step
     counts = dataclasses.replace(loaded.counts, applied=torch.full_like(loaded.counts.applied, done))
@@ -191,52 +195,6 @@ def save_safetensors(
     write_safetensors(tensors, path, {"format": "pt", **ties, **metadata})
 
 
-def _matched(
-    state: TrainState, tensors: Mapping[str, Tensor], path: Path, allow_new: Sequence[str], allow_dropped: Sequence[str]
-) -> dict[str, Tensor]:
-    """The file's tensors by the state's names; everything that does not fit is named by the caller or an error."""
-    leaves = {**state.params, **state.buffers}
-    aliases = _names(state)
-    owners = {name: name for name in leaves} | aliases  # non-persistent buffers may be there or not
-    _require_use("allow_new", allow_new, leaves)
-    _require_use("allow_dropped", allow_dropped, tensors)
-    chosen: dict[str, Tensor] = {}
-    seen: set[str] = set()
-    problems: list[str] = []
-    for name, value in tensors.items():
-        owner = owners.get(name)
-        if owner is None:
-            if not _named(name, allow_dropped):
-                problems.append(f"{name}: {_describe(value)} in the file, not in the state")
-            continue
-        seen.add(owner)
-        if not _fits(value, leaves[owner]):
-            if not _named(owner, allow_new):
-                problems.append(f"{name}: {_describe(value)} in the file, {_describe(leaves[owner])} in the state")
-        elif owner in chosen and not torch.equal(chosen[owner], value):
-            problems.append(f"{name}: not equal to {owner} in the file, tied to it in the state")
-        else:
-            chosen[owner] = value
-    for owner in dict.fromkeys(aliases.values()):
-        if owner not in seen and not _named(owner, allow_new):
-            problems.append(f"{owner}: not in the file, {_describe(leaves[owner])} in the state")
-    if problems:
-        raise CheckpointError(_misfit(path, problems))
-    return chosen
-
-
-def _names(state: TrainState) -> dict[str, str]:
-    """Every name of the module's state dict, and the state's name for it, which differ where tensors are tied."""
-    module = skeleton(state)
-    owners = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
-    return {name: owners[id(t)] for name, t in module.state_dict(keep_vars=True).items() if id(t) in owners}
-
-
-def _fits(value: Tensor, leaf: Tensor) -> bool:
-    same_kind = value.dtype == leaf.dtype or (value.dtype.is_floating_point and leaf.dtype.is_floating_point)
-    return same_kind and value.shape == leaf.shape
-
-
 def _with_weights(state: TrainState, values: Mapping[str, Tensor]) -> TrainState:
     def replaced(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # A copy in the layout, dtype and place of the leaf.
@@ -250,36 +208,4 @@ def _with_weights(state: TrainState, values: Mapping[str, Tensor]) -> TrainState
         opt_state=state.recipe.optimizer.init(trainable),
         ema=None if state.recipe.ema is None else state.recipe.ema.init(trainable, buffers),
         accumulator=None if state.accumulator is None else empty_accumulator(trainable, buffers),
-    )
-
-
-def _named(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _require_use(argument: str, patterns: Sequence[str], names: Mapping[str, Any]) -> None:
-    if isinstance(patterns, str):
-        raise ValueError(f"{argument} must be a list of names, got the string {patterns!r}")
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            shown = ", ".join(list(names)[:_SHOWN])
-            raise ValueError(f"{argument} names {pattern!r}, which fits nothing; there are {shown}")
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _misfit(path: Path, problems: Sequence[str]) -> str:
-    return "".join(_misfit_lines(path, problems))
-
-
-def _misfit_lines(path: Path, problems: Sequence[str]) -> Iterator[str]:
-    yield f"{path} does not fit the model:"
-    yield from (f"\n  {problem}" for problem in problems[:_SHOWN])
-    if len(problems) > _SHOWN:
-        yield f"\n  ... and {len(problems) - _SHOWN} more"
-    yield (
-        "\nName what may keep its initial value in allow_new, and what may be left out in allow_dropped (patterns such "
-        "as 'head.*' too); where all names differ by a common beginning, name it with prefix."
     )
