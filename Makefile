@@ -14,7 +14,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --hypothesis-profile=explore
 
 kill-table: $(READY)
 	$(BIN)/python tests/resume/kill_table.py
