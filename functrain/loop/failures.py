@@ -8,8 +8,8 @@ import torch
 from functrain.foundation.dtypes import is_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
+from functrain.step.gradient import gradient
 from functrain.step.state import TrainState
-from functrain.step.train import gradient
 
 
 def nonfinite_message(state: TrainState, batch: Any, loss: float, grad_norm: float) -> str:

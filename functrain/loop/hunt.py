@@ -19,8 +19,8 @@ from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
 from functrain.loop.replay import Passage, opened_feed, passages
 from functrain.step.execution import eager
+from functrain.step.gradient import run_objective
 from functrain.step.state import TrainState
-from functrain.step.train import run_objective
 
 
 @dataclass(frozen=True)

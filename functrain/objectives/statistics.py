@@ -4,7 +4,7 @@ Pure functions of trees, made of tensor operations alone: they run inside a comp
 device. All numbers of a tree are one tensor, so that a graph has one output more, not one for each number.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -55,6 +55,9 @@ def module_of(path: str) -> str:
         ('encoder.0', 'scale')
     """
     return path.rpartition(".")[0] or path
+
+
+LAYERS: Mapping[str, Callable[[str], str]] = {"parameter": each_parameter, "module": module_of}
 
 
 def tree_statistics(tree: Any, *, layer: Callable[[str], str] = each_parameter) -> Statistics:

@@ -1,7 +1,7 @@
 """The training state: one immutable value. Imports foundation, optim, objectives and torch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -12,7 +12,6 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.trees import node, static
 from functrain.objectives.loss import no_totals
-from functrain.objectives.statistics import each_parameter, module_of
 from functrain.optim import (
     EarlyStoppingState,
     Ema,
@@ -24,11 +23,11 @@ from functrain.optim import (
     plateau,
 )
 from functrain.optim import ema as ema_rule
+from functrain.step.arguments import check_arguments
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
 
 Params = dict[str, Tensor]
-LAYERS: Mapping[str, Callable[[str], str]] = {"parameter": each_parameter, "module": module_of}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +214,7 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
-    _check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics)
+    check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics)
     average = _average(ema_decay, ema)
     recipe = Recipe(
         Network(model),
@@ -339,44 +338,3 @@ def _copies(named: Any, dtype: torch.dtype, device: torch.device | str | None) -
         return tensor.detach().to(device=device, dtype=target, copy=True)
 
     return {name: copy(tensor) for name, tensor in named}
-
-
-def _check_arguments(
-    model: Any,
-    objective: Any,
-    optimizer: Any,
-    precision: str,
-    accumulate: int,
-    clip_norm: float | None,
-    clip_value: float | None,
-    loss_scale: float | None,
-    statistics: str | None,
-) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(objective, nn.Module) or not callable(objective):
-        raise TypeError(
-            f"objective must be a function (model, batch) -> Loss, got {type(objective).__name__}; an "
-            "ordinary loss becomes one with functrain.supervised(loss)"
-        )
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer must be a pair (init, update) from functrain.optim, such as optim.adamw(1e-3); got "
-            f"{type(optimizer).__name__}"
-        )
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"accumulate must be a whole number of micro-batches, 1 or more; got {accumulate!r}")
-    for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
-    if statistics is not None and statistics not in LAYERS:
-        raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
-    if loss_scale is not None and not 0 < loss_scale < float("inf"):
-        raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(
-            f"the model ({type(model).__name__}) has no trainable parameter: every one has "
-            "requires_grad=False, or there is none"
-        )

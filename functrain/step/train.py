@@ -7,26 +7,23 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
-import functools
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
-from functrain.objectives.loss import Loss, Totals
-from functrain.objectives.statistics import tree_statistics, update_statistics
-from functrain.objectives.supervised import takes_step
+from functrain.objectives.loss import Totals
+from functrain.objectives.statistics import LAYERS, tree_statistics, update_statistics
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm
-from functrain.optim.foreach import foreach, inside_transform
+from functrain.optim.foreach import foreach
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
-from functrain.step.scaling import next_loss_scale, weight_normaliser
-from functrain.step.state import LAYERS, Accumulator, Params, Recipe, TrainState, UpdateCounts
+from functrain.step.gradient import divided, gradient
+from functrain.step.scaling import next_loss_scale
+from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
 
 Metrics = dict[str, Tensor]
 
@@ -96,80 +93,6 @@ def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int,
     return new
 
 
-def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
-    """Gradient of the summed loss, unscaled, with the metric sums and the buffers after the forward pass."""
-    recipe = state.recipe
-    trainable = {name: state.params[name] for name in recipe.network.trainable}
-    batch = cast_floating(batch, recipe.param_dtype)
-
-    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params]]:
-        params = {**state.params, **trainable}
-        loss, new_buffers = run_objective(state, params, buffers, batch, training=True)
-        total = loss.total.to(recipe.param_dtype)
-        factor = torch.ones((), device=total.device)
-        if state.loss_scale is not None:
-            factor = state.loss_scale.scale / weight_normaliser(torch.as_tensor(loss.weight))
-            total = total * factor
-        return total, (loss.totals(), factor, new_buffers)
-
-    grads, (totals, factor, new_buffers) = _differentiate(scaled_total, trainable)
-    if state.loss_scale is not None:
-        grads = _divide(grads, factor)
-    return _over_ranks(recipe, grads, totals, new_buffers)
-
-
-def _differentiate(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> tuple[Params, Any]:
-    """Gradient of the first result of `fn` with respect to `params`, and the second result.
-
-    A parameter that the result does not depend on has gradient zero. Within a transform of torch.func (a vmap
-    over states) it must be torch.func's; elsewhere autograd's own, which does not keep a graph of the backward pass
-    itself (time and memory of an eager step) nor import Dynamo (a second of a program's start).
-    """
-    if inside_transform():
-        grads, (_, aux) = torch.func.grad_and_value(fn, has_aux=True)(params)
-        return grads, aux
-    with torch.enable_grad():
-        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        total, aux = fn(leaves)
-        if not total.requires_grad:
-            return tree_map(torch.zeros_like, params), aux
-        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(params, grads)), tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
-
-
-def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) -> tuple[Params, Totals, Params]:
-    """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
-    if recipe.sum_over_ranks is None:
-        return grads, totals, buffers
-    averaged = {name: b for name, b in buffers.items() if b.dtype.is_floating_point}
-    summed = iter(recipe.sum_over_ranks([*grads.values(), totals.sums, *averaged.values()]))
-    grads = {name: next(summed) for name in grads}
-    totals = Totals(next(summed), totals.names)
-    return grads, totals, {**buffers, **{name: next(summed) / recipe.ranks for name in averaged}}
-
-
-def run_objective(
-    state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool
-) -> tuple[Loss, Params]:
-    """The objective under the state's precision."""
-    recipe = state.recipe
-    objective: Callable[..., Any] = recipe.objective
-    if takes_step(objective):
-        objective = functools.partial(objective, step=state.counts.applied)
-    mixed = recipe.compute_dtype != recipe.param_dtype
-    # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
-    with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training)
-    if not isinstance(loss, Loss):
-        raise TypeError(
-            f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
-            "ordinary mean loss becomes an objective with functrain.supervised(loss)"
-        )
-    if not isinstance(loss.total, Tensor):
-        raise TypeError(f"Loss.total must be a tensor to be differentiated, got {loss.total!r}")
-    return loss, new_buffers
-
-
 def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that does not end its window."""
     window = state.accumulator
@@ -185,7 +108,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     grads, totals, buffers = gradient(state, batch, state.buffers if window is None else window.buffers)
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
-    grads = _divide(grads, torch.where(totals.weight > 0, totals.weight, 1.0))
+    grads = divided(grads, torch.where(totals.weight > 0, totals.weight, 1.0))
     grad_norm = global_norm(grads)
     finite = torch.isfinite(grad_norm) & torch.isfinite(totals.sums[0, 0])
     old = {name: state.params[name] for name in recipe.network.trainable}
@@ -275,11 +198,6 @@ def _choose(condition: Tensor, after: Any, before: Any) -> Any:
 def _add(left: Params, right: Params) -> Params:
     # By name: a state that was restored or mapped may have its dictionaries in another order.
     return dict(zip(left, foreach("add", list(left.values()), [right[name] for name in left])))
-
-
-def _divide(grads: Params, divisor: Tensor) -> Params:
-    values = list(grads.values())
-    return dict(zip(grads, foreach("div", values, divisor.to(values[0].dtype))))
 
 
 UPDATE = Core(_update, "update", carries_state=True)

@@ -1,0 +1,56 @@
+"""The checks of `init_state`'s arguments. Imports foundation, optim, objectives and torch."""
+
+from typing import Any
+
+from torch import nn
+
+from functrain.foundation.dtypes import PRECISIONS
+from functrain.objectives.statistics import LAYERS
+from functrain.optim import Optimizer
+
+
+def check_arguments(
+    model: Any,
+    objective: Any,
+    optimizer: Any,
+    precision: str,
+    accumulate: int,
+    clip_norm: float | None,
+    clip_value: float | None,
+    loss_scale: float | None,
+    statistics: str | None,
+) -> None:
+    """Refuse what `init_state` cannot make a state of.
+
+    Raises:
+        TypeError: for a model, objective or optimizer of the wrong kind.
+        ValueError: for a value that is not allowed, or a model without trainable parameters.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(objective, nn.Module) or not callable(objective):
+        raise TypeError(
+            f"objective must be a function (model, batch) -> Loss, got {type(objective).__name__}; an "
+            "ordinary loss becomes one with functrain.supervised(loss)"
+        )
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer must be a pair (init, update) from functrain.optim, such as optim.adamw(1e-3); got "
+            f"{type(optimizer).__name__}"
+        )
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate must be a whole number of micro-batches, 1 or more; got {accumulate!r}")
+    for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
+    if statistics is not None and statistics not in LAYERS:
+        raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
+    if loss_scale is not None and not 0 < loss_scale < float("inf"):
+        raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(
+            f"the model ({type(model).__name__}) has no trainable parameter: every one has "
+            "requires_grad=False, or there is none"
+        )

@@ -1,0 +1,96 @@
+"""The gradient of one micro-batch, as sums. Imports foundation, optim, objectives and torch."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from functrain.foundation.dtypes import cast_floating
+from functrain.foundation.trees import tree_map
+from functrain.objectives.loss import Loss, Totals
+from functrain.objectives.supervised import takes_step
+from functrain.optim.foreach import foreach, inside_transform
+from functrain.step.scaling import weight_normaliser
+from functrain.step.state import Params, Recipe, TrainState
+
+
+def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
+    """Gradient of the summed loss, unscaled, with the metric sums and the buffers after the forward pass."""
+    recipe = state.recipe
+    trainable = {name: state.params[name] for name in recipe.network.trainable}
+    batch = cast_floating(batch, recipe.param_dtype)
+
+    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params]]:
+        params = {**state.params, **trainable}
+        loss, new_buffers = run_objective(state, params, buffers, batch, training=True)
+        total = loss.total.to(recipe.param_dtype)
+        factor = torch.ones((), device=total.device)
+        if state.loss_scale is not None:
+            factor = state.loss_scale.scale / weight_normaliser(torch.as_tensor(loss.weight))
+            total = total * factor
+        return total, (loss.totals(), factor, new_buffers)
+
+    grads, (totals, factor, new_buffers) = differentiate(scaled_total, trainable)
+    if state.loss_scale is not None:
+        grads = divided(grads, factor)
+    return _over_ranks(recipe, grads, totals, new_buffers)
+
+
+def differentiate(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> tuple[Params, Any]:
+    """Gradient of the first result of `fn` with respect to `params`, and the second result.
+
+    A parameter that the result does not depend on has gradient zero. Within a transform of torch.func (a vmap
+    over states) it must be torch.func's; elsewhere autograd's own, which does not keep a graph of the backward pass
+    itself (time and memory of an eager step) nor import Dynamo (a second of a program's start).
+    """
+    if inside_transform():
+        grads, (_, aux) = torch.func.grad_and_value(fn, has_aux=True)(params)
+        return grads, aux
+    with torch.enable_grad():
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        total, aux = fn(leaves)
+        if not total.requires_grad:
+            return tree_map(torch.zeros_like, params), aux
+        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(params, grads)), tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
+
+
+def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) -> tuple[Params, Totals, Params]:
+    """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
+    if recipe.sum_over_ranks is None:
+        return grads, totals, buffers
+    averaged = {name: b for name, b in buffers.items() if b.dtype.is_floating_point}
+    summed = iter(recipe.sum_over_ranks([*grads.values(), totals.sums, *averaged.values()]))
+    grads = {name: next(summed) for name in grads}
+    totals = Totals(next(summed), totals.names)
+    return grads, totals, {**buffers, **{name: next(summed) / recipe.ranks for name in averaged}}
+
+
+def run_objective(
+    state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool
+) -> tuple[Loss, Params]:
+    """The objective under the state's precision."""
+    recipe = state.recipe
+    objective: Callable[..., Any] = recipe.objective
+    if takes_step(objective):
+        objective = functools.partial(objective, step=state.counts.applied)
+    mixed = recipe.compute_dtype != recipe.param_dtype
+    # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
+    with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
+        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training)
+    if not isinstance(loss, Loss):
+        raise TypeError(
+            f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
+            "ordinary mean loss becomes an objective with functrain.supervised(loss)"
+        )
+    if not isinstance(loss.total, Tensor):
+        raise TypeError(f"Loss.total must be a tensor to be differentiated, got {loss.total!r}")
+    return loss, new_buffers
+
+
+def divided(grads: Params, divisor: Tensor) -> Params:
+    """Every gradient over a 0-d tensor."""
+    values = list(grads.values())
+    return dict(zip(grads, foreach("div", values, divisor.to(values[0].dtype))))
