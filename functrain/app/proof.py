@@ -7,23 +7,17 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import torch
-from pydantic import ValidationError
 from rich.console import Console
 
-from functrain.app.build import build_state, build_training_loader, run_length
-from functrain.app.config import Config
 from functrain.app.rundir import runs_beside
+from functrain.app.setting import checkpoint_at, setting_of
 from functrain.app.tables import print_lines, print_table
-from functrain.checkpoint import Checkpointer, CheckpointInfo, read_arrays, read_info, verify_checkpoints
-from functrain.data import Loader
+from functrain.checkpoint import Checkpointer, read_arrays, verify_checkpoints
 from functrain.foundation.errors import ConfigError
 from functrain.loop import Comparison, find_nonfinite, replay
-from functrain.step import Difference, TrainState, diff_states
+from functrain.step import Difference, diff_states
 
-INDEX = "functrain.json"  # of a checkpoint
 MOST_ROWS = 40
 FOUND = 1  # exit code: damage, or a difference
 
@@ -161,57 +155,6 @@ def print_differences(console: Console, found: Iterable[Difference]) -> None:
     print_table(console, ["leaf", "", "first at", "ulps there", "largest"], rows, left=2)
     if len(found) > MOST_ROWS:
         print_lines(console, [f"... and {len(found) - MOST_ROWS} more"])
-
-
-def checkpoint_at(path: Path, *, whole_runs: bool = True) -> Path:
-    """The directory of a checkpoint: the path itself, or, of a run, its last one.
-
-    Raises:
-        ConfigError: if it is neither.
-    """
-    if (path / INDEX).is_file():
-        return path
-    last = path / "checkpoints" / "last"
-    if whole_runs and last.is_dir():
-        return last
-    wanted = "neither a run with checkpoints nor a checkpoint" if whole_runs else "not a checkpoint"
-    detail = "there is no such directory" if not path.is_dir() else f"it holds no {INDEX}"
-    inside = sorted(p.name for p in (path / "checkpoints").glob("step-*") if p.is_dir())
-    hint = f"; checkpoints of that run: {', '.join(inside)}" if inside and not whole_runs else runs_beside(path)
-    raise ConfigError(f"{path} is {wanted}: {detail}{hint}")
-
-
-class Setting(NamedTuple):
-    """What a checkpoint was trained with."""
-
-    info: CheckpointInfo
-    config: Config
-    state: TrainState
-    loader: Loader
-
-
-def setting_of(checkpoint: Path) -> Setting:
-    """The configuration that a checkpoint carries, and what it describes.
-
-    Raises:
-        ConfigError: if it carries none, as one of a run without the command line, or one of another version.
-    """
-    info = read_info(checkpoint)
-    values: Any = info.metadata.get("config")
-    if values is None:
-        raise ConfigError(
-            f"{checkpoint} carries no configuration: it was not made by 'functrain train'. Use functrain.replay or "
-            "functrain.find_nonfinite with the model and the data"
-        )
-    try:
-        config = Config.model_validate(values)
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ConfigError(f"the configuration in {checkpoint} is another version's: see its key {place!r}") from None
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
-    loader = build_training_loader(config)
-    return Setting(info, config, build_state(config, run_length(config, loader).updates), loader)
 
 
 def _outcome(comparison: Comparison) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 from rich.console import Console
 
 from functrain.app.rundir import RunDirectory, existing_run, position, runs_beside, status
+from functrain.app.setting import INDEX
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
 from functrain.loop.progress import format_value
 
 LAST_RECORDS = 5
-INDEX = "functrain.json"  # of a checkpoint
 
 
 def show(path: str | Path, console: Console) -> None:

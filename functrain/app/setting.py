@@ -1,0 +1,80 @@
+"""A checkpoint on the command line: where it is, and what it was trained with.
+
+Imports checkpoint, data, step and the neighbouring modules.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+
+from functrain.app.build import build_state, build_training_loader, run_length
+from functrain.app.config import Config
+from functrain.app.rundir import runs_beside
+from functrain.checkpoint import CheckpointInfo, read_info
+from functrain.data import Loader
+from functrain.foundation.errors import ConfigError
+from functrain.step import TrainState
+
+INDEX = "functrain.json"  # of a checkpoint
+
+
+def checkpoint_at(path: Path, *, whole_runs: bool = True) -> Path:
+    """The directory of a checkpoint: the path itself, or, of a run, its last one.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    if (path / INDEX).is_file():
+        return path
+    last = path / "checkpoints" / "last"
+    if whole_runs and last.is_dir():
+        return last
+    wanted = "neither a run with checkpoints nor a checkpoint" if whole_runs else "not a checkpoint"
+    detail = "there is no such directory" if not path.is_dir() else f"it holds no {INDEX}"
+    inside = sorted(p.name for p in (path / "checkpoints").glob("step-*") if p.is_dir())
+    hint = f"; checkpoints of that run: {', '.join(inside)}" if inside and not whole_runs else runs_beside(path)
+    raise ConfigError(f"{path} is {wanted}: {detail}{hint}")
+
+
+class Setting(NamedTuple):
+    """What a checkpoint was trained with."""
+
+    info: CheckpointInfo
+    config: Config
+    state: TrainState
+    loader: Loader
+
+
+def setting_of(checkpoint: Path) -> Setting:
+    """The configuration that a checkpoint carries, and what it describes: to train on from there.
+
+    Raises:
+        ConfigError: see `config_of`.
+    """
+    info, config = config_of(checkpoint)
+    if config.training.threads is not None:
+        torch.set_num_threads(config.training.threads)
+    loader = build_training_loader(config)
+    return Setting(info, config, build_state(config, run_length(config, loader).updates), loader)
+
+
+def config_of(checkpoint: Path) -> tuple[CheckpointInfo, Config]:
+    """What a checkpoint says about itself, and the configuration that it carries.
+
+    Raises:
+        ConfigError: if it carries none, as one of a run without the command line, or one of another version.
+    """
+    info = read_info(checkpoint)
+    values: Any = info.metadata.get("config")
+    if values is None:
+        raise ConfigError(
+            f"{checkpoint} carries no configuration: it was not made by 'functrain train'. In Python, with the model "
+            "and the data at hand, there are functrain.replay, functrain.find_nonfinite and functrain.checkpoint.save_torch"
+        )
+    try:
+        return info, Config.model_validate(values)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ConfigError(f"the configuration in {checkpoint} is another version's: see its key {place!r}") from None
