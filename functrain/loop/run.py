@@ -1,6 +1,6 @@
 """A run under way: epochs, micro-batches, events, records, checkpoints. Imports what is above it in DESIGN's list."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,18 +10,18 @@ import torch
 from functrain.compiler import CompilingRunner
 from functrain.data.randomness import Randomness
 from functrain.distributed import any_rank, current_world
-from functrain.foundation.errors import DataError, NonFiniteError
+from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.loop.events import Callbacks, Event
-from functrain.loop.failures import nonfinite_message, too_many_skips_message
 from functrain.loop.plan import Plan
 from functrain.loop.records import Record, Records
 from functrain.loop.saving import Position, Saver
 from functrain.loop.signals import SignalFlag
+from functrain.loop.skips import SkipWatch, numbers
 from functrain.objectives import Totals
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
@@ -29,7 +29,6 @@ from functrain.step.state import DonatedState, TrainState
 from functrain.step.train import is_about_update
 
 _STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
-_COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,6 @@ class Run:
         self.train = partial(train_step, run=runner)
         self.evaluate = partial(eval_step, run=runner)
         self.donates = isinstance(runner, CompilingRunner) and runner.donate
-        self.stops_at_nonfinite = False
-        self.look_every = 1
         self.callbacks = callbacks
         self.flag = flag
         self.world = current_world()
@@ -80,14 +77,10 @@ class Run:
         self.saved: tuple[int, ...] | None = None  # counters of the state saved last
         self.stopped_by: str | None = None
         self.randomness = Randomness()
-        self.unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
-        adapts = state.loss_scale is not None and state.recipe.loss_scale is None
-        self.stops_at_nonfinite = self.plan.on_nonfinite == "stop" and not adapts
-        # On a CPU looking costs nothing; elsewhere the host would wait for the device at each step.
-        self.look_every = 1 if state.device.type == "cpu" else self.plan.log_every
+        self.skips = SkipWatch(self.plan, state, self.donates, self._save_nonfinite)
         self._start_display(state)
         state = self._tell("before_loop", state)
         while not self._finished(state):
@@ -159,7 +152,7 @@ class Run:
 
     def _record(self, state: TrainState, kind: str, epoch: int, *, evaluate: bool) -> Record | None:
         """What the epoch came to; None if a signal came in the middle of the evaluation."""
-        self._look_at_skips(state)
+        self.skips.look(state)
         record: Record = {"kind": kind, "epoch": epoch, "step": state.step, "samples": state.samples_seen}
         record |= to_numbers(Totals(state.epoch_totals, self.metric_names), "train_")
         if self.eval_feed is not None and evaluate:
@@ -203,65 +196,13 @@ class Run:
         self.display.step(new, metrics)
         if new.micro_step:
             return new
-        if self.stops_at_nonfinite:
-            self.unread.append((new.step, metrics["skipped"]))
-            if len(self.unread) == self.look_every:
-                self._look_at_skips(new, partial(self._before, new, state, counters), batch, metrics)
-        elif self.plan.max_consecutive_skips is not None and new.step % self.look_every == 0:
-            self._count_skips(new, partial(self._before, new, state, counters), batch, metrics)
+        self.skips.after(new, state, counters, batch, metrics)
         if new.step % self.plan.log_every == 0:
             self.records.append(_step_record(new, metrics))
         new = self._tell("after_step", new, metrics=metrics)
         if self.plan.save_every is not None and new.step % self.plan.save_every == 0:
             self._save(new)
         return new
-
-    def _look_at_skips(
-        self,
-        state: TrainState,
-        before: Callable[[], TrainState] | None = None,
-        batch: Any = None,
-        metrics: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Stop at the first update that was refused since the last look, unless that is wanted."""
-        unread, self.unread = self.unread, []
-        # One transfer, however many steps: each flag by itself would make the host wait for the device.
-        flags = [unread[0][1].item()] if len(unread) == 1 else _numbers([flag for _, flag in unread])
-        bad = [step for (step, _), refused in zip(unread, flags) if refused]
-        if not bad:
-            return
-        if before is not None and metrics is not None and bad[0] == state.step:
-            state = before()
-            message = nonfinite_message(state, batch, float(metrics["loss"]), float(metrics["grad_norm"]))
-        else:
-            message = (
-                f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
-                "since then were applied, that one was not)."
-            )
-        self._save(state, status="NONFINITE")
-        saved = "" if self.saver is None else " The last good state was saved (status NONFINITE)."
-        raise NonFiniteError(message + saved)
-
-    def _count_skips(
-        self, state: TrainState, before: Callable[[], TrainState], batch: Any, metrics: Mapping[str, Any]
-    ) -> None:
-        """Stop when too many updates in a row were refused: nothing is learned any more."""
-        most = self.plan.max_consecutive_skips
-        assert most is not None
-        skips = int(state.counts.skipped_in_a_row.item())
-        if skips < most:
-            return
-        state = before()
-        loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
-        message = too_many_skips_message(state, batch, skips, most, loss, grad_norm)
-        self._save(state, status="NONFINITE")
-        raise NonFiniteError(message + ("" if self.saver is None else " The state was saved (status NONFINITE)."))
-
-    def _before(self, new: TrainState, old: TrainState, counters: tuple[int, ...]) -> TrainState:
-        """The state before a refused update: an update that is refused keeps every leaf but the counters."""
-        if not self.donates:
-            return old
-        return new.replace(**dict(zip(_COUNTERS, counters))) if new.accumulator is None else new
 
     # -- ends, events, checkpoints -------------------------------------------------------------------
 
@@ -301,6 +242,10 @@ class Run:
         self.saver.save(state, position, status=status, metric=metric)
         self.saved = _counters(state)
 
+    def _save_nonfinite(self, state: TrainState) -> bool:
+        self._save(state, status="NONFINITE")
+        return self.saver is not None
+
     def _save_last(self, state: TrainState) -> None:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
         if self.saver is None:
@@ -337,11 +282,7 @@ class Run:
 
 def _step_record(state: TrainState, metrics: Mapping[str, torch.Tensor]) -> Record:
     names = {"kind": "step", "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
-    return names | dict(zip(metrics, _numbers([value.double() for value in metrics.values()])))
-
-
-def _numbers(scalars: Sequence[torch.Tensor]) -> list[float]:
-    return torch.stack(list(scalars)).tolist() if scalars else []
+    return names | dict(zip(metrics, numbers([value.double() for value in metrics.values()])))
 
 
 def _counters(state: TrainState) -> tuple[int, ...]:

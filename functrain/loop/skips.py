@@ -1,0 +1,98 @@
+"""Looking at updates that were refused, and ending a run because of them. Imports step and foundation.
+
+Whether an update was refused is known on the device alone. On a CPU looking costs nothing; elsewhere the host would
+wait for the device, so it looks once in `log_every` updates.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from functrain.foundation.errors import NonFiniteError
+from functrain.loop.failures import nonfinite_message, too_many_skips_message
+from functrain.loop.plan import Plan
+from functrain.step.state import TrainState
+
+COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
+
+
+class SkipWatch:
+    """Ends a run after an update that was refused, or after too many in a row, as the plan says.
+
+    Args:
+        plan: the run's.
+        state: the run's first.
+        donates: the state before a step is gone when the step is done.
+        save: saves a state as NONFINITE and says whether there is a place to save to.
+    """
+
+    def __init__(self, plan: Plan, state: TrainState, donates: bool, save: Callable[[TrainState], bool]) -> None:
+        adapts = state.loss_scale is not None and state.recipe.loss_scale is None
+        self._stops_at_first = plan.on_nonfinite == "stop" and not adapts
+        self._most = plan.max_consecutive_skips
+        self._look_every = 1 if state.device.type == "cpu" else plan.log_every
+        self._donates, self._save = donates, save
+        self._unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
+
+    def after(
+        self, new: TrainState, old: TrainState, counters: Sequence[int], batch: Any, metrics: Mapping[str, Any]
+    ) -> None:
+        """After an update.
+
+        Args:
+            new: the state after it.
+            old: the state before it, which may be donated.
+            counters: those of `COUNTERS` before it.
+            batch: the micro-batch that ended its window.
+            metrics: the update's.
+
+        Raises:
+            NonFiniteError: if the run shall end.
+        """
+        if self._stops_at_first:
+            self._unread.append((new.step, metrics["skipped"]))
+            if len(self._unread) == self._look_every:
+                self.look(new, lambda: self._before(new, old, counters), batch, metrics)
+        elif self._most is not None and new.step % self._look_every == 0:
+            skips = int(new.counts.skipped_in_a_row.item())
+            if skips >= self._most:
+                loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
+                before = self._before(new, old, counters)
+                message = too_many_skips_message(before, batch, skips, self._most, loss, grad_norm)
+                raise NonFiniteError(message + (" The state was saved (status NONFINITE)." * self._save(before)))
+
+    def look(
+        self,
+        state: TrainState,
+        before: Callable[[], TrainState] | None = None,
+        batch: Any = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Stop at the first update that was refused since the last look, unless that is wanted."""
+        unread, self._unread = self._unread, []
+        # One transfer, however many steps: each flag by itself would make the host wait for the device.
+        flags = [unread[0][1].item()] if len(unread) == 1 else numbers([flag for _, flag in unread])
+        bad = [step for (step, _), refused in zip(unread, flags) if refused]
+        if not bad:
+            return
+        if before is not None and metrics is not None and bad[0] == state.step:
+            state = before()
+            message = nonfinite_message(state, batch, float(metrics["loss"]), float(metrics["grad_norm"]))
+        else:
+            message = (
+                f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
+                "since then were applied, that one was not)."
+            )
+        raise NonFiniteError(message + (" The last good state was saved (status NONFINITE)." * self._save(state)))
+
+    def _before(self, new: TrainState, old: TrainState, counters: Sequence[int]) -> TrainState:
+        """The state before a refused update: an update that is refused keeps every leaf but the counters."""
+        if not self._donates:
+            return old
+        return new.replace(**dict(zip(COUNTERS, counters))) if new.accumulator is None else new
+
+
+def numbers(scalars: Sequence[torch.Tensor]) -> list[float]:
+    """Python numbers of 0-d tensors, read in one transfer."""
+    return torch.stack(list(scalars)).tolist() if scalars else []
