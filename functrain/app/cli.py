@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with _interruptible_import():
         from rich.console import Console
 
-        from functrain.app import evaluate, proof, show, train
+        from functrain.app import evaluate, export, proof, show, train
     console = Console(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
@@ -105,10 +105,13 @@ def _run(arguments: argparse.Namespace) -> int:
             progress=not arguments.no_progress,
             max_time=arguments.max_time,
             strict_resume=arguments.strict_resume,
+            init_from=arguments.init_from,
         )
         train.train(request, console)
     elif arguments.command == "evaluate":
         evaluate.evaluate_run(arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, console=console)
+    elif arguments.command == "export":
+        export.export(arguments.path, arguments.out, arguments.ema, arguments.optimizer, console)
     else:
         show.show(arguments.path, console)
     return 0

@@ -12,6 +12,7 @@ metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json.
 
   functrain train configs/digits.yaml
   functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short
+  functrain train configs/digits.yaml --init-from runs/other/checkpoints/best --run-dir runs/tuned
 """
 _EVALUATE = """\
 Evaluate a checkpoint of a run on one of the splits of its data, print scores per class, and write metrics.json
@@ -25,6 +26,15 @@ Show what a run has done and which checkpoints it has, or what a checkpoint hold
 
   functrain show runs/digits
   functrain show runs/digits/checkpoints/best
+"""
+_EXPORT = """\
+Write the model of a checkpoint (of a run, its last one) for those who do without functrain: .safetensors, or .pt or
+.pth, a file of torch.save with model_state_dict, epoch and step that loads with weights_only=True. An existing file
+is replaced when the new one is complete. The data of the run are not needed.
+
+  functrain export runs/digits digits.safetensors
+  functrain export runs/digits/checkpoints/best digits.pt --ema
+  functrain export runs/digits digits.pt --optimizer
 """
 _VERIFY = """\
 Read every checkpoint of a run and compare it with its checksums. Exit code 1 if one is damaged. Nothing is changed.
@@ -88,6 +98,14 @@ def build_parser() -> argparse.ArgumentParser:
         "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
     )
     train.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="FILE|RUN|CHECKPOINT",
+        help="where a run that starts afresh has its parameters and buffers from: .pt, .pth, .ckpt, .safetensors, or a "
+        "functrain checkpoint (of a run, its last); short for init_from.path=..., see also init_from.new, .dropped and "
+        ".prefix",
+    )
+    train.add_argument(
         "--strict-resume", action="store_true", help="refuse to resume where that would not be bit for bit"
     )
     train.add_argument(
@@ -107,6 +125,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     show = command("show", "show a run or a checkpoint", _SHOW)
     show.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+
+    export = command("export", "write a checkpoint's model for torch or safetensors", _EXPORT)
+    export.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    export.add_argument("out", type=Path, metavar="OUT", help="the file: .safetensors, .pt or .pth")
+    export.add_argument("--ema", action="store_true", help="the averaged parameters")
+    export.add_argument(
+        "--optimizer",
+        action="store_true",
+        help="also the optimizer's state, for torch.optim's Adam, AdamW or SGD (.pt and .pth)",
+    )
     _add_proofs(command)
     return parser
 

@@ -138,6 +138,22 @@ class TrainingConfig(Section):
         return self
 
 
+class InitFromConfig(Section):
+    """Parameters and buffers to begin with: the arguments of `functrain.checkpoint.init_from`.
+
+    Attributes:
+        path: a file, a checkpoint, or a run, meaning its last checkpoint; relative to the configuration file.
+        new: leaves that may keep their initial value; names or patterns such as "head.*".
+        dropped: tensors of the file that are left out, likewise.
+        prefix: of the model's names in the file, such as "model." in Lightning's.
+    """
+
+    path: str = Field(min_length=1)
+    new: list[str] = []
+    dropped: list[str] = []
+    prefix: str = ""
+
+
 class Config(Section):
     """A run.
 
@@ -146,6 +162,7 @@ class Config(Section):
         seed: of everything random.
         code: folder that "package.module:function" is imported from, besides the current directory;
             default: the configuration file's own. A relative one is relative to that file.
+        init_from: where a run that starts afresh has its parameters from, instead of the seed.
     """
 
     name: str
@@ -156,6 +173,7 @@ class Config(Section):
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
+    init_from: InitFromConfig | None = None
 
     @field_validator("name")
     @classmethod

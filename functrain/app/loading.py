@@ -43,6 +43,8 @@ OTHER_NAMES: Mapping[str, str] = {
     "save_total_limit": "training.keep",
     "validation_frequency": "training.eval_every",
     "monitor": "training.watch",
+    "pretrained": "init_from.path",
+    "checkpoint": "init_from.path",
 }
 
 
@@ -68,6 +70,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if _names_own_code(values):
         # Absolute, so that the copy in the run's directory finds the code as well.
         values["code"] = os.path.abspath(path.parent / str(values.get("code") or "."))
+    begins = values.get("init_from")
+    if isinstance(begins, dict) and isinstance(begins.get("path"), str) and begins["path"]:
+        values["init_from"] = {**begins, "path": os.path.abspath(path.parent / begins["path"])}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

@@ -70,8 +70,8 @@ def config_of(checkpoint: Path) -> tuple[CheckpointInfo, Config]:
     values: Any = info.metadata.get("config")
     if values is None:
         raise ConfigError(
-            f"{checkpoint} carries no configuration: it was not made by 'functrain train'. In Python, with the model "
-            "and the data at hand, there are functrain.replay, functrain.find_nonfinite and functrain.checkpoint.save_torch"
+            f"{checkpoint} carries no configuration: it was not made by 'functrain train'. In Python there are "
+            "functrain.replay, functrain.find_nonfinite and functrain.checkpoint.save_torch for it"
         )
     try:
         return info, Config.model_validate(values)

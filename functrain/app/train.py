@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from functrain.app.beginning import begin, begin_override
 from functrain.app.build import build_loader, build_rules, build_state, build_training_loader, run_length
+from functrain.app.changes import changes_since, refuse
 from functrain.app.config import Config
 from functrain.app.evaluate import evaluate_split
-from functrain.app.loading import changes, load_config, plain, save_config
+from functrain.app.loading import load_config, plain, save_config
 from functrain.app.ranks import joined
 from functrain.app.rundir import RunDirectory, is_finished, position
-from functrain.app.source import read_source
 from functrain.app.summary import Loaders, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines
 from functrain.checkpoint import CheckpointInfo
 from functrain.distributed import World
-from functrain.foundation.errors import CheckpointError, ConfigError
+from functrain.foundation.errors import CheckpointError
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, fit
 from functrain.step import TrainState
 
@@ -30,19 +31,6 @@ RUNS = Path("runs")
 ANOTHER_RUN = (
     "To train something else, choose another run directory (--run-dir, or name=...); --resume never starts afresh in "
     "this one and moves the earlier run to previous-N inside it"
-)
-
-SHOWS_IN_NO_BIT = (
-    "name",
-    "code",
-    "data.num_workers",
-    "data.pin_memory",
-    "data.persistent_workers",
-    "data.prefetch_factor",
-    "training.donate",
-    "training.save_every",
-    "training.keep",
-    "training.keep_best",
 )
 
 
@@ -58,6 +46,7 @@ class Request:
         progress: show a display while training.
         max_time: seconds of training after which to save and end.
         strict_resume: refuse a resume that would not be bit for bit.
+        init_from: what wins over the configuration's `init_from.path`.
     """
 
     config_file: Path
@@ -67,14 +56,17 @@ class Request:
     progress: bool = True
     max_time: float | None = None
     strict_resume: bool = False
+    init_from: Path | None = None
 
     @property
     def command(self) -> str:
         """The command that continues this run."""
         place = [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
         strict = ["--strict-resume"] if self.strict_resume else []
+        begin = [] if self.init_from is None else ["--init-from", str(self.init_from)]
         limit = [] if self.max_time is None else ["--max-time", f"{self.max_time:g}"]
-        return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *place, *strict, *limit])
+        options = [*place, *begin, *strict, *limit]
+        return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *options])
 
 
 def train(request: Request, console: Console) -> None:
@@ -86,7 +78,7 @@ def train(request: Request, console: Console) -> None:
         FunctrainError: for everything that a user can put right.
         Interrupted: after a signal, when the run is saved.
     """
-    config = load_config(request.config_file, request.overrides)
+    config = load_config(request.config_file, [*request.overrides, *begin_override(request.init_from, request.resume)])
     run = RunDirectory(request.run_dir if request.run_dir is not None else RUNS / config.name)
     run.check()
     if config.training.threads is not None:
@@ -102,12 +94,17 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
     title = f"functrain {version('functrain')}: {run.path}"
     print_facts(console, title, facts(config, state, loaders, length, world))
     if request.resume != "never" and run.checkpoints():
-        changed = _changes(run, config)
+        changed = changes_since(run, config)
         if request.strict_resume:
-            _refuse(changed, config)
+            refuse(changed, config)
         if changed:
             print_lines(console, ["the configuration has changed since this run was last started:"])
             print_lines(console, [f"  {change}" for change in changed])
+        if any(change.startswith("init_from") for change in changed):
+            print_lines(console, ["init_from has no effect here: this run goes on. --resume never starts afresh"])
+    elif config.init_from is not None:
+        state = begin(state, config.init_from)
+        print_lines(console, [f"begins with the parameters in {config.init_from.path}"])
     finished = _finished_state(run, config, state) if request.resume == "auto" else None
     how, reached = "", "last"
     if finished is None:
@@ -225,24 +222,3 @@ def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tupl
         raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
     # If the newest was damaged, an older one was read, and there is training left.
     return (state, info) if is_finished(info, config) else None
-
-
-def _changes(run: RunDirectory, config: Config) -> list[str]:
-    """What is not as it was when the run was started last, a line each."""
-    try:
-        before = read_source(run.config_file).values
-    except ConfigError:
-        return []  # a run without a readable configuration has nothing to compare with
-    return list(changes(before, plain(config))) if isinstance(before, dict) else []
-
-
-def _refuse(changed: Sequence[str], config: Config) -> None:
-    """With --strict-resume: a change that may show in the bits ends the command."""
-    # Without a schedule a longer run begins as the shorter one did.
-    lengths = () if config.optimizer.schedule is not None else ("training.epochs", "training.steps")
-    matters = [change for change in changed if change.partition(":")[0] not in (*SHOWS_IN_NO_BIT, *lengths)]
-    if matters:
-        raise ResumeRefusedError(
-            "\n  ".join(["--strict-resume: the configuration has changed since this run was last started:", *matters])
-            + "\nPut that back as it was, or go on without --strict-resume"
-        )

@@ -1,0 +1,44 @@
+"""What has changed in a run's configuration since it was started last. Imports loop and the neighbouring modules."""
+
+from collections.abc import Sequence
+
+from functrain.app.config import Config
+from functrain.app.loading import changes, plain
+from functrain.app.rundir import RunDirectory
+from functrain.app.source import read_source
+from functrain.foundation.errors import ConfigError
+from functrain.loop import ResumeRefusedError
+
+SHOWS_IN_NO_BIT = (
+    "name",
+    "code",
+    "data.num_workers",
+    "data.pin_memory",
+    "data.persistent_workers",
+    "data.prefetch_factor",
+    "training.donate",
+    "training.save_every",
+    "training.keep",
+    "training.keep_best",
+)
+
+
+def changes_since(run: RunDirectory, config: Config) -> list[str]:
+    """What is not as it was when the run was started last, a line each."""
+    try:
+        before = read_source(run.config_file).values
+    except ConfigError:
+        return []  # a run without a readable configuration has nothing to compare with
+    return list(changes(before, plain(config))) if isinstance(before, dict) else []
+
+
+def refuse(changed: Sequence[str], config: Config) -> None:
+    """With --strict-resume: a change that may show in the bits ends the command."""
+    # Without a schedule a longer run begins as the shorter one did.
+    lengths = () if config.optimizer.schedule is not None else ("training.epochs", "training.steps")
+    matters = [change for change in changed if change.partition(":")[0] not in (*SHOWS_IN_NO_BIT, *lengths)]
+    if matters:
+        raise ResumeRefusedError(
+            "\n  ".join(["--strict-resume: the configuration has changed since this run was last started:", *matters])
+            + "\nPut that back as it was, or go on without --strict-resume"
+        )

@@ -1,0 +1,116 @@
+"""`functrain export`: a checkpoint's model for those who do without functrain. Imports checkpoint, step, optim and the
+neighbouring modules.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from functrain.app.build import build_state
+from functrain.app.config import Config
+from functrain.app.rundir import position
+from functrain.app.setting import checkpoint_at, config_of
+from functrain.app.tables import print_lines, size
+from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
+from functrain.foundation.errors import ConfigError
+from functrain.optim import learning_rate, no_decay_1d
+from functrain.step import TrainState, to_module
+
+TORCH_SUFFIXES, SAFETENSORS = (".pt", ".pth"), ".safetensors"
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+
+
+def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, console: Console) -> None:
+    """The command.
+
+    Args:
+        path: a checkpoint's directory, or a run's, meaning its last checkpoint.
+        out: the file, in the format of its suffix.
+        ema: write the averaged parameters.
+        optimizer: write the optimizer's state, too.
+        console: what to print on.
+
+    Raises:
+        ConfigError: if it is neither, carries no configuration, or what is asked for is not in it.
+        CheckpointError: if it cannot be read, or the file cannot be written.
+    """
+    out = Path(out)
+    _check_suffix(out, optimizer)
+    info, config = config_of(checkpoint_at(Path(path)))
+    config = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
+    if ema and config.training.ema_decay is None:
+        raise ConfigError(f"--ema: the run of {info.path} keeps no averages (training.ema_decay is not set)")
+    kind = _torch_kind(config) if optimizer else None
+    # The optimizer's state in any case: some evaluate at other parameters than they train.
+    groups = ["params", "buffers", "opt_state", "step", "epoch", *(["ema"] if ema else [])]
+    state: TrainState = read_checkpoint(info.path, build_state(config, total_steps=None), groups=groups).tree
+    if out.suffix == SAFETENSORS:
+        save_safetensors(state, out, ema=ema, metadata=_header(info, ema))
+    else:
+        template = None if kind is None else _template(kind, config, state)
+        save_torch(state, out, ema=ema, optimizer=template)
+    parts = ["averaged parameters" if ema else "parameters", *(["optimizer state"] if optimizer else [])]
+    print_lines(
+        console, [f"{out}: {' and '.join(parts)} of {info.path} ({position(info)}), {size(out.stat().st_size)}"]
+    )
+
+
+def _check_suffix(out: Path, optimizer: bool) -> None:
+    if out.suffix not in (*TORCH_SUFFIXES, SAFETENSORS):
+        raise ConfigError(
+            f"{out}: the suffix says the format; use {', '.join(TORCH_SUFFIXES)} (torch.save) or {SAFETENSORS}"
+        )
+    if optimizer and out.suffix == SAFETENSORS:
+        raise ConfigError(f"--optimizer: a {SAFETENSORS} file holds the model's tensors alone; use .pt")
+
+
+def _header(info: CheckpointInfo, ema: bool) -> dict[str, str]:
+    """What a safetensors file says besides its tensors."""
+    which = "averaged" if ema else "trained"
+    return {
+        "functrain": version("functrain"),
+        "step": str(info.step),
+        "epoch": str(info.metadata.get("epoch", "")),
+        "parameters": which,
+    }
+
+
+def _torch_kind(config: Config) -> Callable[..., torch.optim.Optimizer]:
+    kind = OPTIMIZERS.get(config.optimizer.name)
+    if kind is None:
+        raise ConfigError(
+            f"--optimizer: the run's optimizer is {config.optimizer.name}; torch.optim has the states of "
+            f"{', '.join(OPTIMIZERS)}. Leave --optimizer out"
+        )
+    return kind
+
+
+def _template(kind: Callable[..., torch.optim.Optimizer], config: Config, state: TrainState) -> torch.optim.Optimizer:
+    """A torch optimizer with the run's hyperparameters and its last learning rate; our arguments bear torch's names."""
+    named = [(name, p) for name, p in to_module(state).named_parameters() if p.requires_grad]
+    known = inspect.signature(kind).parameters
+    given = config.optimizer.parameters
+    strangers = [name for name in given if name not in known]
+    if strangers:
+        raise ConfigError(f"--optimizer: torch's {config.optimizer.name} has no {', '.join(strangers)}")
+    rate = learning_rate(state.opt_state)
+    lr = config.optimizer.lr if rate is None else rate.item()
+    return kind(_groups(named, config), lr=lr, **given)
+
+
+def _groups(named: list[tuple[str, nn.Parameter]], config: Config) -> list[dict[str, object]]:
+    """Groups by weight decay, where some parameters have none; with names, for their order is not the module's."""
+    if config.optimizer.weight_decay_mask == "all":
+        return [{"params": named}]
+    decaying = [no_decay_1d(name, parameter) for name, parameter in named]
+    parts = [[pair for pair, decays in zip(named, decaying) if decays is chosen] for chosen in (True, False)]
+    return [{"params": part, **extra} for part, extra in zip(parts, ({}, {"weight_decay": 0.0})) if part]
