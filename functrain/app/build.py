@@ -79,6 +79,11 @@ class Length:
     updates_per_epoch: int
     updates: int
 
+    @property
+    def epochs(self) -> int:
+        """The last one may be short."""
+        return -(-self.updates // self.updates_per_epoch)
+
 
 def run_length(config: Config, loader: Loader) -> Length:
     """The run's length in optimizer updates."""
@@ -89,13 +94,13 @@ def run_length(config: Config, loader: Loader) -> Length:
     return Length(per_epoch, min(ends))
 
 
-def build_state(config: Config, total_steps: int | None) -> TrainState:
+def build_state(config: Config, length: Length | None) -> TrainState:
     """The state before the first step.
 
     Args:
         config: the run's.
-        total_steps: the run's length in updates, for a schedule that does not give its own; None for a state
-            that will not be trained: its learning rate has no schedule.
+        length: the run's, for a schedule that does not give its own; None for a state that will not be trained: its
+            learning rate has no schedule.
 
     Raises:
         ConfigError: if a function refuses its parameters, or the device is not there.
@@ -109,7 +114,7 @@ def build_state(config: Config, total_steps: int | None) -> TrainState:
         return init_state(
             model,
             _build_objective(config),
-            _build_optimizer(config, total_steps),
+            _build_optimizer(config, length),
             seed=config.seed,
             precision=training.precision,
             accumulate=training.accumulate,
@@ -162,7 +167,7 @@ def _build_objective(config: Config) -> Callable[[Any, Any], Any]:
     return _call("objective", config.objective, functools.partial(function, **parameters))
 
 
-def _build_optimizer(config: Config, total_steps: int | None) -> Optimizer:
+def _build_optimizer(config: Config, length: Length | None) -> Optimizer:
     chosen = config.optimizer
     function, parameters = _function(config, "optimizer", chosen)
     if chosen.weight_decay_mask != "all":
@@ -171,33 +176,36 @@ def _build_optimizer(config: Config, total_steps: int | None) -> Optimizer:
                 f"optimizer.weight_decay_mask: {chosen.name} has no parameter weight_decay_mask; leave it out"
             )
         parameters["weight_decay_mask"] = no_decay_1d
-    lr = chosen.lr if total_steps is None else _build_schedule(config, total_steps)
+    lr = chosen.lr if length is None else _build_schedule(config, length)
     optimizer = _call("optimizer", chosen, functools.partial(function, lr=lr, **parameters))
     if not isinstance(optimizer, optim.Optimizer):
         raise ConfigError(
             f"optimizer ({chosen.name}): the function returned {type(optimizer).__name__}, not a "
             "functrain.optim.Optimizer"
         )
-    return optimizer
+    return optimizer if chosen.sam is None else optim.sam(optimizer, **chosen.sam.model_dump())
 
 
-def _build_schedule(config: Config, total_steps: int) -> float | Schedule:
+def _build_schedule(config: Config, length: Length) -> float | Schedule:
     """The learning rate: a number without a schedule."""
     chosen, lr = config.optimizer.schedule, config.optimizer.lr
     if chosen is None:
         return lr
-    if chosen.warmup_steps >= total_steps:
+    if chosen.warmup_steps >= length.updates:
         raise ConfigError(
             f"optimizer.schedule.warmup_steps: {chosen.warmup_steps} updates of warm-up do not fit into a run of "
-            f"{total_steps}; give fewer (optimizer.schedule.warmup_steps=0 for none), or train longer"
+            f"{length.updates}; give fewer (optimizer.schedule.warmup_steps=0 for none), or train longer"
         )
     function, parameters = _function(config, "schedule", chosen)
-    warms_up_itself = takes(function, "warmup_steps")
+    by_epoch = chosen.per == "epoch"
+    warms_up_itself = takes(function, "warmup_steps") and not by_epoch
     if warms_up_itself:
         parameters["warmup_steps"] = chosen.warmup_steps
     if takes(function, "total_steps"):
-        parameters.setdefault("total_steps", total_steps)
+        parameters.setdefault("total_steps", length.epochs if by_epoch else length.updates)
     schedule = _call("optimizer.schedule", chosen, functools.partial(function, lr, **parameters))
+    if by_epoch:
+        return schedules.per_epoch(schedule, length.updates_per_epoch, warmup_steps=chosen.warmup_steps)
     return schedule if warms_up_itself else schedules.warmup(schedule, chosen.warmup_steps)
 
 

@@ -54,9 +54,22 @@ class ObjectiveConfig(Named):
 
 
 class ScheduleConfig(Named):
-    """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length."""
+    """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length.
+
+    Attributes:
+        per: what the schedule counts. With "epoch" every length is one in epochs and the rate changes at their ends
+            only; but `warmup_steps` are updates always.
+    """
 
     warmup_steps: int = Field(default=0, ge=0)
+    per: Literal["update", "epoch"] = "update"
+
+
+class SamConfig(Section):
+    """Sharpness-aware minimisation around the optimizer: the arguments of `optim.sam`."""
+
+    rho: float = Field(default=0.05, gt=0)
+    adaptive: bool = False
 
 
 class OptimizerConfig(Named):
@@ -65,6 +78,7 @@ class OptimizerConfig(Named):
     lr: float = Field(ge=0)
     weight_decay_mask: Literal["all", "no_decay_1d"] = "all"
     schedule: ScheduleConfig | None = None
+    sam: SamConfig | None = None
 
 
 class PlateauConfig(Section):

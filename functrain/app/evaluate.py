@@ -137,7 +137,7 @@ def _csv_rows(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
 
 def _load(run: RunDirectory, config: Config, checkpoint: str) -> tuple[TrainState, str, str]:
     """The state that a checkpoint holds of the model, the checkpoint's name, and where it stands."""
-    like = build_state(config, total_steps=None)
+    like = build_state(config, length=None)
     # The optimizer's state is not needed, and need not fit.
     groups = ("params", "buffers", "ema", "step", "epoch")
     with run.open() as checkpointer:

@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,7 @@ FILLED_IN: Mapping[str, frozenset[str]] = {
     "schedule": frozenset({"lr", "warmup_steps"}),
 }
 
-_FROM_YAML = (int, float, bool, str, type(None), list, tuple, dict, Literal)
+_FROM_YAML = (int, float, bool, str, type(None), list, tuple, Sequence, dict, Literal)
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,10 @@ def _type_from_yaml(annotation: Any) -> Any:
     """The part of an annotation that YAML has values for; None if there is none."""
     if annotation is Any:
         return Any
+    if get_origin(annotation) is Sequence:  # a list in YAML, a tuple to the function: options are hashed
+        return tuple[(*get_args(annotation), ...)]  # type: ignore[misc]
     if get_origin(annotation) in (Union, types.UnionType):
-        parts = [part for part in get_args(annotation) if _is_plain(part)]
+        parts = [_type_from_yaml(part) for part in get_args(annotation) if _is_plain(part)]
         if not any(part is not type(None) for part in parts):
             return None
         return Union[tuple(parts)]  # noqa: UP007 (built from a tuple)

@@ -57,7 +57,7 @@ def setting_of(checkpoint: Path) -> Setting:
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     loader = build_training_loader(config)
-    return Setting(info, config, build_state(config, run_length(config, loader).updates), loader)
+    return Setting(info, config, build_state(config, run_length(config, loader)), loader)
 
 
 def config_of(checkpoint: Path) -> tuple[CheckpointInfo, Config]:

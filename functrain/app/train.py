@@ -90,7 +90,7 @@ def train(request: Request, console: Console) -> None:
 def _train(request: Request, config: Config, run: RunDirectory, world: World, console: Console) -> None:
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
-    state = build_state(config, length.updates)
+    state = build_state(config, length)
     title = f"functrain {version('functrain')}: {run.path}"
     print_facts(console, title, facts(config, state, loaders, length, world))
     if request.resume != "never" and run.checkpoints():

@@ -37,7 +37,7 @@ from functrain.optim.rates import (
 from functrain.optim.registry import REGISTRY
 from functrain.optim.rmsprop import RMSState, rmsprop, scale_by_rms
 from functrain.optim.rprop import RpropState, rprop, scale_by_rprop
-from functrain.optim.sam import sam_ascent
+from functrain.optim.sam import SamState, ascended_params, sam, sam_ascent, takes_two_gradients
 from functrain.optim.schedule_free import (
     ScheduleFreeState,
     evaluation_params,
@@ -75,6 +75,7 @@ __all__ = [
     "RAdamState",
     "RMSState",
     "RpropState",
+    "SamState",
     "Schedule",
     "ScheduleFreeState",
     "StopDecision",
@@ -87,6 +88,7 @@ __all__ = [
     "adamw",
     "add_decayed_weights",
     "apply_updates",
+    "ascended_params",
     "centralize",
     "chain",
     "clip_by_global_norm",
@@ -116,6 +118,7 @@ __all__ = [
     "reduce_learning_rate",
     "rmsprop",
     "rprop",
+    "sam",
     "sam_ascent",
     "scale",
     "scale_by_adadelta",
@@ -139,5 +142,6 @@ __all__ = [
     "sgd",
     "stateless",
     "step_schedule_free",
+    "takes_two_gradients",
     "trace",
 ]

@@ -6,7 +6,7 @@ from torch import nn
 
 from functrain.foundation.dtypes import PRECISIONS
 from functrain.objectives.statistics import LAYERS
-from functrain.optim import Optimizer
+from functrain.optim import Optimizer, takes_two_gradients
 
 
 def check_arguments(
@@ -53,4 +53,17 @@ def check_arguments(
         raise ValueError(
             f"the model ({type(model).__name__}) has no trainable parameter: every one has "
             "requires_grad=False, or there is none"
+        )
+
+
+def check_two_gradients(opt_state: Any, accumulate: int) -> None:
+    """Refuse `optim.sam` together with accumulation.
+
+    Raises:
+        ValueError: if the optimizer's state has it.
+    """
+    if accumulate > 1 and takes_two_gradients(opt_state):
+        raise ValueError(
+            f"optim.sam needs accumulate=1, got {accumulate}: it climbs along the gradient of the whole window, after "
+            "which every micro-batch of it would have to come again. Take larger batches, or the optimizer within"
         )

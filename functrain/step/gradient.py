@@ -11,6 +11,7 @@ from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.trees import tree_map
 from functrain.objectives.loss import Loss, Totals
 from functrain.objectives.supervised import takes_step
+from functrain.optim import ascended_params, global_norm
 from functrain.optim.foreach import foreach, inside_transform
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, Recipe, TrainState
@@ -36,6 +37,23 @@ def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, To
     if state.loss_scale is not None:
         grads = divided(grads, factor)
     return _over_ranks(recipe, grads, totals, new_buffers)
+
+
+def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Params, Tensor]:
+    """The mean gradient at the point that `optim.sam` climbs to.
+
+    Args:
+        state: the state before the update. The pass begins with its buffers, and what it leaves is thrown away.
+        batch: of the first gradient; what a network draws at random is drawn anew.
+        grads: the mean gradient at the state's parameters.
+
+    Returns:
+        The gradient, and whether the first one was finite, 0-d bool: a network may hide a parameter that is not.
+    """
+    trainable = {name: state.params[name] for name in state.recipe.network.trainable}
+    uphill = ascended_params(state.opt_state, trainable, grads)
+    again, totals, _ = gradient(state.replace(params={**state.params, **uphill}), batch, state.buffers)
+    return divided(again, torch.where(totals.weight > 0, totals.weight, 1.0)), global_norm(grads).isfinite()
 
 
 def differentiate(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> tuple[Params, Any]:

@@ -23,7 +23,7 @@ from functrain.optim import (
     plateau,
 )
 from functrain.optim import ema as ema_rule
-from functrain.step.arguments import check_arguments
+from functrain.step.arguments import check_arguments, check_two_gradients
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
 
@@ -232,10 +232,12 @@ def init_state(
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
     trainable = {name: params[name] for name in recipe.network.trainable}
     device = next(iter(trainable.values())).device
+    opt_state = optimizer.init(trainable)
+    check_two_gradients(opt_state, accumulate)
     return TrainState(
         params=params,
         buffers=buffers,
-        opt_state=optimizer.init(trainable),
+        opt_state=opt_state,
         loss_scale=_initial_scale(precision, loss_scale, device),
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
         ema=None if average is None else average.init(trainable, buffers),

@@ -18,10 +18,10 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Totals
 from functrain.objectives.statistics import LAYERS, tree_statistics, update_statistics
-from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm
+from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, takes_two_gradients
 from functrain.optim.foreach import foreach
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
-from functrain.step.gradient import divided, gradient
+from functrain.step.gradient import divided, gradient, gradient_uphill
 from functrain.step.scaling import next_loss_scale
 from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
 
@@ -109,8 +109,12 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
     grads = divided(grads, torch.where(totals.weight > 0, totals.weight, 1.0))
+    finite = torch.isfinite(totals.sums[0, 0])
+    if takes_two_gradients(state.opt_state):
+        grads, first_finite = gradient_uphill(state, batch, grads)
+        finite = finite & first_finite
     grad_norm = global_norm(grads)
-    finite = torch.isfinite(grad_norm) & torch.isfinite(totals.sums[0, 0])
+    finite = finite & torch.isfinite(grad_norm)
     old = {name: state.params[name] for name in recipe.network.trainable}
     updates, opt_state = recipe.optimizer.update(_clip(state, grads, grad_norm), state.opt_state, old)
     new = apply_updates(old, updates)

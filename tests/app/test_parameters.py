@@ -53,6 +53,13 @@ def test_values_are_of_the_type_or_complained_about(value, expected, message):
     assert found is None if message is None else found.startswith(message)
 
 
+def test_a_sequence_is_a_list_in_yaml_and_a_tuple_to_the_function():
+    assert signature("schedule", REGISTRY["schedule"]["multi_step"]).types["milestones"] == tuple[int, ...]
+    weights = signature("objective", REGISTRY["objective"]["classification"]).types["class_weights"]
+    assert converted([1.0, 2.5], weights) == (1.0, 2.5)
+    assert converted(None, weights) is None
+
+
 def test_lists_become_tuples_where_a_tuple_is_wanted():
     assert converted([1, 2], tuple[int, int]) == (1, 2)
     assert converted([1, 2], list[int]) == [1, 2]

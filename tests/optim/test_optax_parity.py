@@ -143,6 +143,36 @@ def test_fifty_steps_equal_optax(name):
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("base", ["sgd momentum", "adamw"])
+def test_fifty_steps_of_sam_equal_optax(base):
+    ours, theirs = PAIRS[base]
+    ours = optim.sam(ours, 0.1)
+    theirs = optax.contrib.sam(theirs, optax.chain(optax.contrib.normalize(), optax.sgd(0.1)), opaque_mode=True)
+    params = make_params(shapes=LEAVES)
+    current, state = params, ours.init(params)
+
+    def slopes(params, noise):  # of the sum of p^4 / 4 + noise p, at any point
+        return {name: leaf**3 + noise[name] for name, leaf in params.items()}
+
+    @jax.jit
+    def step(params, state, noise):
+        grads = slopes(params, noise)
+        updates, state = theirs.update(grads, state, params, grad_fn=lambda point, _: slopes(point, noise))
+        return optax.apply_updates(params, updates), state
+
+    with jax.enable_x64(True):
+        expected = as_jax(params)
+        optax_state = theirs.init(expected)
+        for count in range(STEPS):
+            noise = gradients({name: torch.zeros_like(leaf) for name, leaf in params.items()}, count)
+            uphill = optim.ascended_params(state, current, slopes(current, noise))
+            updates, state = ours.update(slopes(uphill, noise), state, current)
+            current = optim.apply_updates(current, updates)
+            expected, optax_state = step(expected, optax_state, as_jax(noise))
+        expected = {name: torch.from_numpy(np.array(leaf)) for name, leaf in expected.items()}
+    torch.testing.assert_close(current, expected, rtol=1e-10, atol=1e-13)
+
+
 def test_every_optimizer_that_optax_has_is_compared():
     compared = {name.split()[0] for name in PAIRS}
     assert {name for name in optim.REGISTRY if hasattr(optax, name) or hasattr(optax.contrib, name)} == (

@@ -47,6 +47,7 @@ VARIANTS = {
     ),
     "partitioned": lambda **kw: optim.partition({"matrix": optim.sgd(0.05, **kw), "*": optim.adamw(0.05, **kw)}),
     "lookahead": lambda **kw: optim.lookahead(optim.adamw(0.05, **kw)),
+    "sam": lambda **kw: optim.sam(optim.adamw(0.05, **kw)),
     "scheduled-hyperparameters": lambda **kw: optim.adamw(
         0.05, (lambda step: 0.9 - 0.1 / (step + 1), schedules.constant(0.99)), weight_decay=lambda step: 0.01, **kw
     ),

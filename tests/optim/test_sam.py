@@ -1,4 +1,4 @@
-"""SAM's ascent against its definition."""
+"""SAM's ascent against its definition, and what it finds in an optimizer's state."""
 
 import pytest
 import torch
@@ -46,3 +46,35 @@ def test_a_zero_gradient_moves_nothing_and_dtypes_are_kept():
 def test_a_radius_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="rho must be a finite number > 0, got 0"):
         optim.sam_ascent({}, {}, 0)
+
+
+def test_the_ascent_of_a_state_is_that_of_its_sam_wherever_it_stands():
+    params = make_params()
+    grads = gradients(params, 0)
+    expected = optim.sam_ascent(params, grads, 0.3)
+    for optimizer in (
+        optim.sam(optim.sgd(), 0.3),
+        optim.chain(optim.clip_by_global_norm(1.0), optim.sam(optim.adamw(), 0.3)),
+        optim.lookahead(optim.sam(optim.sgd(), 0.3)),
+        optim.partition({"*": optim.sam(optim.sgd(), 0.3)}),
+    ):
+        moved = optim.ascended_params(optimizer.init(params), params, grads)
+        assert all(torch.equal(moved[name], expected[name]) for name in params)
+    assert optim.ascended_params(optim.adamw().init(params), params, grads) is params
+
+
+def test_in_a_group_it_moves_that_groups_parameters_alone_by_their_own_norm():
+    params = make_params()
+    grads = gradients(params, 0)
+    optimizer = optim.partition(
+        {"matrix": optim.sam(optim.sgd(), 0.3), "w*": optim.sam(optim.sgd(), 0.1), "*": optim.sgd()}
+    )
+    moved = optim.ascended_params(optimizer.init(params), params, grads)
+    for name, rho in (("matrix", 0.3), ("wide", 0.1), ("bias", 0.0)):
+        assert distance({name: moved[name]}, {name: params[name]}) == pytest.approx(rho, rel=1e-9)
+
+
+def test_a_state_of_other_parameters_is_refused():
+    state = optim.sam(optim.sgd()).init({"v": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"parameters that are not there: \['v'\]"):
+        optim.ascended_params(state, {"w": torch.ones(1)}, {"w": torch.ones(1)})

@@ -182,6 +182,14 @@ def test_per_epoch_equals_a_torch_scheduler_stepped_at_the_ends_of_epochs(lr, st
     assert_rates(schedules.per_epoch(schedules.exponential(lr, gamma), steps_per_epoch), expected, lr)
 
 
+@given(lr=RATES, steps_per_epoch=st.integers(1, 9), ramp=st.integers(1, 30))
+def test_a_warmup_of_epochs_is_a_straight_line_that_shifts_no_epoch(lr, steps_per_epoch, ramp):
+    plain = schedules.per_epoch(schedules.exponential(lr, 0.5), steps_per_epoch)
+    warmed = schedules.per_epoch(schedules.exponential(lr, 0.5), steps_per_epoch, warmup_steps=ramp)
+    for step in range(40):
+        assert warmed(step) == pytest.approx(plain(step) * min(1.0, step / ramp), rel=1e-15)
+
+
 @given(lr=RATES, ramp=LENGTHS, length=LENGTHS, factor=st.floats(0.01, 1))
 def test_warmup_equals_SequentialLR_of_LinearLR_and_the_rest(lr, ramp, length, factor):
     def make(optimizer):

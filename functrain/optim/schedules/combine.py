@@ -74,12 +74,14 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     return from_formula(formula)
 
 
-def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
+def per_epoch(schedule: Schedule, steps_per_epoch: int, *, warmup_steps: int = 0) -> Schedule:
     """A schedule that counts epochs: it changes at their ends only, as a torch scheduler stepped once an epoch.
 
     Args:
         schedule: of the number of completed epochs.
         steps_per_epoch: optimizer updates in an epoch.
+        warmup_steps: length in updates of a straight line from 0 to the epoch's rate in front, which does not shift
+            the epochs; 0 for none.
 
     Example:
         >>> from functrain.optim.schedules import exponential
@@ -87,4 +89,10 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
         [8.0, 8.0, 4.0, 4.0, 2.0]
     """
     require_steps("steps_per_epoch", steps_per_epoch)
-    return from_formula(lambda count: rate_at(schedule, torch.floor_divide(count, steps_per_epoch)))
+    require_steps("warmup_steps", warmup_steps, least=0)
+
+    def formula(count: torch.Tensor) -> torch.Tensor:
+        rate = rate_at(schedule, torch.floor_divide(count, steps_per_epoch))
+        return rate * (count.double() / warmup_steps).clamp(max=1.0) if warmup_steps else rate
+
+    return from_formula(formula)

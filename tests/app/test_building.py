@@ -1,0 +1,69 @@
+"""From a configuration to its optimizer: schedules by the epoch, sharpness-aware minimisation."""
+
+import pytest
+import torch
+
+from functrain import optim
+from functrain.app.build import build_state, build_training_loader, run_length
+from functrain.app.loading import load_config
+from functrain.foundation.errors import ConfigError
+from functrain.optim import schedules
+from functrain.step import train_step
+
+SIX_UPDATES = ["training.epochs=2"]  # 20 examples, batches of 8
+
+
+def rates(path, *overrides):
+    """The learning rate of every update of the run."""
+    config = load_config(path, [*SIX_UPDATES, *overrides])
+    loader = build_training_loader(config)
+    length = run_length(config, loader)
+    state, found = build_state(config, length), []
+    batch = torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)
+    for _ in range(length.updates * config.training.accumulate):
+        state, metrics = train_step(state, batch)
+        if "lr" in metrics:
+            found.append(metrics["lr"].item())
+    return found
+
+
+def test_a_schedule_by_the_epoch_is_constant_within_each(project):
+    schedule = "optimizer.schedule={name: multi_step, milestones: [1], gamma: 0.5, per: epoch}"
+    assert rates("tiny.yaml", schedule) == [0.01] * 3 + [0.005] * 3
+
+
+def test_its_total_steps_are_the_runs_epochs_and_its_warmup_is_in_updates(project):
+    cosine = schedules.cosine(0.01, 2)
+    schedule = "optimizer.schedule={name: cosine, per: epoch, warmup_steps: 2}"
+    assert rates("tiny.yaml", schedule) == [0.0, cosine(0) / 2, *[cosine(0)], *[cosine(1)] * 3]
+
+
+def test_with_accumulation_an_epoch_has_fewer_updates(project):
+    schedule = "optimizer.schedule={name: step, step_size: 1, gamma: 0.5, per: epoch}"
+    found = rates("tiny.yaml", schedule, "training.accumulate=2", "training.tail=short")
+    assert len(found) == 4  # two in an epoch
+    config = load_config("tiny.yaml", [schedule, "training.accumulate=2", "training.tail=short"])
+    assert run_length(config, build_training_loader(config)).epochs == 2
+
+
+def test_what_a_schedule_counts_is_update_or_epoch(project):
+    with pytest.raises(ConfigError, match="per must be 'update' or 'epoch'; got 'batch'"):
+        load_config("tiny.yaml", ["optimizer.schedule={name: constant, per: batch}"])
+
+
+def test_sam_stands_around_the_optimizer_with_its_schedule(project):
+    overrides = [*SIX_UPDATES, "optimizer.sam={rho: 0.5}", "optimizer.schedule={name: cosine}"]
+    config = load_config("tiny.yaml", overrides)
+    state = build_state(config, run_length(config, build_training_loader(config)))
+    assert isinstance(state.opt_state, optim.SamState)
+    assert (state.opt_state.rho, state.opt_state.adaptive) == (0.5, False)
+    assert optim.learning_rate(state.opt_state).item() == config.optimizer.lr
+    with pytest.raises(ConfigError, match=r"optim\.sam needs accumulate=1, got 2"):
+        build_state(load_config("tiny.yaml", [*overrides, "training.accumulate=2"]), None)
+    with pytest.raises(ConfigError, match=r"optimizer\.sam\.rho must be greater than 0; got 0"):
+        load_config("tiny.yaml", ["optimizer.sam={rho: 0}"])
+
+
+def test_sam_trains_by_a_command(functrain, project):
+    code, out, err = functrain("train", "tiny.yaml", "optimizer.sam={}")
+    assert code == 0, out + err
