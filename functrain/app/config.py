@@ -4,9 +4,9 @@ A section with a `name` (model, data, objective, optimizer, schedule) also takes
 that the name stands for; `functrain.app.loading` checks them against its signature.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WrapValidator, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -102,6 +102,13 @@ class EarlyStoppingConfig(Section):
     restore_best: bool = False
 
 
+def _examples_or_auto(value: Any, _: Any) -> int | str | None:
+    """One message, where pydantic has one for each type that a value might have been."""
+    if value is None or value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a number of examples, 1 or more, or 'auto'")
+
+
 class TrainingConfig(Section):
     """The run: the arguments of `functrain.init_state` and `functrain.fit`."""
 
@@ -121,6 +128,7 @@ class TrainingConfig(Section):
     backend: str = "inductor"
     mode: str = "default"
     donate: bool = False
+    micro_batch: Annotated[int | str | None, WrapValidator(_examples_or_auto)] = None
     eval_every: int = Field(default=1, ge=1)
     save_every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=3, ge=1)

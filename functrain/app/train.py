@@ -142,6 +142,7 @@ def _fit(
             backend=training.backend,
             mode=training.mode,
             donate=training.donate,
+            micro_batch=training.micro_batch,
             callbacks=[start],
             tail=training.tail,
             eval_every=training.eval_every,

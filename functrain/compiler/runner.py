@@ -92,7 +92,7 @@ class CompilingRunner:
         if not donates:
             return self._run(program, core, state, inputs, known, key, device)
         successor = _with_tensors(state, known) if fresh else _twin(state)
-        _consume(state)  # before the run: one that is broken off has overwritten part of it
+        consume(state)  # before the run: one that is broken off has overwritten part of it
         results = program(inputs, key, device)
         successor.__dict__["_known"] = known
         return successor, program.out.fill(results)
@@ -217,7 +217,8 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _consume(state: Any) -> None:
+def consume(state: Any) -> None:
+    """Mark a training state whose storage was taken over: any use of it raises from now on."""
     if isinstance(state, TrainState):
         object.__setattr__(state, "__class__", DonatedState)
 

@@ -29,5 +29,9 @@ class NonFiniteError(FunctrainError):
     """The loss or a gradient became NaN or infinite."""
 
 
+class OutOfMemoryError(FunctrainError):
+    """A step does not fit into memory."""
+
+
 class TracingError(FunctrainError):
     """The model or objective does something that a static graph cannot hold."""

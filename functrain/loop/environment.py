@@ -31,6 +31,7 @@ SETTING_REASONS: Mapping[str, str] = {
     "data": "other batches give other updates",
     "precision": "the step computes in another precision",
     "accumulate": "updates are made of another number of micro-batches",
+    "micro_batch": "batches are taken in other parts, whose sums have another order",
     "tail": "the last window of an epoch is made in another way",
     "clip_norm": "gradients are clipped in another way",
     "clip_value": "gradients are clipped in another way",

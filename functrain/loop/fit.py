@@ -19,6 +19,7 @@ from functrain.loop.decisions import Decisions
 from functrain.loop.determinism import deterministic_run
 from functrain.loop.environment import fingerprint, settings
 from functrain.loop.events import Callback, Callbacks
+from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
 from functrain.loop.records import Records
@@ -26,7 +27,7 @@ from functrain.loop.run import FitResult, Run
 from functrain.loop.saving import initial_learning_rate
 from functrain.loop.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.optim import EarlyStopping, Plateau
-from functrain.step.execution import eager
+from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
 
 
@@ -44,6 +45,7 @@ def fit(
     mode: str = "default",
     donate: bool = True,
     callbacks: Sequence[Callback] = (),
+    micro_batch: int | str | None = None,
     tail: str = "extend",
     eval_every: int = 1,
     save_every: int | None = None,
@@ -81,6 +83,11 @@ def fit(
         donate: let each compiled step's state take over the storage of the one before, in half the memory. Your own
             `state` is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.
         callbacks: functions marked with `functrain.on`.
+        micro_batch: examples in a forward and backward pass, at most: larger batches are taken in parts, with the same
+            updates (but for BatchNorm, which sees the parts, and the draws of dropout). "auto" begins with the whole
+            batch, and when a step runs out of memory does it again with half as many examples at a time; the number
+            found stays, also over a resume. While a donating step is new, "auto" keeps a copy of the state in the
+            host's memory.
         tail: what happens if an epoch's batches do not fill the last accumulation window: "extend" it from the
             start of the epoch's order, make it "short" (rightly weighted), or "drop" it.
         save_every: save also every so many updates, not only after each epoch.
@@ -110,6 +117,7 @@ def fit(
     Raises:
         ValueError, TypeError: for arguments that are not allowed.
         DataError: if there is no batch.
+        OutOfMemoryError: if a step does not fit into memory; the message says what to set.
         NonFiniteError: see `on_nonfinite` and `max_consecutive_skips`; the state before the step is saved as NONFINITE.
         RunLockedError: if another run is writing to the run directory.
         CheckpointError: if the run directory belongs to another model, or cannot be written.
@@ -144,8 +152,9 @@ def fit(
     if compile:
         check_backend(backend, mode)
     donates = donate and compile
-    runner = CompilingRunner(donate=donates, backend=backend, mode=mode) if compile else eager
+    runner: Runner = CompilingRunner(donate=donates, backend=backend, mode=mode) if compile else eager
     world = current_world()
+    check_micro_batch(micro_batch, world)
     state = replicate(state, world)
     feeds = _feeds(state, loader, eval_loader, world)
     _check_tail(plan, feeds[0], state)
@@ -155,7 +164,8 @@ def fit(
             stack.enter_context(deterministic_run(state.device))
         for feed in feeds:
             stack.callback(feed.stream.close)
-        constant = _constant(state, feeds[0], tail, f"{backend}/{mode}" if compile else "eager", metadata or {})
+        how = f"{backend}/{mode}" if compile else "eager"
+        constant = _constant(state, feeds[0], tail, micro_batch, how, metadata or {})
         directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
         opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume)
         saver, state, position = open_run(opening, state, stack)
@@ -164,12 +174,16 @@ def fit(
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):
             runner.on_compile = lambda name: display.say(f"compiling the {name} step ...")
+        if micro_batch is not None:
+            objective, found = state.recipe.objective, position.micro_batch
+            runner = InParts(runner, micro_batch, objective, found=found, say=display.say)
         feeds[0].size = max(feeds[0].size, position.batch_size)
         if position.stream:
             feeds[0].stream.load_state_dict(position.stream)
         run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)
         state = decisions.prepared(state)
-        result = run.to_the_end(copy_tensors(state) if donates else state)
+        with explained(lambda: feeds[0].size):
+            result = run.to_the_end(copy_tensors(state) if donates else state)
         if result.stopped_by == "early_stopping" and decisions.restores_best and directory is not None:
             result = dataclasses.replace(result, state=best_state(directory, result.state))
     if on_signal == "exit" and result.stopped_by in ("signal", "time"):
@@ -178,12 +192,13 @@ def fit(
 
 
 def _constant(
-    state: TrainState, feed: Feed, tail: str, compiled: str, metadata: Mapping[str, Any]
+    state: TrainState, feed: Feed, tail: str, micro_batch: int | str | None, compiled: str, metadata: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Metadata that every checkpoint of the run carries."""
     return {
         "environment": fingerprint(state.device, compiled),
-        "settings": settings(state, feed.stream, tail),
+        "settings": settings(state, feed.stream, tail)
+        | ({} if micro_batch == "auto" else {"micro_batch": micro_batch}),
         "lr": initial_learning_rate(state),
         **metadata,
     }

@@ -17,7 +17,7 @@ from functrain.checkpoint import read_checkpoint
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
-from functrain.loop.replay import Passage, opened_feed, passages
+from functrain.loop.replay import Passage, in_parts_of, opened_feed, passages
 from functrain.step.execution import eager
 from functrain.step.gradient import run_objective
 from functrain.step.state import TrainState
@@ -93,10 +93,11 @@ def find_nonfinite(
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
     start, info = (state, None) if checkpoint is None else read_checkpoint(checkpoint, state)
     feed = opened_feed(state, loader, info)
+    run = in_parts_of(info, eager, state)
     state, end = start, start.step + steps
     try:
         while state.step < end:
-            for passage in passages(state, feed, tail, eager):
+            for passage in passages(state, feed, tail, run):
                 if not _is_finite(passage) and (found := _diagnosis(passage)) is not None:
                     return found
                 state = passage.after

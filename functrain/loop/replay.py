@@ -19,6 +19,7 @@ from functrain.foundation.errors import CheckpointError, DataError
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed, MicroBatch
 from functrain.loop.environment import SETTING_REASONS, differences, fingerprint, settings
+from functrain.loop.memory import InParts
 from functrain.loop.saving import position_of, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
 from functrain.step.execution import Runner, eager
@@ -116,7 +117,7 @@ def replay(
     targets = _targets(info, steps)
     how = f"{backend}/{mode}" if compile else "eager"
     changed = differences(info.metadata.get("environment", {}), fingerprint(state.device, how))
-    runner = CompilingRunner(donate=False, backend=backend, mode=mode) if compile else eager
+    runner = in_parts_of(info, CompilingRunner(donate=False, backend=backend, mode=mode) if compile else eager, state)
     feed = opened_feed(state, loader, info)
     changed += differences(info.metadata.get("settings", {}), settings(state, feed.stream, tail), SETTING_REASONS)
     try:
@@ -161,6 +162,12 @@ def opened_feed(state: TrainState, loader: Any, info: CheckpointInfo | None) -> 
         if position.stream:
             stream.load_state_dict(position.stream)
     return feed
+
+
+def in_parts_of(info: CheckpointInfo | None, run: Runner, state: TrainState) -> Runner:
+    """A runner that takes batches in the parts that the run of a checkpoint took."""
+    rows = None if info is None else position_of(info).micro_batch
+    return run if rows is None else InParts(run, rows, state.recipe.objective)
 
 
 Counters = tuple[int, int, int]  # step, epoch, micro-batches into the epoch

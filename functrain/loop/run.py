@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from functrain.compiler import CompilingRunner
 from functrain.data.randomness import Randomness
 from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError
@@ -66,7 +65,8 @@ class Run:
         self.eval_feed = feeds[1] if len(feeds) > 1 else None
         self.train = partial(train_step, run=runner)
         self.evaluate = partial(eval_step, run=runner)
-        self.donates = isinstance(runner, CompilingRunner) and runner.donate
+        self.runner = runner
+        self.donates: bool = getattr(runner, "donate", False)
         self.callbacks = callbacks
         self.flag = flag
         self.world = current_world()
@@ -238,7 +238,8 @@ class Run:
     def _save(self, state: TrainState, *, status: str = "COMPLETE", metric: float | None = None) -> None:
         if self.saver is None:
             return
-        position = Position(len(self.records), self.feed.size, self.metric_names, self.feed.stream.state_dict())
+        stream, rows = self.feed.stream.state_dict(), getattr(self.runner, "rows", None)
+        position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows)
         self.saver.save(state, position, status=status, metric=metric)
         self.saved = _counters(state)
 

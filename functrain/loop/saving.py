@@ -38,12 +38,14 @@ class Position:
         metric_names: what the slots of `epoch_totals` hold.
         batch_size: rows that the training batches are padded to, 0 before the first.
         stream: a stateful loader's own state.
+        micro_batch: examples in a part of a batch, if batches are taken in parts.
     """
 
     records: int = 0
     batch_size: int = 0
     metric_names: tuple[str, ...] = ()
     stream: Mapping[str, Any] = field(default_factory=dict)
+    micro_batch: int | None = None
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Saver:
         """Begin to write a checkpoint. One that fails is reported; training goes on with the last good one."""
         metadata = {
             **self.constant,
+            "settings": {**self.constant.get("settings", {}), "micro_batch": position.micro_batch},
             "records": position.records,
             "metric_names": list(position.metric_names),
             "batch_size": position.batch_size,
@@ -138,6 +141,7 @@ def position_of(info: CheckpointInfo) -> Position:
         metadata["batch_size"],
         tuple(metadata["metric_names"]),
         _from_json(metadata["stream"]),
+        metadata.get("settings", {}).get("micro_batch"),
     )
 
 
