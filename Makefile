@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+PEERS := .venv-peers
+PINS := benchmarks/peers/constraints.txt
+TRAINERS := lightning accelerate transformers pytorch-ignite jax optax
 
-.PHONY: demo test test-all kill-table check format bench clean
+.PHONY: demo test test-all kill-table check format bench bench-peers clean
 
 demo: $(READY)
 	$(BIN)/functrain train configs/digits.yaml --resume never
@@ -33,6 +36,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.start
 
+# Other trainers, in an environment of its own. About half an hour, on a machine that does nothing else.
+bench-peers: $(PEERS)/.ready
+	$(PEERS)/bin/python -m benchmarks.peers --out benchmarks/results
+
 # torch first and by its exact version: a looser requirement would pull several gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -40,5 +47,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
+$(PEERS)/.ready: pyproject.toml benchmarks/peers/constraints.txt
+	test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -c $(PINS) "$$(grep '^torch==' $(PINS))"
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -c $(PINS) -e '.[plots]' $(TRAINERS)
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

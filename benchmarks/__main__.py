@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import functrain as ft
+from benchmarks.machine import cpu
 from functrain.models import DigitsCNN
 
 STEPS = 200
@@ -158,13 +159,6 @@ def table(rounds: int) -> str:
                 f"| {fastest / min(values):.2f} | {peak_memory(network, name):.0f} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def main() -> None:

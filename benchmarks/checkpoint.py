@@ -25,7 +25,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
-from benchmarks.__main__ import cpu
+from benchmarks.machine import cpu
 from functrain.checkpoint import Checkpointer
 
 State = dict[str, dict[str, Tensor]]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import functrain as ft
-from benchmarks.__main__ import cpu
+from benchmarks.machine import cpu
 from functrain.models import DigitsCNN
 
 STARTS = 4

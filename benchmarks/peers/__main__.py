@@ -1,0 +1,54 @@
+"""Time per step beside other trainers.   Usage: python -m benchmarks.peers [--rounds N] [--out DIR] ...
+
+`make bench-peers` runs this in an environment of its own (constraints.txt beside this file). A peer that is not
+installed is listed as absent.
+"""
+
+import argparse
+import sys
+from datetime import date
+from pathlib import Path
+
+from benchmarks.machine import load
+from benchmarks.peers.contestant import WAYS
+from benchmarks.peers.judge import compete, installed
+from benchmarks.peers.networks import NETWORKS
+from benchmarks.peers.report import draw, markdown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NETWORK")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help="; ".join(WAYS))
+    parser.add_argument(
+        "--steps", type=int, help="a round's steps, where not each network's own number (to try it out)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write DATE-peers.md and DATE-peers.svg there")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1 or (arguments.steps is not None and arguments.steps < 1):
+        parser.error("--rounds and --steps must be at least 1")
+    busy = load()
+    present = [way for way in arguments.ways if installed(way)]
+    absent = [way for way in arguments.ways if not installed(way)]
+    times = {
+        name: compete(name, present, arguments.rounds, arguments.steps or NETWORKS[name].steps, say)
+        for name in arguments.networks
+    }
+    plot = None
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        plot = f"{date.today()}-peers.svg"
+        draw(times, arguments.out / plot)
+    text = markdown(times, arguments.rounds, arguments.steps, absent, plot, busy)
+    print(text)
+    if arguments.out is not None:
+        (arguments.out / f"{date.today()}-peers.md").write_text("# Beside other trainers\n\n" + text)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

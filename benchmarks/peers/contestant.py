@@ -1,0 +1,91 @@
+"""One contestant: a process that trains one network in one way, a round at a time.
+
+Usage: python -m benchmarks.peers.contestant NETWORK WAY ROUNDS STEPS (the judge, benchmarks.peers, starts it)
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.peers.clock import Clock
+from benchmarks.peers.networks import NETWORKS, Network
+
+Run = Callable[[str, Network, Clock, int], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of training.
+
+    Attributes:
+        module: what must be installed.
+        run: trains so many rounds.
+    """
+
+    module: str
+    run: Run
+
+
+def _by_hand(name: str, network: Network, clock: Clock, rounds: int, *, compiled: bool) -> None:  # noqa: ARG001
+    from benchmarks.peers import by_hand
+
+    by_hand.loop(network, clock, rounds, compiled=compiled)
+
+
+def _framework(which: str) -> Run:
+    def run(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+        from benchmarks.peers import frameworks
+
+        getattr(frameworks, which)(network, clock, rounds)
+
+    return run
+
+
+def _jax(name: str, network: Network, clock: Clock, rounds: int) -> None:
+    from benchmarks.peers import jax_loop
+
+    jax_loop.loop(name, network, clock, rounds)
+
+
+def _fit(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+    from benchmarks.peers import ours
+
+    ours.fit(network, clock, rounds)
+
+
+def _step(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+    from benchmarks.peers import ours
+
+    ours.step(network, clock, rounds)
+
+
+WAYS = {
+    "torch by hand, eager": Way("torch", lambda *a: _by_hand(*a, compiled=False)),
+    "torch by hand, torch.compile on model + loss": Way("torch", lambda *a: _by_hand(*a, compiled=True)),
+    "Ignite": Way("ignite", _framework("ignite")),
+    "Accelerate": Way("accelerate", _framework("accelerate")),
+    "Lightning": Way("lightning", _framework("lightning")),
+    "HF Trainer": Way("transformers", _framework("hf_trainer")),
+    "jax.jit + optax, donated": Way("optax", _jax),
+    "functrain.fit": Way("functrain", _fit),
+    "functrain: compiled step alone, donated": Way("functrain", _step),
+}
+
+
+def main() -> None:
+    name, way, rounds, steps = sys.argv[1:]
+    network = dataclasses.replace(NETWORKS[name], steps=int(steps))
+    clock = Clock(network.steps)
+    if WAYS[way].module != "optax":
+        import torch
+
+        torch.manual_seed(0)
+    WAYS[way].run(name, network, clock, int(rounds))
+    sys.stdout.flush()
+    os._exit(0)  # some frameworks take their time to shut down
+
+
+if __name__ == "__main__":
+    main()
