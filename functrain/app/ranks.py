@@ -10,8 +10,11 @@ from functrain.distributed import World, current_world, start
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined(device: str | None = None) -> Iterator[World]:
     """Join the processes that torchrun started, if it did, and leave them at the end.
+
+    Args:
+        device: where they will train, as `training.device` says.
 
     Example:
         >>> with joined() as world:
@@ -21,7 +24,7 @@ def joined() -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield current_world()
         return
-    world = start()
+    world = start(device)
     try:
         yield world
     finally:

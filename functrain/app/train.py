@@ -83,7 +83,7 @@ def train(request: Request, console: Console) -> None:
     run.check()
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    with joined() as world:
+    with joined(config.training.device) as world:
         _train(request, config, run, world, console)
 
 

@@ -45,14 +45,17 @@ def current_world() -> World:
     return World()
 
 
-def start() -> World:
-    """Join the processes that torchrun started: nccl with a GPU for each, gloo without.
+def start(device: torch.device | str | None = None) -> World:
+    """Join the processes that torchrun started: by nccl, a GPU for each, or by gloo on CPUs.
+
+    Args:
+        device: where the states will be; default: GPUs, if there are any. "cuda" is each process's own.
 
     Example, as a script run by `torchrun --nproc-per-node 2 train.py`:
         >>> import functrain as ft
         >>> world = ft.distributed.start()  # doctest: +SKIP
     """
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() if device is None else str(device).startswith("cuda"):
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl")
     else:

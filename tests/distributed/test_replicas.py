@@ -65,3 +65,18 @@ def test_processes_that_were_not_joined_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(FunctrainError, match="2 processes were started, but each would train alone"):
         current_world()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "backend"),
+    [(True, None, "nccl"), (True, "cpu", "gloo"), (True, "cuda", "nccl"), (False, None, "gloo"), (False, "cpu", "gloo")],
+)
+def test_ranks_are_joined_by_what_their_device_can_do(gpus, device, backend, monkeypatch):
+    joined, chosen = [], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    ft.distributed.start(device)
+    assert joined == [backend]
+    assert chosen == ([3] if backend == "nccl" else [])
