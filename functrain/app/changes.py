@@ -18,6 +18,7 @@ SHOWS_IN_NO_BIT = (
     "data.prefetch_factor",
     "training.donate",
     "training.save_every",
+    "training.tensorboard",
     "training.keep",
     "training.keep_best",
 )

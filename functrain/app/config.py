@@ -138,6 +138,7 @@ class TrainingConfig(Section):
     plateau: PlateauConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     log_every: int = Field(default=10, ge=1)
+    tensorboard: bool = False
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_consecutive_skips: int | None = Field(default=100, ge=1)
     loss_scale: float | None = Field(default=None, gt=0)

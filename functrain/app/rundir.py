@@ -1,6 +1,6 @@
 """The files of a run. Imports checkpoint, loop and foundation.
 
-runs/<name>/config.yaml  metrics.csv  metrics.jsonl  training_curves.png  checkpoints/  test/
+runs/<name>/config.yaml  metrics.csv  metrics.jsonl  events/  training_curves.png  checkpoints/  test/
 """
 
 import json
@@ -14,6 +14,7 @@ from functrain.app.loading import load_config
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.loop.records import Record, read_records
+from functrain.loop.tensorboard import FOLDER
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class RunDirectory:
     def checkpoint_folder(self) -> Path:
         """One directory for each checkpoint, and the links `last` and `best`."""
         return self.path / "checkpoints"
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's event file, if the run writes one."""
+        return self.path / FOLDER
 
     @property
     def curves(self) -> Path:

@@ -57,6 +57,7 @@ def conclude(
 ) -> None:
     """Draw, and print the table and the list of files."""
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
+    files += [run.events] if run.events.is_dir() else []
     if test is not None:
         files += write_evaluation(run, test, run.name_of(reached))
     records = run.records()

@@ -154,6 +154,7 @@ def _fit(
             plateau=rules.plateau,
             early_stopping=rules.early_stopping,
             log_every=training.log_every,
+            tensorboard=training.tensorboard,
             progress=None if request.progress else False,
             on_nonfinite=training.on_nonfinite,
             max_consecutive_skips=training.max_consecutive_skips,

@@ -56,6 +56,7 @@ def fit(
     plateau: Plateau | None = None,
     early_stopping: EarlyStopping | None = None,
     log_every: int = 10,
+    tensorboard: bool = False,
     progress: bool | None = None,
     on_nonfinite: str = "stop",
     max_consecutive_skips: int | None = 100,
@@ -100,6 +101,8 @@ def fit(
             `run_dir`) the result is the state of the best checkpoint. A state that was stopped stays so:
             `state.replace(stopper=rule.init())` trains on.
         log_every: updates between two step records in the log.
+        tensorboard: also write the records to `run_dir/events`, for TensorBoard to show; like the other logs they are
+            cut back at a resume.
         progress: True or None for a display, False for none.
         on_nonfinite: "stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of
             fp16's adapting loss scale are always skipped.)
@@ -149,6 +152,8 @@ def fit(
     )
     check(plan, state, resume, on_signal, watch_mode)
     decisions.check(state, watch_mode, run_dir)
+    if tensorboard and run_dir is None:
+        raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
     if compile:
         check_backend(backend, mode)
     donates = donate and compile
@@ -169,7 +174,7 @@ def fit(
         directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
         opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume)
         saver, state, position = open_run(opening, state, stack)
-        records = Records(directory, position.records, writes=leads)
+        records = Records(directory, position.records, writes=leads, tensorboard=tensorboard)
         display = displays.display(progress if leads else False)
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):

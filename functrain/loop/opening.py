@@ -12,9 +12,10 @@ from typing import Any, Literal
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock
 from functrain.distributed import barrier
 from functrain.loop.saving import Position, Saver, restore
+from functrain.loop.tensorboard import FOLDER
 from functrain.step.state import TrainState
 
-LOGS = ("metrics.jsonl", "metrics.csv")
+LOGS = ("metrics.jsonl", "metrics.csv", FOLDER)
 
 
 @dataclass(frozen=True)

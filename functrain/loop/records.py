@@ -1,4 +1,4 @@
-"""The log of a run, as JSON Lines and as CSV, that can be cut back. Imports the standard library.
+"""The log of a run, as JSON Lines and as CSV, that can be cut back. Imports foundation and the neighbouring module.
 
 `metrics.jsonl` is the truth: one record a line, appended. `metrics.csv` is the same table for
 spreadsheets; a column that appears late (the first evaluation, say) makes it be written anew.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from functrain.foundation.errors import FunctrainError
+from functrain.loop.tensorboard import EventFile
 
 Record = dict[str, Any]
 
@@ -28,17 +29,21 @@ class Records:
         directory: where `metrics.jsonl` and `metrics.csv` are, or None to keep records in memory only.
         keep: how many of the records already there belong to the state at hand; later ones are cut off.
         writes: whether this process keeps the files (one of several does).
+        tensorboard: also keep TensorBoard's event file, see `functrain.loop.tensorboard`.
 
     Raises:
         FunctrainError: if fewer records are there than `keep`.
     """
 
-    def __init__(self, directory: Path | None, keep: int = 0, *, writes: bool = True) -> None:
+    def __init__(
+        self, directory: Path | None, keep: int = 0, *, writes: bool = True, tensorboard: bool = False
+    ) -> None:
         self._writes = writes
         self._json = None if directory is None else directory / "metrics.jsonl"
         self._csv = None if directory is None else directory / "metrics.csv"
         self._count = keep
         self._columns: list[str] = []
+        self._events: EventFile | None = None
         self.epochs: list[Record] = []
         if self._json is not None:
             records = read_records(self._json)[:keep]
@@ -51,6 +56,8 @@ class Records:
             if writes:
                 _replace(self._json, "".join(json.dumps(record) + "\n" for record in records))
                 self._rewrite_csv()
+                if tensorboard and directory is not None:
+                    self._events = EventFile(directory, records)
 
     def __len__(self) -> int:
         """Number of records."""
@@ -65,6 +72,8 @@ class Records:
             return
         with self._json.open("a") as file:
             file.write(json.dumps(record) + "\n")
+        if self._events is not None:
+            self._events.append(record)
         if set(record) <= set(self._columns):
             with self._csv.open("a", newline="") as file:
                 file.write(_csv_lines([record], self._columns))
