@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from functrain.checkpoint import Checkpointer as Checkpointer
     from functrain.compiler import compile as compile
     from functrain.evaluation import evaluate as evaluate
+    from functrain.evaluation import find_batch_size as find_batch_size
+    from functrain.evaluation import find_lr as find_lr
     from functrain.evaluation import predict as predict
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
-    "functrain.evaluation": ("evaluate", "predict"),
+    "functrain.evaluation": ("evaluate", "find_batch_size", "find_lr", "predict"),
     "functrain.loop": (
         "Event",
         "FitResult",

@@ -70,12 +70,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """As `parse_args`, with options between the overrides as well, for which argparse with commands has no mode."""
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
-    strangers = [text for text in rest if text.startswith("-") or arguments.command != "train"]
+    takes_overrides = hasattr(arguments, "overrides")
+    strangers = [text for text in rest if text.startswith("-") or not takes_overrides]
     if strangers:
         parser.error(
             f"{arguments.command} does not know {' '.join(strangers)}; see functrain {arguments.command} --help"
         )
-    if arguments.command == "train":
+    if takes_overrides:
         arguments.overrides += rest
     return arguments
 
@@ -84,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with _interruptible_import():
         from rich.console import Console
 
-        from functrain.app import evaluate, export, proof, show, train
+        from functrain.app import evaluate, export, find_batch_size, find_lr, proof, show, train
     console = Console(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
@@ -112,6 +113,14 @@ def _run(arguments: argparse.Namespace) -> int:
         evaluate.evaluate_run(arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, console=console)
     elif arguments.command == "export":
         export.export(arguments.path, arguments.out, arguments.ema, arguments.optimizer, console)
+    elif arguments.command == "find-lr":
+        find_lr.find_lr(
+            arguments.config, arguments.overrides, arguments.steps, arguments.compile, arguments.figure, console
+        )
+    elif arguments.command == "find-batch-size":
+        find_batch_size.find_batch_size(
+            arguments.config, arguments.overrides, arguments.limit, arguments.compile, console
+        )
     else:
         show.show(arguments.path, console)
     return 0

@@ -61,6 +61,18 @@ and name the first step, micro-batch, module and leaf that is not finite. Exit c
 
   functrain hunt runs/digits
 """
+_FIND_LR = """\
+Train a copy of what CONFIG describes for some updates, with a learning rate that grows from 1e-7 to 10, and print the
+loss and a suggestion: where it falls most steeply. A schedule is left out. Nothing is written but the figure.
+
+  functrain find-lr configs/digits.yaml --figure lr.png
+"""
+_FIND_BATCH_SIZE = """\
+Try training steps of what CONFIG describes with ever larger batches, and print the largest that fits into memory and
+how many examples a second each size gets through. Nothing is written.
+
+  functrain find-batch-size configs/digits.yaml
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,10 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     train = command("train", "train, or go on training, what a configuration describes", _TRAIN)
-    train.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
-    train.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
-    )
+    _add_config(train)
     train.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
     train.add_argument(
         "--resume",
@@ -136,7 +145,31 @@ def build_parser() -> argparse.ArgumentParser:
         help="also the optimizer's state, for torch.optim's Adam, AdamW or SGD (.pt and .pth)",
     )
     _add_proofs(command)
+    _add_finders(command)
     return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
+    )
+
+
+def _add_finders(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    compiled = "compile the step, instead of running it eagerly"
+    find_lr = command("find-lr", "find a learning rate", _FIND_LR)
+    _add_config(find_lr)
+    find_lr.add_argument("--steps", type=int, default=100, metavar="N", help="updates (default: 100)")
+    find_lr.add_argument("--figure", type=Path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
+    find_lr.add_argument("--compile", action="store_true", help=compiled)
+
+    find_batch_size = command("find-batch-size", "find the largest batch that fits into memory", _FIND_BATCH_SIZE)
+    _add_config(find_batch_size)
+    find_batch_size.add_argument(
+        "--limit", type=int, metavar="N", help="the largest to try (default: as many as there are training examples)"
+    )
+    find_batch_size.add_argument("--compile", action="store_true", help=compiled)
 
 
 def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:

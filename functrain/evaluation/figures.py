@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b3"}
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
@@ -35,6 +36,53 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> P
         ...     training_curves(history, f"{folder}/curves.png").stat().st_size > 1000
         True
     """
+    epochs = [record for record in records if record["kind"] != "step"]
+    steps = [record for record in records if record["kind"] == "step"]
+    names = _metric_names(epochs, steps)
+    panels = [*names, *(["lr"] if any("lr" in record for record in steps) else [])]
+    if not panels:
+        raise ValueError("there is nothing to draw: the run has no records with metrics yet")
+    figure = _figure(4.6 * len(panels))
+    for column, name in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), column + 1)
+        _draw(axes, name, epochs, steps)
+        _finish(axes, name, epochs)
+    return _saved(figure, Path(path))
+
+
+def learning_rate_range(
+    lr: Sequence[float], loss: Sequence[float], smoothed: Sequence[float], marks: Mapping[str, float], path: str | Path
+) -> Path:
+    """Draw the loss over the learning rate of a range test.
+
+    Args:
+        lr, loss, smoothed: of each update.
+        marks: label -> a learning rate to point out.
+        path: the image to write; its ending says the format (.png, .pdf, .svg).
+
+    Returns:
+        The path.
+
+    Raises:
+        ModuleNotFoundError: without matplotlib.
+    """
+    figure = _figure(6.4)
+    axes = figure.add_subplot()
+    axes.plot(lr, loss, color=COLORS["train"], alpha=0.35, linewidth=0.9, label="loss of each update")
+    axes.plot(lr, smoothed, color=COLORS["train"], linewidth=1.8, label="smoothed")
+    for (label, rate), color in zip(marks.items(), (COLORS["eval"], COLORS["ema"])):
+        axes.plot([rate], [np.interp(rate, lr, smoothed)], "o", color=color, markersize=7, label=f"{label}: {rate:.2g}")
+    axes.set_xscale("log")
+    axes.set_title("loss over the learning rate", fontsize=11, loc="left")
+    axes.set_xlabel("learning rate", fontsize=9)
+    low, high = min(smoothed), max(smoothed[0], *smoothed[: smoothed.index(min(smoothed)) + 1])
+    margin = 0.2 * (high - low) or 1.0
+    axes.set_ylim(low - margin, high + margin)  # what comes with divergence would flatten the rest
+    _tidy(axes)
+    return _saved(figure, Path(path))
+
+
+def _figure(width: float) -> "Figure":
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -42,19 +90,12 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> P
         raise ModuleNotFoundError(
             "figures are drawn with matplotlib, which is not installed. Run: pip install 'functrain[plots]'"
         ) from error
-    epochs = [record for record in records if record["kind"] != "step"]
-    steps = [record for record in records if record["kind"] == "step"]
-    names = _metric_names(epochs, steps)
-    panels = [*names, *(["lr"] if any("lr" in record for record in steps) else [])]
-    if not panels:
-        raise ValueError("there is nothing to draw: the run has no records with metrics yet")
-    figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained", dpi=130)
+    figure = Figure(figsize=(width, 3.9), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)  # never a window, whatever backend the process has chosen
-    for column, name in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), column + 1)
-        _draw(axes, name, epochs, steps)
-        _finish(axes, name, epochs)
-    path = Path(path)
+    return figure
+
+
+def _saved(figure: "Figure", path: Path) -> Path:
     temporary = path.with_name(f".tmp-{path.name}")
     figure.savefig(temporary, metadata={"Software": None} if path.suffix == ".png" else None)
     os.replace(temporary, path)
@@ -91,19 +132,13 @@ def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> Non
 
     axes.set_title({"lr": "learning rate"}.get(name, name), fontsize=11, loc="left")
     axes.set_xlabel("step", fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     if name == "loss" and _spans_magnitudes(axes):
         axes.set_yscale("log")
     if name == "lr":
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     elif name != "loss":
         _look_at_the_end(axes)
-    handles, _ = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(frameon=False, fontsize=8)
+    _tidy(axes)
     whole = [record for record in epochs if record["kind"] == "epoch" and record["step"] and record["epoch"]]
     if whole:
         per_epoch = whole[-1]["step"] / whole[-1]["epoch"]
@@ -112,6 +147,16 @@ def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> Non
         top.xaxis.set_major_locator(MaxNLocator(integer=True))
         top.tick_params(labelsize=8)
         top.spines["top"].set_visible(False)
+
+
+def _tidy(axes: "Axes") -> None:
+    axes.tick_params(labelsize=8)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _look_at_the_end(axes: "Axes") -> None:

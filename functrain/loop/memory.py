@@ -123,7 +123,7 @@ class InParts:
                 self._fitted.add(kind)
                 return result
             # Only now, when the traceback is gone, are the step's tensors free.
-            _release(device)
+            release(device)
             state = self._whole(state, backup, failure)
             self.rows = self._smaller(batch_length(batch), failure)
 
@@ -255,7 +255,8 @@ def _plain(error: Exception) -> Exception:
     return error
 
 
-def _release(device: torch.device) -> None:
+def release(device: torch.device) -> None:
+    """Give back what a step that failed had taken; its traceback must be gone."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

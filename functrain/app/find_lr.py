@@ -1,0 +1,59 @@
+"""`functrain find-lr`: the learning-rate range test. Imports evaluation and the neighbouring modules."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from functrain.app.build import build_state, build_training_loader
+from functrain.app.loading import load_config
+from functrain.app.tables import print_facts, print_lines, print_table
+from functrain.evaluation import LRRange
+from functrain.evaluation import find_lr as sweep
+
+ROWS = 16  # of the table, at most
+
+
+def find_lr(
+    config_file: Path, overrides: Sequence[str], steps: int, compiled: bool, figure: Path | None, console: Console
+) -> None:
+    """The command: sweep, print the curve, the suggestion and how to use it; draw if asked to.
+
+    Args:
+        config_file: the configuration.
+        overrides: "key.path=value" each.
+        steps: updates of the sweep.
+        compiled: compile the step.
+        figure: the image to write.
+        console: what to print on.
+    """
+    config = load_config(config_file, overrides)
+    if config.training.threads is not None:
+        torch.set_num_threads(config.training.threads)
+    loader = build_training_loader(config)
+    found = sweep(build_state(config, None), loader, steps=steps, compile=compiled)
+    print_table(console, ["learning rate", "loss", "smoothed", ""], _rows(found), left=0)
+    if found.diverged:
+        print_lines(console, [f"the loss has run away at {found.lr[-1]:.2g}: the sweep ended there"])
+    facts = [("smallest loss", f"at {found.minimum:.2g} (the edge of divergence; a tenth of it is a usual choice)")]
+    if found.suggestion is None:
+        facts.append(("suggestion", "none: the loss falls nowhere. More steps (--steps), or look at the data"))
+    else:
+        facts.append(("suggestion", f"optimizer.lr={found.suggestion:.2g} (steepest descent)"))
+    if figure is not None:
+        facts.append(("figure", str(found.plot(figure))))
+    print_facts(console, f"{config.name}: {config.optimizer.name}, batches of {config.data.batch_size}", facts)
+
+
+def _rows(found: LRRange) -> list[list[str]]:
+    """Some of the updates, the marked ones among them."""
+    every = -(-len(found.lr) // ROWS)
+    marks = {found.minimum: "smallest"}
+    if found.suggestion is not None:
+        marks[found.suggestion] = "steepest"
+    return [
+        [f"{lr:.2e}", f"{loss:.4g}", f"{smoothed:.4g}", marks.get(lr, "")]
+        for index, (lr, loss, smoothed) in enumerate(zip(found.lr, found.loss, found.smoothed))
+        if index % every == 0 or lr in marks
+    ]
