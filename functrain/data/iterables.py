@@ -91,8 +91,14 @@ class IterableStream:
 class StatefulStream:
     """A loader that knows its own position: `state_dict()` and `load_state_dict(state)`.
 
-    The stream's state is the loader's, with the epoch and position that it belongs to, so that a state
-    saved at the last batch of an epoch neither repeats nor skips one.
+    A pass that `iter()` begins starts anew, whatever became of the one before; after `load_state_dict` it goes on from
+    that state, and starts anew if that was taken at a pass's end. The stream's state is the loader's, with
+    the epoch and position that it belongs to, so that a state saved at the last batch of an epoch neither repeats nor
+    skips one.
+
+    What is left of an unfinished pass when an epoch ends (`tail="drop"`) is read and discarded: a loader that was left
+    in its middle could not be brought to the same place again. Where a second pass extends an epoch, the loader goes
+    back afterwards to how the first one had left it.
 
     Args:
         loader: an iterable of batches with `state_dict` and `load_state_dict`.
@@ -110,6 +116,9 @@ class StatefulStream:
         self._randomness = Randomness(loader)
         self._restored: Mapping[str, Any] | None = None
         self._epoch, self._position, self._ended = 0, 0, False
+        self._offset = 0  # micro-batches of the epoch before its present pass
+        self._first_end: Any = None  # the loader's state at the end of the epoch's first pass, while a further one runs
+        self._open: Iterator[Any] = iter(())
 
     def length(self, epoch: int) -> int | None:  # noqa: ARG002 - a loader does not tell it by epoch
         """The number of micro-batches in one pass; None if only iterating tells."""
@@ -125,36 +134,53 @@ class StatefulStream:
         """
         if start < 0:
             raise ValueError(f"start must not be negative, got {start}")
-        restored = self._restored
-        if restored is None:
-            whole = self._pass(epoch, 0)
-            if start:
-                _warn_of_fast_forward(self._loader, start, self._what)
-                check_reached(sum(1 for _ in itertools.islice(whole, start)), start, epoch, self._what)
-            return whole
-        saved = (restored["epoch"], restored["position"])
-        if (epoch, start) == saved and restored["ended"]:
-            return iter(())  # nothing more in this epoch; the loader starts the next one from this state
-        if (epoch, start) != saved and (epoch <= saved[0] or start):
-            raise DataError(
-                f"the restored state of the {self._what} stands after micro-batch {saved[1]} of "
-                f"epoch {saved[0] + 1}, but training goes on after micro-batch {start} of epoch {epoch + 1}"
-            )
+        if self._restored is not None:
+            return self._from_restored(self._restored, epoch, start)
+        if start == 0 and self._position and epoch == self._epoch:
+            return self._further_pass()
+        self._leave_epoch()
+        whole = self._pass(epoch, 0)
+        if start:
+            _warn_of_fast_forward(self._loader, start, self._what)
+            check_reached(sum(1 for _ in itertools.islice(whole, start)), start, epoch, self._what)
+        return whole
+
+    def _from_restored(self, restored: Mapping[str, Any], epoch: int, start: int) -> Iterator[Any]:
+        position, ended, extends = restored["position"], restored["ended"], restored.get("first_end") is not None
+        length = self.length(epoch)
+        at_end = ended or position - restored.get("offset", 0) == length
+        if epoch == restored["epoch"]:
+            if start == position and (ended or (extends and start)):
+                return iter(())  # nothing more in this pass; what extends it is asked for from its beginning
+            further = (at_end or extends) and start == (position % length if length else 0)
+            if start == position or further:
+                self._take_up(restored, opens=further and at_end)
+                return self._further_pass() if further and at_end else self._pass(epoch, position)
+        elif start == 0 and epoch > restored["epoch"]:
+            self._take_up(restored, opens=not extends)
+            self._leave_epoch()
+            return self._pass(epoch, 0)
+        raise DataError(
+            f"the restored state of the {self._what} stands after micro-batch {position} of "
+            f"epoch {restored['epoch'] + 1}, but training goes on after micro-batch {start} of epoch {epoch + 1}"
+        )
+
+    def _take_up(self, restored: Mapping[str, Any], *, opens: bool) -> None:
+        """Be where the restored state was saved; `opens` its pass, if that had not seen its end, to be finished."""
+        self._epoch, self._position, self._ended = (restored[name] for name in ("epoch", "position", "ended"))
+        self._first_end, self._offset = restored.get("first_end"), restored.get("offset", 0)
         self._restored = None
-        if (epoch, start) == saved:
-            return self._pass(epoch, start)
-        if not restored["ended"]:
-            # the state was saved before the loader noticed the end of its pass: let it see it
-            for _ in self._pass(*saved):
-                pass
-        return self._pass(epoch, 0)
+        if self._ended and self._first_end is None:
+            self._first_end = restored["loader"]
+        elif opens and not self._ended:
+            self._pass(self._epoch, self._position)
 
     def state_dict(self) -> dict[str, Any]:
         """The loader's state after the batch that was handed out last, and where that is."""
         if self._restored is not None:
             return dict(self._restored)
         where = {"epoch": self._epoch, "position": self._position, "ended": self._ended}
-        return {**where, "loader": self._loader.state_dict()}
+        return {**where, "offset": self._offset, "first_end": self._first_end, "loader": self._loader.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Hand the state back to the loader; the next pass goes on from it."""
@@ -171,12 +197,37 @@ class StatefulStream:
     def close(self) -> None:
         """Nothing to shut down: a loader ends its workers with its iterator."""
 
+    def _further_pass(self) -> Iterator[Any]:
+        """Another pass in the same epoch."""
+        self._finish_pass()
+        if self._first_end is None:
+            self._first_end = self._loader.state_dict()
+        self._offset = self._position
+        return self._pass(self._epoch, self._position)
+
+    def _leave_epoch(self) -> None:
+        """Bring the loader to where the next epoch starts: the same place in a resumed run and in another."""
+        if self._first_end is not None:
+            self._open = iter(())
+            self._loader.load_state_dict(self._first_end)
+            self._first_end = None
+        else:
+            self._finish_pass()
+        self._offset = 0
+
+    def _finish_pass(self) -> None:
+        for _ in self._open:
+            pass
+
     def _pass(self, epoch: int, start: int) -> Iterator[Any]:
         set_epoch(epoch, self._loader)
         with self._randomness.seeded(fold_in(self._key, "iterable", epoch)):
             iterator = start_iterating(self._loader)
         self._epoch, self._position, self._ended = epoch, start, False
-        return self._tracked(numbered(iterator, self._randomness, self._key, epoch, start, 0, self._what))
+        self._open = self._tracked(
+            numbered(iterator, self._randomness, self._key, epoch, start - self._offset, 0, self._what)
+        )
+        return self._open
 
     def _tracked(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:

@@ -1,6 +1,7 @@
 """Loaders that can only be iterated: bare iterables and stateful loaders."""
 
 import copy
+import itertools
 import random
 import warnings
 
@@ -122,9 +123,9 @@ class Stateful:
 
     batch_size = 2
 
-    def __init__(self, seed=0, length=10, notices_end_early=False):
+    def __init__(self, seed=0, length=10, noise=False):
         self.generator = np.random.PCG64(seed)
-        self.length, self.notices_end_early = length, notices_end_early
+        self.length, self.noise = length, noise
         self.pending, self.position, self.order, self.reads = None, 0, [], 0
 
     def __len__(self):
@@ -140,7 +141,8 @@ class Stateful:
         while self.position < len(self):
             self.position += 1
             self.reads += 1
-            yield torch.tensor(self.order[2 * self.position - 2 : 2 * self.position]) + torch.rand(1)
+            noise = np.random.Generator(self.generator).random() if self.noise else 0.0
+            yield torch.tensor(self.order[2 * self.position - 2 : 2 * self.position]) + torch.rand(1) + noise
         self.order = None
 
     def state_dict(self):
@@ -207,6 +209,33 @@ def test_a_state_that_was_saved_after_the_end_also_resumes_at_the_end():
     assert list(resumed.batches(0, 5)) == []
     assert resumed.state_dict() == state
     assert same_bits(passes(resumed, (1, 0), 7)[0], whole[5:])
+
+
+def epochs(stream, where, count, *, per_epoch, length=5):
+    """The next `count` batches as the loop asks for them when an epoch is cut short, or extended by a second pass.
+
+    Returns:
+        The batches; the state and the place after each of them.
+    """
+    (epoch, position), got, after = where, [], []
+    while len(got) < count:
+        if position == per_epoch:
+            epoch, position = epoch + 1, 0
+        source = stream.batches(epoch, position % length)
+        for batch in itertools.islice(source, per_epoch - position):
+            position += 1
+            got.append(batch)
+            after.append((copy.deepcopy(stream.state_dict()), (epoch, position)))
+    return got[:count], after
+
+
+@pytest.mark.parametrize("per_epoch", [3, 4, 5, 6, 8, 10, 12])
+def test_epochs_that_end_before_a_pass_does_or_go_on_into_a_further_one_resume_anywhere(per_epoch):
+    whole, after = epochs(as_stream(Stateful(noise=True), 1), (0, 0), 30, per_epoch=per_epoch)
+    for taken, (state, where) in enumerate(after[:26], 1):
+        resumed = as_stream(Stateful(seed=77, noise=True), 1)
+        resumed.load_state_dict(state)
+        assert same_bits(epochs(resumed, where, 30 - taken, per_epoch=per_epoch)[0], whole[taken:]), (taken, where)
 
 
 def test_without_a_restored_state_a_stateful_loader_is_fast_forwarded():
