@@ -4,12 +4,10 @@ Imports functrain.foundation and the neighbouring modules only.
 orbax and jax load with the first save or restore.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +16,13 @@ from typing import Any, Self
 from functrain.checkpoint import files
 from functrain.checkpoint.background import BackgroundSave
 from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
-from functrain.checkpoint.index import Index
+from functrain.checkpoint.grouping import Layout
+from functrain.checkpoint.index import Index, make_index
 from functrain.checkpoint.info import CheckpointInfo, read_info
 from functrain.checkpoint.names import Position
 from functrain.checkpoint.reader import Restored, read_checkpoint
 from functrain.checkpoint.retention import Mode, rank_by_metric, retained
-from functrain.checkpoint.snapshot import Snapshot, take_snapshot
+from functrain.checkpoint.snapshot import Held, hold
 from functrain.checkpoint.writer import write_checkpoint
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.trees import Tree
@@ -79,6 +78,7 @@ class Checkpointer:
         self._mode: Mode = mode
         self._read_only = read_only
         self._save: BackgroundSave | None = None
+        self._layout: Layout | None = None
         self._swept = False
         self._closed = False
 
@@ -114,11 +114,12 @@ class Checkpointer:
         if self._closed or self._read_only:
             reason = "closed" if self._closed else "read_only"
             raise CheckpointError(f"cannot save to {self.directory}: this Checkpointer is {reason}")
-        index = _make_index(step, micro_step, status, metric, metadata)
+        index = make_index(step, micro_step, status, metric, metadata)
         self.wait()
-        snapshot = take_snapshot(tree, copy=copy)
+        held = hold(tree, copy=copy, known=self._layout)
+        self._layout = held.layout
         where = self.directory / Position(step, micro_step).name
-        self._save = BackgroundSave(partial(self._write, index, snapshot), f"checkpoint {where}")
+        self._save = BackgroundSave(partial(self._write, index, held), f"checkpoint {where}")
 
     def wait(self) -> None:
         """Wait for the save in flight.
@@ -214,7 +215,7 @@ class Checkpointer:
         reasons = "".join(f"\n  {error.path.name}: {error.reason}" for error in damaged)
         raise CheckpointError(f"no checkpoint in {self.directory} is undamaged:{reasons}")
 
-    def _write(self, index: Index, snapshot: Snapshot) -> None:
+    def _write(self, index: Index, held: Held) -> None:
         """Runs in the writer's thread."""
         try:
             files.make_directory(self.directory)
@@ -222,7 +223,7 @@ class Checkpointer:
                 files.sweep(self.directory)
                 self._swept = True
             path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
-            write_checkpoint(path, index, snapshot)
+            write_checkpoint(path, index, held.describe())
         except Exception as error:
             where = self.directory / Position(index.step, index.micro_step).name
             newest = "there is none there"
@@ -287,24 +288,3 @@ class Checkpointer:
             warnings.warn(f"{error}; {fate} and {used} is used instead", CheckpointWarning, stacklevel=3)
         if damaged and not self._read_only:
             self._refresh_links(self.infos())
-
-
-def _make_index(step: int, micro_step: int, status: str, metric: float | None, metadata: Mapping[str, Any]) -> Index:
-    for name, value in (("step", step), ("micro_step", micro_step)):
-        if type(value) is not int or value < 0:
-            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
-    if not isinstance(status, str) or not status:
-        raise ValueError(f"status must be a word, got {status!r}")
-    try:
-        # Through JSON now: errors show at the call, and later changes by the caller do not.
-        plain = json.loads(json.dumps(dict(metadata)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"metadata must be what JSON can hold: {error}") from error
-    return Index(
-        step=step,
-        micro_step=micro_step,
-        status=status,
-        metric=None if metric is None else float(metric),
-        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        metadata=plain,
-    )

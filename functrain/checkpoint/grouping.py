@@ -6,7 +6,7 @@ functrain, `None` counts as a leaf here: a counter that is `None` in a fresh sta
 a saved one must be seen to be the same counter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,55 @@ class GroupedTree:
         return optree.tree_unflatten(self.spec, [leaf for part in parts for leaf in part])
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The names in a tree's structure. Making it takes longer than all else of a save that training waits for.
+
+    Args:
+        groups: the top-level children.
+        places: group and path of each leaf, in the tree's order.
+        spec: the structure.
+    """
+
+    groups: tuple[str, ...]
+    places: tuple[tuple[str, str], ...]
+    spec: optree.PyTreeSpec
+
+
+def flatten(tree: Tree) -> tuple[list[Any], optree.PyTreeSpec]:
+    """The leaves, `None` among them, and the structure.
+
+    Raises:
+        TypeError: the tree is a single leaf.
+    """
+    leaves, spec = optree.tree_flatten(tree, none_is_leaf=True, namespace=NAMESPACE)
+    if spec.is_leaf():
+        raise TypeError(
+            f"a checkpoint holds a tree with named children (a @node dataclass or a dictionary), "
+            f"got {type(tree).__name__}: wrap it, as in {{'value': tree}}"
+        )
+    return leaves, spec
+
+
+def layout_of(spec: optree.PyTreeSpec) -> Layout:
+    """The names in a structure.
+
+    Raises:
+        ValueError: two keys read the same, such as `1` and `"1"`.
+    """
+    groups: dict[str, None] = {}
+    for entry in spec.entries():
+        _refuse_twice(str(entry), groups, "")
+        groups[str(entry)] = None
+    places: dict[tuple[str, str], None] = {}
+    for child, *entries in spec.paths():
+        place = str(child), "/".join(map(_escape, entries))
+        if place in places:
+            _refuse_twice(place[1], [place[1]], place[0] + "/")
+        places[place] = None
+    return Layout(tuple(groups), tuple(places), spec)
+
+
 def split(tree: Tree) -> GroupedTree:
     """Split a tree at its top level.
 
@@ -47,27 +96,12 @@ def split(tree: Tree) -> GroupedTree:
         >>> split({"params": {"conv.weight": 1, "head": (2, None)}, "step": 3, "ema": {}}).groups
         {'ema': {}, 'params': {'conv.weight': 1, 'head/0': 2, 'head/1': None}, 'step': {'': 3}}
     """
-    groups: dict[str, dict[str, Any]] = {}
-    for name in _children(tree):
-        _refuse_twice(name, groups, "")
-        groups[name] = {}
-    entry_paths, leaves, spec = optree.tree_flatten_with_path(tree, none_is_leaf=True, namespace=NAMESPACE)
-    for (child, *entries), leaf in zip(entry_paths, leaves, strict=True):
-        group, path = str(child), "/".join(_escape(entry) for entry in entries)
-        _refuse_twice(path, groups[group], group + "/")
+    leaves, spec = flatten(tree)
+    layout = layout_of(spec)
+    groups: dict[str, dict[str, Any]] = {name: {} for name in layout.groups}
+    for (group, path), leaf in zip(layout.places, leaves, strict=True):
         groups[group][path] = leaf
     return GroupedTree(groups, spec)
-
-
-def _children(tree: Tree) -> list[str]:
-    try:
-        children = optree.tree_flatten_one_level(tree, none_is_leaf=True, namespace=NAMESPACE)
-    except ValueError as error:
-        raise TypeError(
-            f"a checkpoint holds a tree with named children (a @node dataclass or a dictionary), "
-            f"got {type(tree).__name__}: wrap it, as in {{'value': tree}}"
-        ) from error
-    return [str(entry) for entry in children.entries]
 
 
 def full_path(group: str, path: str) -> str:
@@ -75,7 +109,7 @@ def full_path(group: str, path: str) -> str:
     return f"{group}/{path}" if path else group
 
 
-def _refuse_twice(name: str, taken: Mapping[str, Any], prefix: str) -> None:
+def _refuse_twice(name: str, taken: Container[str], prefix: str) -> None:
     if name in taken:
         raise ValueError(f"two keys of the tree read {prefix + name!r}: a checkpoint needs names that differ as text")
 

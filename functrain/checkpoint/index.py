@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +97,33 @@ class Index:
             return group, leaf
         owner, path = leaf.alias
         return owner, self.groups[owner].leaves[path]
+
+
+def make_index(step: int, micro_step: int, status: str, metric: float | None, metadata: Mapping[str, Any]) -> Index:
+    """What a save says about the checkpoint, checked; without groups.
+
+    Raises:
+        TypeError: JSON cannot hold the metadata.
+        ValueError: a number or the status is not allowed.
+    """
+    for name, value in (("step", step), ("micro_step", micro_step)):
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    if not isinstance(status, str) or not status:
+        raise ValueError(f"status must be a word, got {status!r}")
+    try:
+        # Through JSON now: errors show at the call, and later changes by the caller do not.
+        plain = json.loads(json.dumps(dict(metadata)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"metadata must be what JSON can hold: {error}") from error
+    return Index(
+        step=step,
+        micro_step=micro_step,
+        status=status,
+        metric=None if metric is None else float(metric),
+        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        metadata=plain,
+    )
 
 
 def with_checksums(index: Index, checksums: Mapping[tuple[str, str], int]) -> Index:
