@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from functrain.loop import find_nonfinite as find_nonfinite
     from functrain.loop import fit as fit
     from functrain.loop import on as on
+    from functrain.loop import profile as profile
     from functrain.loop import replay as replay
     from functrain.objectives import LearnedWeights as LearnedWeights
     from functrain.objectives import Loss as Loss
@@ -64,6 +65,7 @@ _NAMES = {
         "find_nonfinite",
         "fit",
         "on",
+        "profile",
         "replay",
     ),
     "functrain.objectives": (

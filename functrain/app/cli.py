@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with _interruptible_import():
         from rich.console import Console
 
-        from functrain.app import evaluate, export, find_batch_size, find_lr, proof, show, train
+        from functrain.app import evaluate, export, find_batch_size, find_lr, profile, proof, show, train
     console = Console(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
@@ -111,6 +111,8 @@ def _run(arguments: argparse.Namespace) -> int:
         train.train(request, console)
     elif arguments.command == "evaluate":
         evaluate.evaluate_run(arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, console=console)
+    elif arguments.command == "profile":
+        profile.profile(arguments.config, arguments.overrides, arguments.steps, arguments.out, console)
     elif arguments.command == "export":
         export.export(arguments.path, arguments.out, arguments.ema, arguments.optimizer, console)
     elif arguments.command == "find-lr":

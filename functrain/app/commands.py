@@ -36,6 +36,14 @@ is replaced when the new one is complete. The data of the run are not needed.
   functrain export runs/digits/checkpoints/best digits.pt --ema
   functrain export runs/digits digits.pt --optimizer
 """
+_PROFILE = """\
+Measure how long the phases of training (data, step, metrics, checkpoint) take, one after the other, with memory,
+throughput, floating-point operations, and the share of the GPU's peak where that is known. DIR gets profile.json and
+trace.json, a trace for ui.perfetto.dev. Nothing else is written; no run is touched.
+
+  functrain profile configs/digits.yaml
+  functrain profile configs/digits.yaml data.num_workers=2 --steps 100 --out profiles/two-workers
+"""
 _VERIFY = """\
 Read every checkpoint of a run and compare it with its checksums. Exit code 1 if one is damaged. Nothing is changed.
 
@@ -144,6 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also the optimizer's state, for torch.optim's Adam, AdamW or SGD (.pt and .pth)",
     )
+    _add_profile(command)
     _add_proofs(command)
     _add_finders(command)
     return parser
@@ -170,6 +179,13 @@ def _add_finders(command: Callable[[str, str, str], argparse.ArgumentParser]) ->
         "--limit", type=int, metavar="N", help="the largest to try (default: as many as there are training examples)"
     )
     find_batch_size.add_argument("--compile", action="store_true", help=compiled)
+
+
+def _add_profile(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    profile = command("profile", "measure where the time of training goes", _PROFILE)
+    _add_config(profile)
+    profile.add_argument("--steps", type=int, default=20, metavar="N", help="updates to measure (default: 20)")
+    profile.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default: profiles/<name>)")
 
 
 def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:

@@ -7,6 +7,8 @@ from functrain.loop.fit import FitResult as FitResult
 from functrain.loop.fit import fit as fit
 from functrain.loop.hunt import NonFinite as NonFinite
 from functrain.loop.hunt import find_nonfinite as find_nonfinite
+from functrain.loop.profiling import Profile as Profile
+from functrain.loop.profiling import profile as profile
 from functrain.loop.replay import Comparison as Comparison
 from functrain.loop.replay import ReplayReport as ReplayReport
 from functrain.loop.replay import replay as replay

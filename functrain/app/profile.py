@@ -1,0 +1,92 @@
+"""`functrain profile`: where the time of a configuration's training goes. Imports loop and the neighbouring modules."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from functrain.app.build import build_state, build_training_loader, run_length
+from functrain.app.loading import load_config
+from functrain.app.tables import print_facts, print_lines, print_table, size
+from functrain.foundation.errors import ConfigError
+from functrain.loop.profiling import Profile
+from functrain.loop.profiling import profile as measure
+
+PROFILES = Path("profiles")
+
+
+def profile(config_file: Path, overrides: Sequence[str], steps: int, out: Path | None, console: Console) -> None:
+    """The command.
+
+    Args:
+        config_file: the configuration.
+        overrides: "key.path=value" each.
+        steps: updates to measure.
+        out: where the files go; default: `profiles/<name>`.
+        console: what to print on.
+
+    Raises:
+        FunctrainError: for everything that a user can put right.
+    """
+    config = load_config(config_file, overrides)
+    if steps < 1:
+        raise ConfigError(f"--steps must be a number of updates, 1 or more; got {steps}")
+    folder = out if out is not None else PROFILES / config.name
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder} is a file; name a directory")
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    loader = build_training_loader(config)
+    state = build_state(config, run_length(config, loader))
+    found = measure(
+        state,
+        loader,
+        steps=steps,
+        out=folder,
+        compile=training.compile,
+        backend=training.backend,
+        mode=training.mode,
+        donate=training.donate,
+        tail=training.tail,
+        micro_batch=training.micro_batch,
+    )
+    file = folder / "profile.json"
+    file.write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+    environment = found.environment
+    print_facts(
+        console,
+        f"profile of {config.name}: {steps} updates on {environment['device']}, {environment['compile']}, "
+        f"{environment['precision']}",
+        _facts(found),
+    )
+    _print_phases(found, console)
+    print_lines(console, [f"{file}", f"{found.trace} (open it at https://ui.perfetto.dev)"])
+
+
+def _facts(found: Profile) -> list[tuple[str, str]]:
+    mfu = "not stated: the peak of this device is not known" if found.mfu is None else f"{found.mfu:.1%} of the peak"
+    return [
+        ("throughput", f"{found.samples_per_second:,.0f} samples/s, {found.samples_per_update:g} an update"),
+        ("first step", f"{found.first_step:.2f} s, with compiling or loading"),
+        ("operations", f"{found.flops_per_update:.3g} FLOP an update, {found.flops_per_second:.3g} FLOP/s in the step"),
+        ("MFU", mfu),
+        ("state", size(found.state_bytes)),
+        ("peak memory", "not known" if found.peak_bytes is None else size(found.peak_bytes)),
+    ]
+
+
+def _print_phases(found: Profile, console: Console) -> None:
+    update = found.phases["data"].median + found.phases["step"].median
+    rows = [
+        [
+            name,
+            f"{phase.median * 1e3:.3f}",
+            f"{phase.minimum * 1e3:.3f}",
+            f"{phase.median / update:.1%}" if name in ("data", "step") else "",
+        ]
+        for name, phase in found.phases.items()
+    ]
+    print_table(console, ["phase, in ms", "median", "min", "share of an update"], rows)
