@@ -52,7 +52,7 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, consol
     kind = _torch_kind(config) if optimizer else None
     # The optimizer's state in any case: some evaluate at other parameters than they train.
     groups = ["params", "buffers", "opt_state", "step", "epoch", *(["ema"] if ema else [])]
-    state: TrainState = read_checkpoint(info.path, build_state(config, total_steps=None), groups=groups).tree
+    state: TrainState = read_checkpoint(info.path, build_state(config, length=None), groups=groups).tree
     if out.suffix == SAFETENSORS:
         save_safetensors(state, out, ema=ema, metadata=_header(info, ema))
     else:

@@ -69,7 +69,13 @@ def test_processes_that_were_not_joined_are_refused(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("gpus", "device", "backend"),
-    [(True, None, "nccl"), (True, "cpu", "gloo"), (True, "cuda", "nccl"), (False, None, "gloo"), (False, "cpu", "gloo")],
+    [
+        (True, None, "nccl"),
+        (True, "cpu", "gloo"),
+        (True, "cuda", "nccl"),
+        (False, None, "gloo"),
+        (False, "cpu", "gloo"),
+    ],
 )
 def test_ranks_are_joined_by_what_their_device_can_do(gpus, device, backend, monkeypatch):
     joined, chosen = [], []
