@@ -17,6 +17,7 @@ SHOWS_IN_NO_BIT = (
     "data.persistent_workers",
     "data.prefetch_factor",
     "training.donate",
+    "training.steps_per_call",
     "training.save_every",
     "training.tensorboard",
     "training.keep",

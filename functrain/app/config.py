@@ -129,6 +129,7 @@ class TrainingConfig(Section):
     mode: str = "default"
     donate: bool = False
     micro_batch: Annotated[int | str | None, WrapValidator(_examples_or_auto)] = None
+    steps_per_call: int = Field(default=1, ge=1)
     eval_every: int = Field(default=1, ge=1)
     save_every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=3, ge=1)

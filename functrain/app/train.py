@@ -143,6 +143,7 @@ def _fit(
             mode=training.mode,
             donate=training.donate,
             micro_batch=training.micro_batch,
+            steps_per_call=training.steps_per_call,
             callbacks=[start],
             tail=training.tail,
             eval_every=training.eval_every,

@@ -23,7 +23,8 @@ from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
 from functrain.loop.records import Records
-from functrain.loop.run import FitResult, Run
+from functrain.loop.result import FitResult
+from functrain.loop.run import Run
 from functrain.loop.saving import initial_learning_rate
 from functrain.loop.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.optim import EarlyStopping, Plateau
@@ -44,6 +45,7 @@ def fit(
     backend: str = "inductor",
     mode: str = "default",
     donate: bool = True,
+    steps_per_call: int = 1,
     callbacks: Sequence[Callback] = (),
     micro_batch: int | str | None = None,
     tail: str = "extend",
@@ -83,6 +85,11 @@ def fit(
         compile: run steps as compiled graphs; `backend` and `mode` as in `functrain.compile`.
         donate: let each compiled step's state take over the storage of the one before, in half the memory. Your own
             `state` is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.
+        steps_per_call: so many compiled updates one after another without anything in between that a network of
+            microseconds would notice: the same bits, logs and checkpoints. A call is shorter where the run, the epoch
+            or `save_every` ends it, where an update is refused, and after a signal (several ranks stop at the ends of
+            calls). Updates go one by one all the same if they are not compiled, with accumulation, `micro_batch` or
+            `deterministic`, and if a callback of a step's scope is to see each state.
         callbacks: functions marked with `functrain.on`.
         micro_batch: examples in a forward and backward pass, at most: larger batches are taken in parts, with the same
             updates (but for BatchNorm, which sees the parts, and the draws of dropout). "auto" begins with the whole
@@ -149,6 +156,7 @@ def fit(
         decisions,
         max_time,
         deterministic,
+        steps_per_call,
     )
     check(plan, state, resume, on_signal, watch_mode)
     decisions.check(state, watch_mode, run_dir)

@@ -25,6 +25,7 @@ class Plan:
     decisions: Decisions
     max_time: float | None = None
     deterministic: bool = False
+    steps_per_call: int = 1
 
 
 def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:
@@ -33,7 +34,7 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
         raise TypeError(f"fit takes a TrainState made by init_state, got {type(state).__name__}")
     if plan.epochs is None and plan.steps is None:
         raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
-    for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips"):
+    for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips", "steps_per_call"):
         value = getattr(plan, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}")

@@ -22,8 +22,8 @@ class Display:
     def start(self, state: TrainState, total: int | None, done: int, epochs: int | None = None) -> None:
         """Training starts, or goes on, at `state`: `done` micro-batches of `total` in all, of `epochs`, where known."""
 
-    def step(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
-        """A micro-batch is done."""
+    def step(self, state: TrainState, metrics: Mapping[str, Any], batches: int = 1) -> None:
+        """A micro-batch is done, or so many; the metrics are those of the last."""
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """An epoch is done."""
@@ -74,9 +74,9 @@ class Bar(Display):
         self._batches = done
         self._pace = Pace()
 
-    def step(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
+    def step(self, state: TrainState, metrics: Mapping[str, Any], batches: int = 1) -> None:
         """Redraw, if the last time is long enough ago."""
-        self._batches += 1
+        self._batches += batches
         if time.perf_counter() >= self._redraw_at:
             self._draw(state, metrics)
 

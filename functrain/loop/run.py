@@ -1,7 +1,6 @@
 """A run under way: epochs, micro-batches, events, records, checkpoints. Imports what is above it in DESIGN's list."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,35 +13,22 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
+from functrain.loop.calls import STEP_SCOPES, Calls
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.loop.events import Callbacks, Event
 from functrain.loop.plan import Plan
+from functrain.loop.reading import step_record
 from functrain.loop.records import Record, Records
+from functrain.loop.result import FitResult
 from functrain.loop.saving import Position, Saver
 from functrain.loop.signals import SignalFlag
-from functrain.loop.skips import SkipWatch, numbers
+from functrain.loop.skips import SkipWatch
 from functrain.objectives import Totals
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
+from functrain.step.series import Updates
 from functrain.step.state import DonatedState, TrainState
 from functrain.step.train import is_about_update
-
-_STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What training came to.
-
-    Attributes:
-        state: the last state.
-        history: a record per epoch: `epoch, step, lr, train_loss, ..., eval_loss, ...`.
-        stopped_by: "epochs", "steps", "early_stopping", "callback", "signal" or "time".
-    """
-
-    state: TrainState
-    history: list[Record]
-    stopped_by: str
 
 
 class Run:
@@ -63,6 +49,7 @@ class Run:
         self.plan = plan
         self.feed = feeds[0]
         self.eval_feed = feeds[1] if len(feeds) > 1 else None
+        self.runner = runner
         self.train = partial(train_step, run=runner)
         self.evaluate = partial(eval_step, run=runner)
         self.runner = runner
@@ -80,7 +67,8 @@ class Run:
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
-        self.skips = SkipWatch(self.plan, state, self.donates, self._save_nonfinite)
+        self.skips = SkipWatch(self.plan, state, self._save_nonfinite)
+        self.calls = Calls(self.plan, self.runner, self.callbacks, state, ends=self._ends_call, seen=self._log)
         self._start_display(state)
         state = self._tell("before_loop", state)
         while not self._finished(state):
@@ -101,10 +89,13 @@ class Run:
         # At the epoch's end it is drawn from all the same, once, so that it sees the end.
         total = self._micro_batches_per_epoch(state)
         while state.batch_idx == total or not self._finished(state, between_epochs=False):
-            micro_batch = self._draw(micro_batches)
-            if micro_batch is None:
+            several = self.calls.size(state, total) if self.metric_names else 1
+            if several > 1:
+                state, there_are_more = self._several(state, micro_batches, several)
+            elif there_are_more := (micro_batch := self._draw(micro_batches)) is not None:
+                state = self._micro_batch(state, micro_batch)
+            if not there_are_more:
                 break
-            state = self._micro_batch(state, micro_batch)
         if state.batch_idx == 0 and not self._finished(state):
             raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
         if self.stopped_by == "steps" and self.eval_feed is not None:
@@ -196,13 +187,33 @@ class Run:
         self.display.step(new, metrics)
         if new.micro_step:
             return new
-        self.skips.after(new, state, counters, batch, metrics)
-        if new.step % self.plan.log_every == 0:
-            self.records.append(_step_record(new, metrics))
+        self.skips.after(new, None if self.donates else state, counters, batch, metrics)
+        self._log(new, metrics)
         new = self._tell("after_step", new, metrics=metrics)
-        if self.plan.save_every is not None and new.step % self.plan.save_every == 0:
-            self._save(new)
+        self._save_if_due(new)
         return new
+
+    def _several(self, state: TrainState, micro_batches: Iterator[MicroBatch], count: int) -> tuple[TrainState, bool]:
+        """So many updates in a call, or fewer; the state after them, and whether the epoch may have more."""
+        call = self.calls.run(state, partial(self._draw, micro_batches), count)
+        new, last = call.state, call.last
+        if call.error is not None and (self.flag.number is None or isinstance(new, DonatedState)):
+            raise call.error
+        if last is not None:
+            self.display.step(new, last.metrics, call.updates)
+            if not last.seen:
+                self.skips.after(new, None, last.counters, last.batch, last.metrics)
+                self._log(new, last.metrics)
+                self._save_if_due(new)
+        return new, not call.exhausted
+
+    def _ends_call(self, step: int, metrics: Mapping[str, Any]) -> bool:
+        """Whether an update must be its call's last. Several ranks stop at the ends of calls alone, to stop alike."""
+        return (self.world.size == 1 and self._interrupted()) or self.skips.wants(step, metrics)
+
+    def _log(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
+        if at.step % self.plan.log_every == 0:
+            self.records.append(step_record(at, metrics))
 
     # -- ends, events, checkpoints -------------------------------------------------------------------
 
@@ -230,7 +241,7 @@ class Run:
         if not self.callbacks.has(scope):
             return state
         # What a callback is shown between epochs it may keep, though the next step takes over this state's storage.
-        shown = copy_tensors(state) if self.donates and scope not in _STEP_SCOPES else state
+        shown = copy_tensors(state) if self.donates and scope not in STEP_SCOPES else state
         event, stop = self.callbacks.run(Event(scope, shown, **details))
         self._stop_if(stop)
         return state if event.state is shown else event.state
@@ -242,6 +253,10 @@ class Run:
         position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows)
         self.saver.save(state, position, status=status, metric=metric)
         self.saved = _counters(state)
+
+    def _save_if_due(self, state: TrainState) -> None:
+        if self.plan.save_every is not None and state.step % self.plan.save_every == 0:
+            self._save(state)
 
     def _save_nonfinite(self, state: TrainState) -> bool:
         self._save(state, status="NONFINITE")
@@ -279,11 +294,6 @@ class Run:
     def _micro_batches_per_epoch(self, state: TrainState) -> int | None:
         length = self.feed.stream.length(state.epoch)
         return None if length is None else windows_in(length, state.recipe.accumulate, self.plan.tail)
-
-
-def _step_record(state: TrainState, metrics: Mapping[str, torch.Tensor]) -> Record:
-    names = {"kind": "step", "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
-    return names | dict(zip(metrics, numbers([value.double() for value in metrics.values()])))
 
 
 def _counters(state: TrainState) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import torch
 from functrain.foundation.errors import NonFiniteError
 from functrain.loop.failures import nonfinite_message, too_many_skips_message
 from functrain.loop.plan import Plan
+from functrain.loop.reading import numbers
 from functrain.step.state import TrainState
 
 COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
@@ -23,26 +24,25 @@ class SkipWatch:
     Args:
         plan: the run's.
         state: the run's first.
-        donates: the state before a step is gone when the step is done.
         save: saves a state as NONFINITE and says whether there is a place to save to.
     """
 
-    def __init__(self, plan: Plan, state: TrainState, donates: bool, save: Callable[[TrainState], bool]) -> None:
+    def __init__(self, plan: Plan, state: TrainState, save: Callable[[TrainState], bool]) -> None:
         adapts = state.loss_scale is not None and state.recipe.loss_scale is None
         self._stops_at_first = plan.on_nonfinite == "stop" and not adapts
         self._most = plan.max_consecutive_skips
         self._look_every = 1 if state.device.type == "cpu" else plan.log_every
-        self._donates, self._save = donates, save
+        self._save = save
         self._unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
 
     def after(
-        self, new: TrainState, old: TrainState, counters: Sequence[int], batch: Any, metrics: Mapping[str, Any]
+        self, new: TrainState, old: TrainState | None, counters: Sequence[int], batch: Any, metrics: Mapping[str, Any]
     ) -> None:
         """After an update.
 
         Args:
             new: the state after it.
-            old: the state before it, which may be donated.
+            old: the state before it, if there is one still.
             counters: those of `COUNTERS` before it.
             batch: the micro-batch that ended its window.
             metrics: the update's.
@@ -53,12 +53,12 @@ class SkipWatch:
         if self._stops_at_first:
             self._unread.append((new.step, metrics["skipped"]))
             if len(self._unread) == self._look_every:
-                self.look(new, lambda: self._before(new, old, counters), batch, metrics)
+                self.look(new, lambda: _before(new, old, counters), batch, metrics)
         elif self._most is not None and new.step % self._look_every == 0:
             skips = int(new.counts.skipped_in_a_row.item())
             if skips >= self._most:
                 loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
-                before = self._before(new, old, counters)
+                before = _before(new, old, counters)
                 message = too_many_skips_message(before, batch, skips, self._most, loss, grad_norm)
                 raise NonFiniteError(message + (" The state was saved (status NONFINITE)." * self._save(before)))
 
@@ -86,13 +86,21 @@ class SkipWatch:
             )
         raise NonFiniteError(message + (" The last good state was saved (status NONFINITE)." * self._save(state)))
 
-    def _before(self, new: TrainState, old: TrainState, counters: Sequence[int]) -> TrainState:
-        """The state before a refused update: an update that is refused keeps every leaf but the counters."""
-        if not self._donates:
-            return old
-        return new.replace(**dict(zip(COUNTERS, counters))) if new.accumulator is None else new
+    def wants(self, step: int, metrics: Mapping[str, Any]) -> bool:
+        """Within a call of several updates: whether this one must be the call's last, for `after` to look at it."""
+        if not self._stops_at_first and self._most is None:
+            return False
+        if self._look_every == 1:
+            return bool(metrics["skipped"].item())
+        if step % self._look_every == 0 or len(self._unread) + 1 == self._look_every:
+            return True
+        if self._stops_at_first:
+            self._unread.append((step, metrics["skipped"]))
+        return False
 
 
-def numbers(scalars: Sequence[torch.Tensor]) -> list[float]:
-    """Python numbers of 0-d tensors, read in one transfer."""
-    return torch.stack(list(scalars)).tolist() if scalars else []
+def _before(new: TrainState, old: TrainState | None, counters: Sequence[int]) -> TrainState:
+    """The state before a refused update: an update that is refused keeps every leaf but the counters."""
+    if old is not None:
+        return old
+    return new.replace(**dict(zip(COUNTERS, counters))) if new.accumulator is None else new

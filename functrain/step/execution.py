@@ -7,7 +7,7 @@ compiles them. Host integers in a core's arguments pass through a core untouched
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -39,6 +39,24 @@ class Runner(Protocol):
 
         A key takes some microseconds to hash, so a runner that knows that nothing is drawn need not ask for it.
         """
+
+
+class Series(Protocol):
+    """Cores that carry a state, one after another."""
+
+    def __call__(self, core: Core, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
+        """Run a core on the state at hand; its results beside the state."""
+
+    def end(self) -> Any:
+        """The state after all of them."""
+
+
+@runtime_checkable
+class SeriesRunner(Protocol):
+    """A runner that can do without a state for each core that it runs, which takes time to make."""
+
+    def series(self, state: Any) -> Series:
+        """A series that begins with a state."""
 
 
 def eager(core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:

@@ -75,11 +75,16 @@ def train_step(
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)
     new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
-    for prefix in STATISTICS:  # each is one tensor that leaves the core; a name for each of its numbers
+    return _advance(new, batch, examples, micro_step, closes), named_metrics(metrics)
+
+
+def named_metrics(metrics: Metrics) -> Metrics:
+    """The metrics as they leave a core, with a name for each number of the statistics, which are one tensor each."""
+    for prefix in STATISTICS:
         found: Any = metrics.pop(prefix, None)
         if found is not None:
             metrics |= found.metrics(prefix)
-    return _advance(new, batch, examples, micro_step, closes), metrics
+    return metrics
 
 
 def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int, closes: bool) -> TrainState:

@@ -1,0 +1,115 @@
+"""Several updates in one call of the runner, with nothing between them that a small network would notice.
+
+Imports step and the neighbouring modules.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from functrain.loop.batches import MicroBatch
+from functrain.loop.events import Callbacks
+from functrain.loop.plan import Plan
+from functrain.step.execution import Runner, SeriesRunner
+from functrain.step.series import Updates
+from functrain.step.state import TrainState
+
+STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
+
+
+@dataclass(frozen=True)
+class Last:
+    """A call's last update.
+
+    Attributes:
+        batch, metrics: its.
+        counters: step, epoch, batch_idx and samples_seen before it.
+        seen: `Calls.run` has told `seen` of it.
+    """
+
+    batch: Any
+    metrics: Mapping[str, Any]
+    counters: tuple[int, ...]
+    seen: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call came to.
+
+    Attributes:
+        state: after its updates.
+        updates: how many were done.
+        last: the last of them; None if there was none.
+        exhausted: there was no further micro-batch.
+        error: what broke it off before an update (a compilation that failed); the state is whole.
+    """
+
+    state: TrainState
+    updates: int
+    last: Last | None
+    exhausted: bool
+    error: Exception | None
+
+
+class Calls:
+    """How many updates a call does, and the call.
+
+    Args:
+        plan: the run's.
+        runner: runs the steps.
+        callbacks: those of a step's scope want to see each state.
+        state: the run's first.
+        ends: whether an update, by its step and metrics, must be the last of its call.
+        seen: told of each update that was not the last.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        callbacks: Callbacks,
+        state: TrainState,
+        *,
+        ends: Callable[[int, Mapping[str, Any]], bool],
+        seen: Callable[[Updates, Mapping[str, Any]], None],
+    ) -> None:
+        self._plan, self._ends, self._seen = plan, ends, seen
+        self._runner = runner if isinstance(runner, SeriesRunner) else None
+        one_by_one = plan.deterministic or state.accumulator is not None or any(map(callbacks.has, STEP_SCOPES))
+        self._most = 1 if one_by_one or self._runner is None else plan.steps_per_call
+
+    def size(self, state: TrainState, per_epoch: int | None) -> int:
+        """How many updates the next call shall do: it ends where the run, the epoch or the way to a checkpoint does."""
+        if self._most == 1:
+            return 1
+        ends = [self._most]
+        if per_epoch is not None:
+            ends.append(per_epoch - state.batch_idx)
+        if self._plan.steps is not None:
+            ends.append(self._plan.steps - state.step)
+        if self._plan.save_every is not None:
+            ends.append(self._plan.save_every - state.step % self._plan.save_every)
+        return min(ends)
+
+    def run(self, state: TrainState, draw: Callable[[], MicroBatch | None], count: int) -> Call:
+        """Up to `count` updates. A micro-batch is drawn when it is its turn: a loader has then given none too many."""
+        assert self._runner is not None
+        epoch, updates = state.epoch, Updates(state, self._runner)
+        last: Last | None = None
+        done = 0
+        while True:
+            micro_batch = draw()
+            if micro_batch is None:
+                return Call(updates.end(), done, last, exhausted=True, error=None)
+            counters = (updates.step, epoch, updates.batch_idx, updates.samples_seen)
+            try:
+                metrics = updates(micro_batch.batch, micro_batch.examples)
+            except Exception as error:
+                return Call(updates.end(), done, last, exhausted=False, error=error)
+            done += 1
+            ends = done == count or self._ends(updates.step, metrics)
+            last = Last(micro_batch.batch, metrics, counters, seen=not ends)
+            if ends:
+                return Call(updates.end(), done, last, exhausted=False, error=None)
+            self._seen(updates, metrics)

@@ -1,0 +1,59 @@
+"""Several updates in one call, without a state for each. Imports foundation, objectives and its neighbours."""
+
+from functools import partial
+from typing import Any
+
+from functrain.foundation.keys import fold_in
+from functrain.objectives.batch import batch_length
+from functrain.step.execution import SeriesRunner, refuse_autocast
+from functrain.step.state import TrainState
+from functrain.step.train import UPDATE, Metrics, named_metrics
+
+
+class Updates:
+    """`train_step` again and again, where nobody looks at the states in between: the same bits in less time.
+
+    Args:
+        state: where they begin, with no accumulation; it is as good as donated, if the runner donates.
+        run: a compiled step's `runner`.
+
+    Attributes:
+        step, epoch, batch_idx, samples_seen: those of the state so far.
+
+    Raises:
+        ValueError: for a state with accumulation.
+
+    Example:
+        >>> import functrain as ft, torch
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> updates = Updates(state, ft.compile(ft.train_step, backend="eager").runner)
+        >>> for _ in range(3):
+        ...     metrics = updates((torch.ones(4, 2), torch.zeros(4, 1)))
+        >>> updates.end().step, updates.samples_seen
+        (3, 12)
+    """
+
+    def __init__(self, state: TrainState, run: SeriesRunner) -> None:
+        refuse_autocast(state.device)
+        if state.accumulator is not None:
+            raise ValueError(f"a series of updates needs accumulate=1; the state has {state.recipe.accumulate}")
+        self.step, self.batch_idx, self.samples_seen = state.step, state.batch_idx, state.samples_seen
+        self.epoch = state.epoch
+        self._series, self._device = run.series(state), state.device
+        self._key, self._rank = state.key, state.recipe.rank
+
+    def __call__(self, batch: Any, examples: int | None = None) -> Metrics:
+        """One update; arguments and metrics as of `train_step`."""
+        key = partial(fold_in, self._key, "step", self.step, 0, self._rank)
+        metrics = self._series(UPDATE, batch, key=key, device=self._device)
+        self.step += 1
+        self.batch_idx += 1
+        self.samples_seen += batch_length(batch) if examples is None else examples
+        return named_metrics(metrics)
+
+    def end(self) -> TrainState:
+        """The state after the updates; nothing more may be done with the series."""
+        state: TrainState = self._series.end()
+        # The series' own object, so it is filled in rather than copied.
+        state.__dict__.update(step=self.step, batch_idx=self.batch_idx, samples_seen=self.samples_seen)
+        return state
