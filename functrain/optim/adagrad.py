@@ -6,10 +6,10 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_fraction, require_non_negative, unless_schedule
-from functrain.optim.foreach import aligned_leaves, average_squares, foreach, overwrite
+from functrain.optim.foreach import aligned_leaves, average_squares, divide_into, foreach, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 
@@ -44,7 +44,7 @@ def scale_by_adagrad(lr_decay: float = 0.0, initial_accumulator_value: float = 0
         spec, (grads, sums) = aligned_leaves(updates=updates, sum=state.sum)
         sums = foreach("addcmul", sums, grads, grads, value=1.0)
         denominators = overwrite("add", foreach("sqrt", sums), eps)
-        directions = foreach("div", grads, denominators)
+        directions = divide_into(denominators, grads)
         if lr_decay != 0:
             directions = overwrite("div", directions, 1 + state.count.double() * lr_decay)
         return trees.unflatten(spec, directions), AdagradState(state.count + 1, trees.unflatten(spec, sums))
@@ -95,7 +95,7 @@ def adagrad(
         ascend_if(maximize),
         weight_decay_if(weight_decay, weight_decay_mask),
         scale_by_adagrad(lr_decay, initial_accumulator_value, eps),
-        scale_by_learning_rate(lr),
+        descend(lr),
     )
 
 
@@ -182,5 +182,5 @@ def adadelta(
         ascend_if(maximize),
         weight_decay_if(weight_decay, weight_decay_mask),
         scale_by_adadelta(rho, eps),
-        scale_by_learning_rate(lr),
+        descend(lr),
     )

@@ -6,10 +6,10 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas, require_non_negative
-from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, foreach, lerp, overwrite
+from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 
@@ -64,8 +64,9 @@ def scale_by_adam(
         denominators = overwrite("div", foreach("sqrt", divisors), bias_correction(beta2, count).sqrt())
         # Both corrections in the denominator: there its memory is written again, not fresh memory.
         denominators = overwrite("mul", overwrite("add", denominators, eps), bias_correction(beta1, count))
+        directions = divide_into(denominators, means)
         new_state = AdamState(count, trees.unflatten(spec, means), trees.unflatten(spec, squares), largest)
-        return trees.unflatten(spec, foreach("div", means, denominators)), new_state
+        return trees.unflatten(spec, directions), new_state
 
     return Optimizer(init, update)
 
@@ -126,7 +127,7 @@ def adam(
     """
     direction, decay = scale_by_adam(betas, eps, amsgrad), weight_decay_if(weight_decay, weight_decay_mask)
     parts = (direction, decay) if decoupled_weight_decay else (decay, direction)
-    return chain(ascend_if(maximize), *parts, scale_by_learning_rate(lr))
+    return chain(ascend_if(maximize), *parts, descend(lr))
 
 
 def adamw(

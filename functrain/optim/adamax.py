@@ -10,7 +10,7 @@ from functrain.optim.checks import require_betas, require_non_negative
 from functrain.optim.foreach import aligned_leaves, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 
@@ -95,5 +95,5 @@ def adamax(
         ascend_if(maximize),
         weight_decay_if(weight_decay, weight_decay_mask),
         scale_by_adamax(betas, eps),
-        scale_by_learning_rate(lr),
+        descend(lr),
     )

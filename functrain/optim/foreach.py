@@ -60,6 +60,23 @@ def overwrite(op: str, temporaries: list[torch.Tensor], *args: Any, **kwargs: An
     return temporaries
 
 
+def divide_into(temporaries: list[torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+    """`leaves / temporaries`, whose memory the results may take, as of `overwrite`.
+
+    Example:
+        >>> divide_into(foreach("mul", [torch.ones(2)], 2.0), [torch.ones(2)])
+        [tensor([0.5000, 0.5000])]
+    """
+    pairs = [*zip(leaves, temporaries)]
+    plain = all(type(new) is torch.Tensor and new.is_cpu and new.dtype == leaf.dtype for leaf, new in pairs)
+    recorded = torch.is_grad_enabled() and any(leaf.requires_grad or new.requires_grad for leaf, new in pairs)
+    if not plain or recorded or inside_transform():
+        return foreach("div", leaves, temporaries)
+    for leaf, temporary in pairs:  # on the CPU foreach is this loop, too
+        torch.div(leaf, temporary, out=temporary)
+    return temporaries
+
+
 def add_scaled(leaves: list[torch.Tensor], others: list[torch.Tensor], factor: Scalar) -> list[torch.Tensor]:
     """`leaves + factor * others`; the factor is a number or a 0-d tensor.
 

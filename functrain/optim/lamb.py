@@ -9,7 +9,7 @@ from functrain.optim.base import Optimizer, chain, stateless
 from functrain.optim.foreach import aligned_leaves, foreach, sums_of_squares
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter
 
 
@@ -78,5 +78,5 @@ def lamb(
         scale_by_adam(betas, eps),
         weight_decay_if(weight_decay, weight_decay_mask),
         scale_by_trust_ratio(),
-        scale_by_learning_rate(lr),
+        descend(lr),
     )

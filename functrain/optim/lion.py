@@ -9,7 +9,7 @@ from functrain.optim.checks import require_betas
 from functrain.optim.foreach import aligned_leaves, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 
@@ -85,5 +85,5 @@ def lion(
         ascend_if(maximize),
         scale_by_lion(betas),
         weight_decay_if(weight_decay, weight_decay_mask),
-        scale_by_learning_rate(lr),
+        descend(lr),
     )

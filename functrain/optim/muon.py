@@ -20,7 +20,7 @@ from functrain.optim.checks import (
 from functrain.optim.foreach import aligned_leaves, lerp
 from functrain.optim.masks import Mask, masked
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 # Keller Jordan's quintic: the largest slope at zero for which singular values stay near 1.
@@ -181,7 +181,7 @@ def muon(
         masked(scale_by_muon(momentum, nesterov, ns_coefficients, eps, ns_steps, adjust_lr_fn), orthogonal),
         masked(scale_by_adam(adamw_betas, adamw_eps), lambda path, leaf: not orthogonal(path, leaf)),
         weight_decay_if(weight_decay, weight_decay_mask),
-        scale_by_learning_rate(lr),
+        descend(lr),
     )
 
 

@@ -10,7 +10,7 @@ from functrain.optim.checks import require_betas, require_non_negative
 from functrain.optim.foreach import aligned_leaves, average_squares, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 
@@ -113,4 +113,4 @@ def nadam(
     """
     direction, decay = scale_by_nadam(betas, eps, momentum_decay), weight_decay_if(weight_decay, weight_decay_mask)
     parts = (direction, decay) if decoupled_weight_decay else (decay, direction)
-    return chain(ascend_if(maximize), *parts, scale_by_learning_rate(lr))
+    return chain(ascend_if(maximize), *parts, descend(lr))

@@ -7,10 +7,10 @@ from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas, require_non_negative
-from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, foreach, lerp, overwrite
+from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
 
@@ -52,7 +52,7 @@ def scale_by_radam(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), 
         adaptive, plain = _factors(beta1, beta2, count)
         denominators = overwrite("add", foreach("sqrt", squares), eps)
         # One of the factors is 0: a choice without a branch.
-        directions = overwrite("mul", foreach("div", means, denominators), adaptive)
+        directions = overwrite("mul", divide_into(denominators, means), adaptive)
         directions = overwrite("add", directions, foreach("mul", means, plain))
         new_state = RAdamState(count, trees.unflatten(spec, means), trees.unflatten(spec, squares))
         return trees.unflatten(spec, directions), new_state
@@ -114,4 +114,4 @@ def radam(
     """
     direction, decay = scale_by_radam(betas, eps), weight_decay_if(weight_decay, weight_decay_mask)
     parts = (direction, decay) if decoupled_weight_decay else (decay, direction)
-    return chain(ascend_if(maximize), *parts, scale_by_learning_rate(lr))
+    return chain(ascend_if(maximize), *parts, descend(lr))

@@ -11,7 +11,7 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, zero_count
 from functrain.optim.checks import require_non_negative
-from functrain.optim.foreach import foreach
+from functrain.optim.foreach import foreach, overwrite
 from functrain.optim.schedules import Hyperparameter, constant, rate_at
 
 
@@ -79,6 +79,27 @@ def scale_by_learning_rate(lr: Hyperparameter) -> Optimizer:
         leaves, spec = trees.flatten(updates)
         rate, new_state = next_rate(lr, state)
         return trees.unflatten(spec, foreach("mul", leaves, -rate)), new_state
+
+    return Optimizer(lambda params: initial_rate(lr, params), update)
+
+
+def descend(lr: Hyperparameter) -> Optimizer:
+    """As `scale_by_learning_rate`, behind a part of the same chain that has made its updates itself and keeps none.
+
+    Their memory is written again: a fresh result costs a write to new memory, for large leaves as much as the
+    arithmetic.
+
+    Example:
+        >>> params, transform = {"w": torch.tensor(0.0)}, descend(0.5)
+        >>> transform.update({"w": torch.tensor(1.0)}, transform.init(params), params)[0]
+        {'w': tensor(-0.5000)}
+    """
+    require_learning_rate(lr)
+
+    def update(updates: Tree, state: LearningRateState, _params: Tree) -> tuple[Tree, LearningRateState]:
+        leaves, spec = trees.flatten(updates)
+        rate, new_state = next_rate(lr, state)
+        return trees.unflatten(spec, overwrite("mul", leaves, -rate)), new_state
 
     return Optimizer(lambda params: initial_rate(lr, params), update)
 

@@ -7,10 +7,10 @@ from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, identity, zero_count, zeros_like
 from functrain.optim.checks import require_fraction, require_non_negative, unless_schedule
-from functrain.optim.foreach import aligned_leaves, average_squares, foreach, lerp, overwrite
+from functrain.optim.foreach import aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
-from functrain.optim.rates import scale_by_learning_rate
+from functrain.optim.rates import descend, scale_by_learning_rate
 from functrain.optim.schedules import Hyperparameter, value_at
 from functrain.optim.sgd import trace
 
@@ -62,7 +62,7 @@ def scale_by_rms(
         roots = foreach("sqrt", variances)
         if debias:
             roots = overwrite("div", roots, bias_correction(decay, count).sqrt())
-        directions = foreach("div", grads, overwrite("add", roots, eps))
+        directions = divide_into(overwrite("add", roots, eps), grads)
         return trees.unflatten(spec, directions), RMSState(count, trees.unflatten(spec, squares), means)
 
     return Optimizer(init, update)
@@ -115,5 +115,6 @@ def rmsprop(
         weight_decay_if(weight_decay, weight_decay_mask),
         scale_by_rms(alpha, eps, centered=centered),
         identity() if momentum == 0 else buffer,
-        scale_by_learning_rate(lr),
+        # The momentum's buffer is state.
+        descend(lr) if momentum == 0 else scale_by_learning_rate(lr),
     )
