@@ -101,13 +101,17 @@ def status(info: CheckpointInfo, config: Config) -> str:
     """What a checkpoint says about its run, in a word.
 
     Returns:
-        "finished", "interrupted", "stopped (not finite)" or "unfinished".
+        "finished", "finished (early stopping)", "interrupted", "stopped (not finite)" or "unfinished".
     """
     if info.status == "INTERRUPTED":
         return "interrupted"
     if info.status == "NONFINITE":
         return "stopped (not finite)"
-    return "finished" if is_finished(info, config) else "unfinished"
+    if is_finished(info, config):
+        return "finished"
+    rule = config.training.early_stopping
+    stopped = rule is not None and info.metadata.get("bad_evaluations", 0) >= rule.patience
+    return "finished (early stopping)" if stopped and info.status == "COMPLETE" else "unfinished"
 
 
 def is_finished(info: CheckpointInfo, config: Config) -> bool:

@@ -76,6 +76,7 @@ class Saver:
             "epoch": state.epoch,
             "batch_idx": state.batch_idx,
             "samples_seen": state.samples_seen,
+            "bad_evaluations": state.stopper.num_bad_epochs,
         }
         try:
             self.checkpointer.wait()

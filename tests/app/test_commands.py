@@ -116,6 +116,7 @@ def test_early_stopping_ends_a_run_and_goes_back_to_its_best_state(functrain, pr
     best = min(epochs, key=lambda record: record["eval_loss"])
     tested = json.loads((project / "runs/tiny/test/metrics.json").read_text())
     assert tested["checkpoint"] == f"step-{best['step']:08d}"
+    assert "finished (early stopping): step 6" in functrain("show", "runs/tiny")[1]
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", *rules)
     assert code == 0
     assert "trained" in out
