@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from functrain.data.contents import content_digest
 from functrain.data.forking import start_iterating
 from functrain.data.plans import Plan, Task, check_reached
 from functrain.data.reading import Collate, Reader
@@ -77,6 +78,10 @@ class IndexedStream:
             self._open_pass = weakref.ref(worker_pass)
             return worker_pass
         return map(self._reader(), self._tasks(epoch, start))
+
+    def content_digest(self) -> str | None:
+        """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""
+        return content_digest(self._dataset, reads=not self._workers.num_workers)
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: epoch and position say it all."""

@@ -32,7 +32,7 @@ class Reader:
 
     def __init__(self, dataset: Any, collate_fn: Collate, key: int, batched: bool):
         self.dataset, self.collate_fn, self.key, self.batched = dataset, collate_fn, key, batched
-        chain = list(_chain(dataset))
+        chain = list(chain_of(dataset))
         source = chain[-1]
         self.stores_samples = _stores_samples(source)
         self.collates_plainly = collate_fn in (default_collate, default_convert)
@@ -50,7 +50,7 @@ class Reader:
             return self.collate_fn(self._samples(task, seeded=False))
         # a worker's generators are nobody's: putting 0.15 ms of states aside pays only where training runs
         aside = self.randomness.preserved() if get_worker_info() is None else nullcontext()
-        with aside, _one_thread():
+        with aside, one_thread():
             samples = self._samples(task, seeded=not self.stores_samples)
             if not self.collates_plainly:
                 self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position))
@@ -103,7 +103,7 @@ class Gather:
 
 def gather_from(dataset: Any) -> Gather | None:
     """The `Gather` of a data set of tensors or of a subset of one; None where samples must be read singly."""
-    *subsets, source = _chain(dataset)
+    *subsets, source = chain_of(dataset)
     if not _stores_samples(source) or not all(map(_is_plain, source.tensors)):
         return None
     rows: Tensor | None = None
@@ -115,7 +115,7 @@ def gather_from(dataset: Any) -> Gather | None:
     return Gather(source.tensors, rows)
 
 
-def _chain(dataset: Any) -> Iterator[Any]:
+def chain_of(dataset: Any) -> Iterator[Any]:
     """A data set and, behind subsets, the ones that it is taken from."""
     yield dataset
     while type(dataset) is Subset:
@@ -148,7 +148,7 @@ def _as_rows(indices: Sequence[Any] | Tensor) -> Tensor | None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute with one thread, as workers do: sums over many elements round differently with more."""
     threads = torch.get_num_threads()
     if threads == 1:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from functrain.data import Stream
+from functrain.data.indexed import IndexedStream
 from functrain.step.state import TrainState
 
 REASONS: Mapping[str, str] = {
@@ -29,6 +30,7 @@ REASONS: Mapping[str, str] = {
 SETTING_REASONS: Mapping[str, str] = {
     "key": "the order of the data and all randomness follow from the seed",
     "data": "other batches give other updates",
+    "data_content": "the data set holds other values, which give other updates",
     "precision": "the step computes in another precision",
     "accumulate": "updates are made of another number of micro-batches",
     "micro_batch": "batches are taken in other parts, whose sums have another order",
@@ -66,16 +68,18 @@ def fingerprint(device: torch.device, compiled: str) -> dict[str, Any]:
 
 
 def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
-    """What else the bits depend on and is not part of a saved state; cheap to ask: no data are read.
+    """What else the bits depend on and is not part of a saved state; of the data a few samples are read.
 
     Returns:
         JSON-able values, those in `SETTING_REASONS`.
     """
     recipe = state.recipe
     length, size = stream.length(0), stream.batch_size
+    content = stream.content_digest() if isinstance(stream, IndexedStream) else None
     return {
         "key": state.key,
         "data": f"{'?' if length is None else length} batches of {'?' if size is None else size} ({stream.kind})",
+        **({} if content is None else {"data_content": content}),
         "precision": recipe.precision,
         "accumulate": recipe.accumulate,
         "tail": tail,

@@ -43,3 +43,14 @@ def test_without_it_each_difference_is_a_warning(tmp_path: Path) -> None:
     quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path)
     with pytest.warns(ft.ResumeWarning, match="not bit-for-bit because clip_norm was None and is 0.5: gradients are"):
         quick_fit(make_state(clip_norm=0.5), make_loader(), epochs=2, run_dir=tmp_path)
+
+
+def test_other_contents_of_the_data_are_named_and_refused(tmp_path: Path) -> None:
+    quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path)
+    other = make_loader()
+    other.dataset.tensors[1][3] = (other.dataset.tensors[1][3] + 1) % 3
+    with pytest.raises(ft.ResumeRefusedError, match=r"data_content was [0-9a-f]{16} and is .*holds other values"):
+        quick_fit(make_state(), other, epochs=2, run_dir=tmp_path, strict_resume=True)
+    with pytest.warns(ft.ResumeWarning, match="data_content was "):
+        quick_fit(make_state(), other, epochs=2, run_dir=tmp_path)
+    quick_fit(make_state(), other, epochs=3, run_dir=tmp_path, strict_resume=True)
