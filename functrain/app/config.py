@@ -144,6 +144,7 @@ class TrainingConfig(Section):
     max_consecutive_skips: int | None = Field(default=100, ge=1)
     loss_scale: float | None = Field(default=None, gt=0)
     deterministic: bool = False
+    tf32: bool | None = None
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
 

@@ -52,6 +52,7 @@ def profile(config_file: Path, overrides: Sequence[str], steps: int, out: Path |
         donate=training.donate,
         tail=training.tail,
         micro_batch=training.micro_batch,
+        tf32=training.tf32,
     )
     file = folder / "profile.json"
     file.write_text(json.dumps(found.as_dict(), indent=2) + "\n")

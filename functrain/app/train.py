@@ -162,6 +162,7 @@ def _fit(
             max_time=request.max_time,
             strict_resume=request.strict_resume,
             deterministic=training.deterministic,
+            tf32=training.tf32,
             metadata={"config": plain(config), "functrain": version("functrain")},
         )
     except ResumeRefusedError:

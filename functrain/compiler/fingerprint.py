@@ -1,4 +1,4 @@
-"""What a compiled program depends on, as a key. Imports torch.
+"""What a compiled program depends on, as a key. Imports foundation and torch.
 
 Two programs with one key are interchangeable, bit for bit; whatever could make a difference to the native code or
 to its being right is part of the key: the graph with its constants, how the inputs lie in memory, torch, the
@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from functrain.foundation.tf32 import matmul_precision, tf32_flags
 
 
 def program_key(computation: str, examples: list[Tensor], mode: str, *, donate: bool) -> str:
@@ -91,8 +93,8 @@ def _gpu(device: torch.device) -> str:
 def _flags() -> list[str]:
     return [
         f"deterministic={torch.are_deterministic_algorithms_enabled()}",
-        f"matmul={torch.get_float32_matmul_precision()}",
-        f"tf32={torch.backends.cudnn.allow_tf32}{torch.backends.cuda.matmul.allow_tf32}",
+        f"matmul={matmul_precision()}",
+        f"tf32={tf32_flags()}",
         f"cudnn={torch.backends.cudnn.enabled}{torch.backends.cudnn.benchmark}{torch.backends.cudnn.deterministic}",
         _inductor_settings(),
     ]

@@ -1,5 +1,6 @@
 """Compiled steps. Imports foundation, step and torch."""
 
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler import backends, fingerprint
+from functrain.compiler import backends, cuda_graphs, fingerprint
 from functrain.compiler.layout import Layout
 from functrain.compiler.recording import record
 from functrain.compiler.trace import trace
@@ -104,6 +105,7 @@ class CompilingRunner:
         program = self._programs.get(signature)
         if program is None:
             program = self._compile(core, known.form.layout, Layout.of(batch_leaves, batch_spec), inputs, key)
+            program = self._recorded(program, core, known.tensors)
             self._programs[signature] = program
             self.compilations[core.name] += 1
         return program, inputs
@@ -117,6 +119,13 @@ class CompilingRunner:
         memory = _memory(tensors)
         form = self._forms.setdefault((spec, memory), _Form(layout, memory, self))
         return _Known(tensors, form, separate)
+
+    def _recorded(self, program: _Program, core: Core, state: list[Tensor]) -> _Program:
+        """The program as a CUDA graph, if the mode and the device want that. (Evaluation has no state that stays.)"""
+        if not core.carries_state or not cuda_graphs.wanted(self.mode, state[0].device):
+            return program
+        cuda_graphs.check(self.mode, donates=self.donate, random=program.random)
+        return dataclasses.replace(program, run=cuda_graphs.Recorded(program.run, len(state)))
 
     def _compile(
         self, core: Core, state: Layout, batch: Layout, inputs: list[Tensor], key: Callable[[], int]
@@ -205,8 +214,8 @@ def compile(
         donate: the new state takes over the old one's storage. The old state cannot be used any more:
             to try is a `DonatedStateError`. Tensors that you took out of it, or share with it through
             `replace`, are overwritten: clone what you want to keep.
-        mode: inductor's: "default", "reduce-overhead" (CUDA graphs), "max-autotune" or
-            "max-autotune-no-cudagraphs".
+        mode: inductor's: "default", "max-autotune-no-cudagraphs", or "reduce-overhead" and "max-autotune", with which
+            donated steps on CUDA devices become CUDA graphs.
         backend: "inductor", "aot_eager", "eager" (runs the traced graph as it is), or another that
             torch lists.
 

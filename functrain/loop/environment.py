@@ -13,6 +13,7 @@ import torch
 
 from functrain.data import Stream
 from functrain.data.indexed import IndexedStream
+from functrain.foundation.tf32 import matmul_precision, tf32_flags
 from functrain.step.state import TrainState
 
 REASONS: Mapping[str, str] = {
@@ -23,6 +24,7 @@ REASONS: Mapping[str, str] = {
     "threads": "sums are split among another number of threads",
     "deterministic": "torch.use_deterministic_algorithms selects other kernels",
     "float32_matmul_precision": "matrix products are computed in another precision",
+    "tf32": "TF32 rounds the factors of float32 products and convolutions",
     "compile": "compiled and eager steps, and other backends, order their sums differently",
     "machine": "another processor architecture has other kernels",
 }
@@ -58,7 +60,8 @@ def fingerprint(device: torch.device, compiled: str) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": matmul_precision(),
+        "tf32": tf32_flags() if device.type == "cuda" else None,
         "compile": compiled,
         "machine": platform.machine(),
         "python": platform.python_version(),

@@ -12,6 +12,7 @@ from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
+from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed
@@ -66,6 +67,7 @@ def fit(
     max_time: float | None = None,
     strict_resume: bool = False,
     deterministic: bool = False,
+    tf32: bool | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train until `epochs` epochs or `steps` updates are done, whichever comes first.
@@ -122,6 +124,8 @@ def fit(
         deterministic: use torch's deterministic algorithms only, and seed the global generators of torch (CPU), NumPy
             and Python before each micro-batch, for callbacks that draw from them. Some CUDA kernels get slower by it,
             some have no such form and raise. On the CPU a run is bit for bit without it.
+        tf32: on a CUDA device, compute float32 products and convolutions in TF32, or do not; None leaves torch's flags
+            as they are (for convolutions torch's own default is True). They are put back at the end.
         metadata: JSON-able values to keep in every checkpoint (the configuration, say).
 
     Raises:
@@ -173,6 +177,7 @@ def fit(
     _check_tail(plan, feeds[0], state)
     with ExitStack() as stack:
         flag = stack.enter_context(SignalFlag(max_time))
+        stack.enter_context(tf32_products(state.device, tf32))
         if deterministic:
             stack.enter_context(deterministic_run(state.device))
         for feed in feeds:

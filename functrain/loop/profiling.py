@@ -23,6 +23,8 @@ from functrain.data import as_stream
 from functrain.distributed import current_world
 from functrain.foundation.errors import DataError, FunctrainError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.tf32 import tf32 as tf32_products
+from functrain.foundation.tf32 import tf32_flags
 from functrain.foundation.trees import copy_tensors, nbytes
 from functrain.loop.batches import Feed, MicroBatch
 from functrain.loop.environment import fingerprint
@@ -132,6 +134,7 @@ def profile(
     donate: bool = True,
     tail: str = "extend",
     micro_batch: int | str | None = None,
+    tf32: bool | None = None,
 ) -> Profile:
     """Train for a few updates, timed phase by phase, then a few more under torch's profiler.
 
@@ -141,7 +144,7 @@ def profile(
         steps: updates to time.
         out: directory for `trace.json`, and for the checkpoint that is written to be timed and removed; None makes no
             trace, and uses the system's temporary directory.
-        compile, backend, mode, donate, tail, micro_batch: as for `fit`.
+        compile, backend, mode, donate, tail, micro_batch, tf32: as for `fit`.
 
     Raises:
         ValueError: for arguments that are not allowed.
@@ -178,7 +181,8 @@ def profile(
         folder.mkdir(parents=True, exist_ok=True)
     try:
         work = _Work(copy_tensors(state), _windows(feed, state.recipe.accumulate, tail), parts[0])
-        return _measure(work, state, steps, folder, parts[1], f"{backend}/{mode}" if compile else "eager", donate)
+        with tf32_products(state.device, tf32):
+            return _measure(work, state, steps, folder, parts[1], f"{backend}/{mode}" if compile else "eager", donate)
     finally:
         feed.stream.close()
 
@@ -238,7 +242,7 @@ def _measure(
         state_bytes=nbytes(work.state),
         peak_bytes=peak_bytes,
         flops_per_update=flops,
-        peak_flops=peak_flops(environment["device"], precision, tf32=torch.backends.cuda.matmul.allow_tf32),
+        peak_flops=peak_flops(environment["device"], precision, tf32=tf32_flags()["products"]),
         environment=environment,
         trace=trace,
     )
