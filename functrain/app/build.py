@@ -123,6 +123,7 @@ def build_state(config: Config, length: Length | None) -> TrainState:
             ema=_build_average(config),
             loss_scale=training.loss_scale,
             statistics=training.statistics,
+            activation_checkpointing=training.activation_checkpointing,
             device=device,
         )
     except (ValueError, TypeError) as error:

@@ -124,6 +124,7 @@ class TrainingConfig(Section):
     ema_every: int = Field(default=1, ge=1)
     ema_average_buffers: bool = False
     statistics: Literal["parameter", "module"] | None = None
+    activation_checkpointing: list[str] = []
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"

@@ -1,4 +1,4 @@
-"""A module without its tensors: the model as a function of parameters and buffers. Imports torch only.
+"""A module without its tensors: the model as a function of parameters and buffers. Imports torch and the neighbour.
 
 The network keeps a skeleton of the user's module whose parameters and buffers lie on the meta
 device (no storage). `torch.func.functional_call` puts real, traced or vmapped tensors in their
@@ -6,11 +6,13 @@ places for the time of one call.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from functrain.step.recomputation import checkpoint_blocks
 
 
 class _Harness(nn.Module):
@@ -32,10 +34,11 @@ class Network:
         frozen: names of the other parameters.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, activation_checkpointing: str | Sequence[str] = ()) -> None:
         skeleton = _skeleton(model)
         self._original = skeleton
         trained, evaluated = copy.deepcopy(skeleton), copy.deepcopy(skeleton)
+        checkpoint_blocks(trained, activation_checkpointing)
         self._training = _Harness(trained if model.training else trained.train())
         self._evaluation = _Harness(evaluated.eval())
         parameters = dict(model.named_parameters())

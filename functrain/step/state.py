@@ -177,6 +177,7 @@ def init_state(
     ema: Ema | None = None,
     loss_scale: float | None = None,
     statistics: str | None = None,
+    activation_checkpointing: str | Sequence[str] = (),
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -202,6 +203,8 @@ def init_state(
         statistics: "parameter" or "module": each update's metrics hold `grad/<layer>/...` and `update/<layer>/...` of
             each parameter, or of each module's parameters together: norm, mean, max (of the magnitudes), zeros (the
             fraction) and, of updates, ratio (to the weights' norm). None costs nothing.
+        activation_checkpointing: patterns of the paths of modules, such as "blocks.*", that keep no activations but
+            their inputs, and run again in the backward pass: less memory for more time, the same gradients.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -217,7 +220,7 @@ def init_state(
     check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics)
     average = _average(ema_decay, ema)
     recipe = Recipe(
-        Network(model),
+        Network(model, activation_checkpointing),
         objective,
         optimizer,
         precision,

@@ -1,0 +1,151 @@
+"""Activation checkpointing: blocks of a network keep their inputs only, and run again in the backward pass.
+
+Chen et al., "Training deep nets with sublinear memory cost", 2016 (arXiv:1604.06174). Imports foundation, optim, torch.
+
+A block runs as a pure function of its tensors: when the backward pass runs it again, the call that had put the state's
+tensors into the network is over. What it draws at random must be the same again. Eagerly the generators' states see to
+that; a graph holds no such states, so in a traced step the draws themselves (dropout's masks) are kept.
+"""
+
+import difflib
+import fnmatch
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from functrain.optim.foreach import inside_transform
+
+_NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+def blocks_of(network: nn.Module, patterns: str | Sequence[str]) -> list[str]:
+    """The paths of the modules that patterns name; of nested ones, the outermost.
+
+    Args:
+        network: the whole network, which is no block itself.
+        patterns: shell-style (`*`, `?`, `[ab]`; `*` crosses dots too), for whole paths: "blocks.*".
+
+    Raises:
+        TypeError: if the patterns are no strings.
+        ValueError: for a pattern that names no module.
+
+    Example:
+        >>> net = nn.ModuleDict({"blocks": nn.ModuleList([nn.Sequential(nn.Linear(2, 2)), nn.ReLU()])})
+        >>> blocks_of(net, "blocks.*")
+        ['blocks.0', 'blocks.1']
+    """
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+        raise TypeError(
+            f"activation_checkpointing must be patterns of module paths, such as 'blocks.*'; got {wrong[0]!r}"
+        )
+    paths = [path for path, module in network.named_modules() if path and not isinstance(module, _NEVER_CALLED)]
+    named: list[str] = []
+    for pattern in patterns:
+        found = [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
+        if not found:
+            starred = {f"{path.rpartition('.')[0]}.*" for path in paths if "." in path}  # the members of containers
+            members = [f"{pattern}.*"] if f"{pattern}.*" in starred else []
+            close = members or difflib.get_close_matches(pattern, [*paths, *starred], n=1, cutoff=0.4)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            some = ", ".join(paths[:12]) + (", ..." if len(paths) > 12 else "")
+            raise ValueError(
+                f"activation_checkpointing: the pattern {pattern!r} names no module that is called{hint} The modules "
+                f"are {some or 'none: the network is one module'}"
+            )
+        named += found
+    chosen = [path for path in paths if path in named]
+    return [path for path in chosen if not any(path.startswith(f"{other}.") for other in chosen)]
+
+
+def checkpoint_blocks(network: nn.Module, patterns: str | Sequence[str]) -> None:
+    """Let the blocks of a network, which is changed, run again in the backward pass."""
+    for path in blocks_of(network, patterns):
+        block = network.get_submodule(path)
+        # An attribute of the instance, so that hooks run around it, once.
+        block.forward = partial(_forward, block, _Body(block, block.forward))
+
+
+class _Body(nn.Module):
+    """What a block does when it is called, without its hooks, for `functional_call`."""
+
+    def __init__(self, block: nn.Module, body: Callable[..., Any]) -> None:
+        super().__init__()
+        self.block = block
+        self._body = body
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._body(*args, **kwargs)
+
+
+def _forward(block: nn.Module, body: _Body, *args: Any, **kwargs: Any) -> Any:
+    """The block's forward pass, of which the inputs only are kept."""
+    if not torch.is_grad_enabled() or inside_transform():  # torch.func's gradients know no such thing
+        return body(*args, **kwargs)
+    from torch.utils.checkpoint import checkpoint
+
+    params = {f"block.{name}": p for name, p in block.named_parameters()}
+    live = {f"block.{name}": b for name, b in block.named_buffers()}
+    before = {name: b.clone() for name, b in live.items()}
+
+    def run(params: dict[str, Tensor], buffers: dict[str, Tensor], args: Any, kwargs: Any) -> Any:
+        tensors = {**params, **{name: b.clone() for name, b in buffers.items()}}
+        out = torch.func.functional_call(body, tensors, args, kwargs)
+        return out, {name: tensors[name].detach() for name in buffers}
+
+    traced = _is_traced()
+    options: dict[str, Any] = {"context_fn": _kept_draws} if traced else {}
+    out, after = checkpoint(
+        run, params, before, args, kwargs, use_reentrant=False, preserve_rng_state=not traced, **options
+    )
+    for name, b in live.items():
+        b.copy_(after[name])
+    return out
+
+
+def _is_traced() -> bool:
+    tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and not there if nobody traces
+    return tracer is not None and tracer.get_proxy_mode() is not None
+
+
+def _kept_draws() -> tuple["_Draws", "_Draws"]:
+    """Contexts of the first run and of the second."""
+    draws: list[Any] = []
+    return _Draws(draws, None), _Draws(draws, iter(draws))
+
+
+class _Draws(TorchDispatchMode):
+    """Keeps what operations draw at random, or gives it again instead of drawing."""
+
+    def __init__(self, kept: list[Any], again: Iterator[Any] | None) -> None:
+        super().__init__()
+        self._kept, self._again = kept, again
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`, or take its result from the first run."""
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        if self._again is None:
+            result = func(*args, **kwargs)
+            self._kept.append(_copied(result))  # the result itself may be written to, as dropout does with its mask
+            return result
+        kept = next(self._again)
+        if func._schema.is_mutable:
+            return args[0].copy_(kept)
+        return _copied(kept)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_copied, value))
+    return value.clone() if isinstance(value, Tensor) else value
