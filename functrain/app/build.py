@@ -124,6 +124,7 @@ def build_state(config: Config, length: Length | None) -> TrainState:
             loss_scale=training.loss_scale,
             statistics=training.statistics,
             activation_checkpointing=training.activation_checkpointing,
+            activations=training.activations,
             device=device,
         )
     except (ValueError, TypeError) as error:

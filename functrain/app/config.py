@@ -125,6 +125,7 @@ class TrainingConfig(Section):
     ema_average_buffers: bool = False
     statistics: Literal["parameter", "module"] | None = None
     activation_checkpointing: list[str] = []
+    activations: bool = False
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"

@@ -29,6 +29,7 @@ from functrain.loop.run import Run
 from functrain.loop.saving import initial_learning_rate
 from functrain.loop.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.optim import EarlyStopping, Plateau
+from functrain.step.arguments import check_whole_batches
 from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
 
@@ -172,6 +173,8 @@ def fit(
     runner: Runner = CompilingRunner(donate=donates, backend=backend, mode=mode) if compile else eager
     world = current_world()
     check_micro_batch(micro_batch, world)
+    if micro_batch is not None:
+        check_whole_batches(state.opt_state, f"micro_batch={micro_batch!r}")
     state = replicate(state, world)
     feeds = _feeds(state, loader, eval_loader, world)
     _check_tail(plan, feeds[0], state)

@@ -19,6 +19,7 @@ def check_arguments(
     clip_value: float | None,
     loss_scale: float | None,
     statistics: str | None,
+    activations: bool,
 ) -> None:
     """Refuse what `init_state` cannot make a state of.
 
@@ -47,6 +48,8 @@ def check_arguments(
             raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
     if statistics is not None and statistics not in LAYERS:
         raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
+    if not isinstance(activations, bool):
+        raise TypeError(f"activations must be True or False, got {activations!r}")
     if loss_scale is not None and not 0 < loss_scale < float("inf"):
         raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
     if not any(p.requires_grad for p in model.parameters()):
@@ -56,14 +59,14 @@ def check_arguments(
         )
 
 
-def check_two_gradients(opt_state: Any, accumulate: int) -> None:
-    """Refuse `optim.sam` together with accumulation.
+def check_whole_batches(opt_state: Any, parts: str) -> None:
+    """Refuse `optim.sam` where an update's batch comes in parts, said how.
 
     Raises:
         ValueError: if the optimizer's state has it.
     """
-    if accumulate > 1 and takes_two_gradients(opt_state):
+    if takes_two_gradients(opt_state):
         raise ValueError(
-            f"optim.sam needs accumulate=1, got {accumulate}: it climbs along the gradient of the whole window, after "
-            "which every micro-batch of it would have to come again. Take larger batches, or the optimizer within"
+            f"optim.sam needs the batch of an update whole, got {parts}: it climbs along the gradient of all of it, "
+            "after which every part would have to come again. Take a larger batch, or the optimizer without optim.sam"
         )

@@ -10,33 +10,43 @@ from torch import Tensor
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.trees import tree_map
 from functrain.objectives.loss import Loss, Totals
+from functrain.objectives.statistics import Statistics
 from functrain.objectives.supervised import takes_step
 from functrain.optim import ascended_params, global_norm
 from functrain.optim.foreach import foreach, inside_transform
+from functrain.step.activations import Seen, activation_statistics
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, Recipe, TrainState
 
 
 def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
     """Gradient of the summed loss, unscaled, with the metric sums and the buffers after the forward pass."""
+    return watched_gradient(state, batch, buffers, watch=False)[:3]
+
+
+def watched_gradient(
+    state: TrainState, batch: Any, buffers: Params, *, watch: bool
+) -> tuple[Params, Totals, Params, Statistics | None]:
+    """As `gradient`, and statistics of what each module gave out if `watch`."""
     recipe = state.recipe
     trainable = {name: state.params[name] for name in recipe.network.trainable}
     batch = cast_floating(batch, recipe.param_dtype)
 
-    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params]]:
+    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params, Statistics | None]]:
         params = {**state.params, **trainable}
-        loss, new_buffers = run_objective(state, params, buffers, batch, training=True)
+        seen: Seen | None = {} if watch else None
+        loss, new_buffers = run_objective(state, params, buffers, batch, training=True, seen=seen)
         total = loss.total.to(recipe.param_dtype)
         factor = torch.ones((), device=total.device)
         if state.loss_scale is not None:
             factor = state.loss_scale.scale / weight_normaliser(torch.as_tensor(loss.weight))
             total = total * factor
-        return total, (loss.totals(), factor, new_buffers)
+        return total, (loss.totals(), factor, new_buffers, None if seen is None else activation_statistics(seen))
 
-    grads, (totals, factor, new_buffers) = differentiate(scaled_total, trainable)
+    grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)
     if state.loss_scale is not None:
         grads = divided(grads, factor)
-    return _over_ranks(recipe, grads, totals, new_buffers)
+    return (*_over_ranks(recipe, grads, totals, new_buffers), activations)
 
 
 def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Params, Tensor]:
@@ -87,7 +97,7 @@ def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) 
 
 
 def run_objective(
-    state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool
+    state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool, seen: Seen | None = None
 ) -> tuple[Loss, Params]:
     """The objective under the state's precision."""
     recipe = state.recipe
@@ -97,7 +107,7 @@ def run_objective(
     mixed = recipe.compute_dtype != recipe.param_dtype
     # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
     with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training)
+        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training, seen=seen)
     if not isinstance(loss, Loss):
         raise TypeError(
             f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "

@@ -1,10 +1,11 @@
-"""A module without its tensors: the model as a function of parameters and buffers. Imports torch and the neighbour.
+"""A module without its tensors: the model as a function of parameters and buffers. Imports objectives and torch.
 
 The network keeps a skeleton of the user's module whose parameters and buffers lie on the meta
 device (no storage). `torch.func.functional_call` puts real, traced or vmapped tensors in their
 places for the time of one call.
 """
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from functrain.step.activations import Seen, watching
 from functrain.step.recomputation import checkpoint_blocks
 
 
@@ -54,8 +56,9 @@ class Network:
         batch: Any,
         *,
         training: bool,
+        seen: Seen | None = None,
     ) -> tuple[Any, dict[str, Tensor]]:
-        """Run `objective(model, batch)` with these parameters and buffers.
+        """Run `objective(model, batch)` with these parameters and buffers; `seen` takes down what modules give out.
 
         Returns:
             The objective's result, and the buffers as the forward pass left them; `buffers` itself is
@@ -64,7 +67,8 @@ class Network:
         harness = self._training if training else self._evaluation
         tensors = {f"net.{name}": p for name, p in params.items()}
         tensors.update((f"net.{name}", b.clone()) for name, b in buffers.items())
-        result = torch.func.functional_call(harness, tensors, (objective, batch))
+        with contextlib.nullcontext() if seen is None else watching(harness.net, seen):
+            result = torch.func.functional_call(harness, tensors, (objective, batch))
         return result, {name: tensors[f"net.{name}"] for name in buffers}
 
     def module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:

@@ -23,7 +23,7 @@ from functrain.optim import (
     plateau,
 )
 from functrain.optim import ema as ema_rule
-from functrain.step.arguments import check_arguments, check_two_gradients
+from functrain.step.arguments import check_arguments, check_whole_batches
 from functrain.step.network import Network
 from functrain.step.scaling import LossScale, initial_loss_scale
 
@@ -44,6 +44,7 @@ class Recipe:
     ema: Ema | None
     loss_scale: float | None = None  # a constant scale
     statistics: str | None = None
+    activations: bool = False
     rank: int = 0
     ranks: int = 1
     sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
@@ -178,6 +179,7 @@ def init_state(
     loss_scale: float | None = None,
     statistics: str | None = None,
     activation_checkpointing: str | Sequence[str] = (),
+    activations: bool = False,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -205,6 +207,9 @@ def init_state(
             fraction) and, of updates, ratio (to the weights' norm). None costs nothing.
         activation_checkpointing: patterns of the paths of modules, such as "blocks.*", that keep no activations but
             their inputs, and run again in the backward pass: less memory for more time, the same gradients.
+        activations: each update's metrics hold `activation/<module>/...` of the output of each module that has no
+            modules in it: norm, mean, max, zeros; of the last micro-batch in the window, on this process, padding
+            included. False costs nothing.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -217,7 +222,9 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
-    check_arguments(model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics)
+    check_arguments(
+        model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics, activations
+    )
     average = _average(ema_decay, ema)
     recipe = Recipe(
         Network(model, activation_checkpointing),
@@ -230,13 +237,15 @@ def init_state(
         average,
         loss_scale,
         statistics,
+        activations,
     )
     params = _copies(model.named_parameters(), recipe.param_dtype, device)
     buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
     trainable = {name: params[name] for name in recipe.network.trainable}
     device = next(iter(trainable.values())).device
     opt_state = optimizer.init(trainable)
-    check_two_gradients(opt_state, accumulate)
+    if accumulate > 1:
+        check_whole_batches(opt_state, f"accumulate={accumulate}")
     return TrainState(
         params=params,
         buffers=buffers,

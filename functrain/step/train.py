@@ -17,18 +17,19 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Totals
-from functrain.objectives.statistics import LAYERS, tree_statistics, update_statistics
+from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics, update_statistics
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, takes_two_gradients
 from functrain.optim.foreach import foreach
+from functrain.step.arguments import check_whole_batches
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
-from functrain.step.gradient import divided, gradient, gradient_uphill
+from functrain.step.gradient import divided, gradient, gradient_uphill, watched_gradient
 from functrain.step.scaling import next_loss_scale
 from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
 
 Metrics = dict[str, Tensor]
 
 ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
-STATISTICS = ("grad", "update")  # of layers, as "grad/conv.weight/norm"
+STATISTICS = ("grad", "update", "activation")  # of layers, as "grad/conv.weight/norm"
 
 
 def is_about_update(name: str) -> bool:
@@ -102,6 +103,7 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that does not end its window."""
     window = state.accumulator
     assert window is not None
+    check_whole_batches(state.opt_state, "a micro-batch that does not end its window")
     grads, totals, buffers = gradient(state, batch, window.buffers)
     window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count)
     return state.replace(accumulator=window), totals.means()
@@ -110,7 +112,8 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
 def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that ends its window: gradient, guard, clip, optimizer, average, scale."""
     recipe, window = state.recipe, state.accumulator
-    grads, totals, buffers = gradient(state, batch, state.buffers if window is None else window.buffers)
+    before_pass = state.buffers if window is None else window.buffers
+    grads, totals, buffers, seen = watched_gradient(state, batch, before_pass, watch=recipe.activations)
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
     grads = divided(grads, torch.where(totals.weight > 0, totals.weight, 1.0))
@@ -143,7 +146,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         accumulator=None if window is None else _emptied(window, buffers),
     )
     metrics = _update_metrics(state, changed, totals, grad_norm, applied)
-    return changed, metrics | _statistics(recipe, grads, updates, old)
+    return changed, metrics | _statistics(recipe, grads, updates, old, seen)
 
 
 def _counted(counts: UpdateCounts, applied: Tensor, finite: Tensor) -> UpdateCounts:
@@ -152,16 +155,16 @@ def _counted(counts: UpdateCounts, applied: Tensor, finite: Tensor) -> UpdateCou
     )
 
 
-def _statistics(recipe: Recipe, grads: Params, updates: Params, old: Params) -> dict[str, Any]:
+def _statistics(
+    recipe: Recipe, grads: Params, updates: Params, old: Params, activations: Statistics | None
+) -> dict[str, Any]:
     """Of the gradient before clipping, and of the update, refused or not: not finite numbers show where it began."""
+    found = {} if activations is None else {"activation": activations}
     if recipe.statistics is None:
-        return {}
+        return found
     layer = LAYERS[recipe.statistics]
-
-    return {
-        "grad": tree_statistics(grads, layer=layer),
-        "update": update_statistics(updates, old, layer=layer),
-    }
+    gradients, changes = tree_statistics(grads, layer=layer), update_statistics(updates, old, layer=layer)
+    return {"grad": gradients, "update": changes, **found}
 
 
 def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:

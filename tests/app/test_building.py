@@ -58,7 +58,7 @@ def test_sam_stands_around_the_optimizer_with_its_schedule(project):
     assert isinstance(state.opt_state, optim.SamState)
     assert (state.opt_state.rho, state.opt_state.adaptive) == (0.5, False)
     assert optim.learning_rate(state.opt_state).item() == config.optimizer.lr
-    with pytest.raises(ConfigError, match=r"optim\.sam needs accumulate=1, got 2"):
+    with pytest.raises(ConfigError, match=r"optim\.sam needs the batch of an update whole, got accumulate=2"):
         build_state(load_config("tiny.yaml", [*overrides, "training.accumulate=2"]), None)
     with pytest.raises(ConfigError, match=r"optimizer\.sam\.rho must be greater than 0; got 0"):
         load_config("tiny.yaml", ["optimizer.sam={rho: 0}"])

@@ -127,8 +127,14 @@ def test_a_power_of_two_as_loss_scale_changes_no_bit(bits):
 
 
 def test_accumulation_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match=r"optim\.sam needs accumulate=1, got 4: it climbs along the gradient"):
+    with pytest.raises(ValueError, match=r"optim\.sam needs the batch of an update whole, got accumulate=4: it climbs"):
         initial(ft.optim.chain(ft.optim.sam(ft.optim.sgd(0.1))), accumulate=4)
+
+
+def test_a_batch_in_parts_is_refused_too():
+    state = initial(ft.optim.sam(ft.optim.sgd(0.1)))
+    with pytest.raises(ValueError, match="got micro_batch=2"):
+        ft.fit(state, [batch(0)], epochs=1, micro_batch=2, compile=False)
 
 
 def test_training_with_fit_resumes_bit_for_bit(tmp_path, bits):

@@ -1,4 +1,4 @@
-"""Statistics of gradients and updates, layer by layer, in an update's metrics; asked for or not there."""
+"""Statistics of gradients, updates and activations, layer by layer, in an update's metrics; asked for or not there."""
 
 import json
 
@@ -66,3 +66,62 @@ def test_a_metric_may_not_bear_a_name_of_theirs():
         ft.train_step(state, torch.ones(2, 2))
     with pytest.raises(ValueError, match="statistics must be one of parameter, module, or None; got 'layer'"):
         ft.init_state(torch.nn.Linear(2, 1), objective, ft.optim.sgd(0.1), statistics="layer")
+
+
+class Shared(torch.nn.Module):
+    """One layer is called twice, an activation overwrites its input, and one module gives out two tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(3, 3)
+        self.relu = torch.nn.ReLU(inplace=True)
+        self.lstm = torch.nn.GRU(3, 2, batch_first=True)
+        self.unused = torch.nn.Linear(1, 1)
+
+    def forward(self, x):
+        x = self.relu(self.inner(self.inner(x)))
+        return self.lstm(x[:, None])[0][:, 0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_activations_are_what_hooks_on_a_torch_module_see_in_the_last_micro_batch(compiled, accumulate, bits):
+    options = {"precision": "fp64", "accumulate": accumulate}
+    model, batch = Shared(), (torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64))
+    step = ft.compile(ft.train_step, backend="aot_eager") if compiled else ft.train_step
+    state = ft.init_state(model, ft.regression(), ft.optim.sgd(0.1), activations=True, **options)
+    plain = ft.init_state(model, ft.regression(), ft.optim.sgd(0.1), **options)
+    reference, outputs = ft.to_module(state), {}
+    for name, layer in reference.named_children():
+        layer.register_forward_hook(
+            lambda layer, inputs, output, name=name: outputs.setdefault(name, []).extend(
+                tensor.detach().clone() for tensor in (output if isinstance(output, tuple) else (output,))
+            )
+        )
+    reference(batch[0])
+    for micro_batch in range(accumulate):
+        data = batch if micro_batch == accumulate - 1 else (batch[0] + 1, batch[1])
+        state, metrics = step(state, data)
+        plain, plain_metrics = ft.train_step(plain, data)
+        if micro_batch < accumulate - 1:
+            assert metrics.keys() == plain_metrics.keys()
+    assert {name.split("/")[1] for name in metrics if name.startswith("activation/")} == {"inner", "relu", "lstm"}
+    for name, tensors in outputs.items():
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        found = {key: metrics[f"activation/{name}/{key}"].item() for key in ("norm", "mean", "max", "zeros")}
+        assert found["norm"] == pytest.approx(flat.norm().item(), rel=1e-12)
+        assert found["mean"] == pytest.approx(flat.mean().item(), rel=1e-12, abs=1e-15)
+        assert found["max"] == pytest.approx(flat.abs().max().item(), rel=1e-12)
+        assert found["zeros"] == pytest.approx((flat == 0).double().mean().item(), rel=1e-12)
+    if not compiled:
+        assert bits(state.params) == bits(plain.params)
+    ft.eval_step(state, batch)  # no hook stays behind, in another mode either
+    assert all(not layer._forward_hooks for layer in state.recipe.network._training.modules())
+
+
+def test_a_model_without_modules_in_it_has_no_activations_to_show():
+    state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1), activations=True)
+    with pytest.raises(ValueError, match="activations=True finds no module"):
+        ft.train_step(state, (torch.ones(4, 2), torch.zeros(4, 1)))
+    with pytest.raises(TypeError, match="activations must be True or False, got 'all'"):
+        ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1), activations="all")
