@@ -50,6 +50,10 @@ class LearnedWeights(nn.Module):
 
         Raises:
             ValueError: if there is no such term.
+
+        Example:
+            >>> LearnedWeights(nn.Linear(2, 1), ("main",)).log_variance("main").item()
+            0.0
         """
         if term not in self.terms:
             raise ValueError(f"LearnedWeights has no term {term!r}; it was given {', '.join(self.terms)}")

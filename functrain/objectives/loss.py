@@ -36,7 +36,15 @@ class Loss:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def totals(self) -> "Totals":
-        """The sums of all metrics, the loss first, in one tensor; no gradient flows through it."""
+        """The sums of all metrics, the loss first, in one tensor; no gradient flows through it.
+
+        Raises:
+            ValueError: for too many metrics, one named "loss", or one that is not 0-d.
+
+        Example:
+            >>> Loss(torch.tensor(6.0), 3.0, {"accuracy": torch.tensor(1.5)}).totals().names
+            ('loss', 'accuracy')
+        """
         if len(self.metrics) >= SLOTS:
             raise ValueError(
                 f"an objective may return at most {SLOTS - 1} metrics beside the loss, got "
@@ -61,6 +69,11 @@ class Totals:
         sums: float64 `[2, SLOTS]`: weighted sums, and sums of weights. Its size does not depend on the
             metrics, so a state that carries one has the same structure before the first step as after.
         names: which metric a slot holds.
+
+    Example:
+        >>> one, two = (Loss(torch.tensor(total), 2.0).totals() for total in (6.0, 2.0))
+        >>> (one + two).means(), (one + two).weight
+        ({'loss': tensor(2., dtype=torch.float64)}, tensor(4., dtype=torch.float64))
     """
 
     sums: Tensor
@@ -79,7 +92,12 @@ class Totals:
         return self.sums[1, 0]
 
     def means(self) -> dict[str, Tensor]:
-        """Name -> 0-d float64 mean; NaN where nothing was counted."""
+        """Name -> 0-d float64 mean; NaN where nothing was counted.
+
+        Example:
+            >>> Loss(torch.tensor(6.0), 3.0).totals().means()
+            {'loss': tensor(2., dtype=torch.float64)}
+        """
         return dict(zip(self.names, (self.sums[0] / self.sums[1]).unbind()))
 
 

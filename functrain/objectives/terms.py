@@ -28,6 +28,12 @@ class Pass(NamedTuple):
         outputs: the model's, of these inputs.
         targets: of the batch.
         weight: `[B]` of the batch, or None.
+
+    Example:
+        >>> entropy = lambda seen: Loss((-seen.outputs * seen.outputs.log()).sum(), len(seen.outputs))  # a term
+        >>> import torch
+        >>> entropy(Pass(None, None, torch.full((2, 4), 0.25), None, None)).totals().means()["loss"]
+        tensor(1.3863, dtype=torch.float64)
     """
 
     model: Any
@@ -109,6 +115,12 @@ def l1_penalty(pattern: str | Sequence[str] = "*") -> Term:
 
     References:
         Tibshirani 1996, "Regression Shrinkage and Selection via the Lasso".
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1)
+        >>> l1_penalty("weight")(Pass(model, None, None, None, None)) == model.weight.abs().sum()
+        tensor(True)
     """
     return _Penalty(1, _patterns(pattern))
 

@@ -43,7 +43,12 @@ class EarlyStopping:
     restore_best: bool
 
     def init(self) -> EarlyStoppingState:
-        """Before the first metric."""
+        """Before the first metric.
+
+        Example:
+            >>> early_stopping(mode="max").init()
+            EarlyStoppingState(best=-inf, best_evaluation=0, evaluations=0, num_bad_epochs=0)
+        """
         return EarlyStoppingState(best=worst(self.mode), best_evaluation=0, evaluations=0, num_bad_epochs=0)
 
     def update(self, state: EarlyStoppingState, metric: float) -> tuple[EarlyStoppingState, StopDecision]:

@@ -68,7 +68,12 @@ class Ema:
     average_buffers: bool
 
     def init(self, params: Tree, buffers: Tree = ()) -> EmaState:
-        """Before the first update: copies of the values at hand."""
+        """Before the first update: copies of the values at hand.
+
+        Example:
+            >>> ema(0.75).init({"w": torch.tensor(1.0)})
+            EmaState(count=tensor(0), params={'w': tensor(1.)}, buffers=())
+        """
         kept = trees.tree_map(torch.clone, buffers) if self.average_buffers else ()
         return EmaState(zero_count(params), trees.tree_map(torch.clone, params), kept)
 

@@ -54,7 +54,12 @@ class Plateau:
     eps: float
 
     def init(self) -> PlateauState:
-        """Before the first metric."""
+        """Before the first metric.
+
+        Example:
+            >>> plateau().init()
+            PlateauState(best=inf, num_bad_epochs=0, cooldown_counter=0)
+        """
         return PlateauState(best=worst(self.mode), num_bad_epochs=0, cooldown_counter=0)
 
     def update(self, state: PlateauState, metric: float) -> tuple[PlateauState, PlateauDecision]:
