@@ -12,8 +12,9 @@ from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.supervised import call
+from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager
-from functrain.step.state import TrainState, to_evaluate
+from functrain.step.state import TrainState
 
 
 def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:

@@ -19,7 +19,6 @@ from functrain.optim import (
     Optimizer,
     PlateauState,
     early_stopping,
-    evaluation_params,
     plateau,
 )
 from functrain.optim import ema as ema_rule
@@ -274,56 +273,6 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
         sums=no_totals(device),
         buffers={name: b.clone() for name, b in buffers.items()},
         count=0,
-    )
-
-
-def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
-    """An ordinary `nn.Module` with the state's parameters and buffers, independent of the state.
-
-    Of a schedule-free optimizer's state it has the averaged parameters, which are the ones to use.
-
-    Args:
-        state: any state.
-        ema: take the averaged parameters instead.
-
-    Raises:
-        ValueError: if `ema` is asked of a state without one.
-
-    Example:
-        >>> import functrain as ft
-        >>> state = ft.init_state(nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
-        >>> ft.to_module(state)
-        Linear(in_features=2, out_features=1, bias=True)
-    """
-    return state.recipe.network.module(chosen_params(state, ema=ema), chosen_buffers(state, ema=ema))
-
-
-def chosen_params(state: TrainState, *, ema: bool) -> Params:
-    """The parameters to evaluate with: a schedule-free optimizer's averages x, or the moving averages, in place."""
-    if not ema:
-        trainable = {name: state.params[name] for name in state.recipe.network.trainable}
-        chosen = evaluation_params(state.opt_state, trainable)
-        return state.params if chosen is trainable else {**state.params, **chosen}
-    if state.ema is None:
-        raise ValueError("this state keeps no moving average; give init_state an ema_decay (0.999, say)")
-    return {**state.params, **state.ema.params}
-
-
-def chosen_buffers(state: TrainState, *, ema: bool) -> Params:
-    """The state's buffers, or their averages if it keeps such."""
-    averaged = ema and state.ema is not None and state.recipe.ema is not None and state.recipe.ema.average_buffers
-    return state.ema.buffers if averaged and state.ema is not None else state.buffers
-
-
-def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
-    """What an evaluation needs of a state: the parameters and buffers to evaluate with, and none of training's own."""
-    return state.replace(
-        params=chosen_params(state, ema=ema),
-        buffers=chosen_buffers(state, ema=ema),
-        opt_state=(),
-        accumulator=None,
-        ema=None,
-        loss_scale=None,
     )
 
 

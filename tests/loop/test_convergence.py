@@ -17,11 +17,12 @@ LEARNING_RATES = {
     "muon": 0.02,
     "schedule_free_sgd": 1.0,
 }  # of the others 0.01
+OPTIMIZERS = {**ft.optim.REGISTRY, "sam": lambda lr: ft.optim.sam(ft.optim.sgd(0.1, momentum=0.9))}
 WHOLE_BATCHES = {"rprop"}  # compares the signs of successive gradients, which must be of the same data
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(ft.optim.REGISTRY))
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_each_optimizer_learns_the_digits(name, record_property):
     torch.manual_seed(0)
     # GroupNorm: BatchNorm's statistics would not be those of a schedule-free optimizer's averages.
@@ -36,7 +37,7 @@ def test_each_optimizer_learns_the_digits(name, record_property):
         nn.Flatten(),
         nn.Linear(32 * 16, 10),
     )
-    optimizer = ft.optim.REGISTRY[name](lr=LEARNING_RATES.get(name, 0.01))
+    optimizer = OPTIMIZERS[name](lr=LEARNING_RATES.get(name, 0.01))
     state = ft.init_state(model, ft.classification(), optimizer)
     images = digits("train")
     size, epochs = (len(images), 60) if name in WHOLE_BATCHES else (64, 20)
