@@ -7,13 +7,14 @@ from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import batch_length, pad_batch
 from functrain.data.splits import split
 from functrain.data.streams import Stream, as_stream
-from functrain.data.transfer import to_device
+from functrain.data.transfer import Transfer, to_device
 
 __all__ = [
     "Arrays",
     "DataWarning",
     "Loader",
     "Stream",
+    "Transfer",
     "as_stream",
     "batch_count",
     "batch_indices",

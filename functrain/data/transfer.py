@@ -1,5 +1,6 @@
 """Batches to the device that trains. Imports torch, numpy and `functrain.foundation`."""
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,7 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
     """
 
     def move(leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray):
-            if leaf.dtype.kind not in "biufc":
-                return leaf
-            leaf = torch.from_numpy(leaf if leaf.flags.writeable else leaf.copy())
+        leaf = _as_tensor(leaf)
         if isinstance(leaf, torch.Tensor):
             return leaf.to(device, non_blocking=non_blocking)
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
@@ -36,3 +34,64 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
     if all(type(leaf) is torch.Tensor and leaf.device == device for leaf in leaf_list):
         return batch  # the usual case on a CPU, at each step
     return unflatten(spec, list(map(move, leaf_list)))
+
+
+class Transfer:
+    """Copies batches to a device, where they arrive while it still computes with the ones before.
+
+    On a GPU the host does not wait for the steps that it asks for, so it is ahead of the device when it comes to the
+    next batch. That one goes through page-locked memory and a stream of its own, beside the computation, which waits for
+    it on the device. No batch is read before it is asked for.
+
+    Args:
+        device: where to.
+        ahead: how many batches may be on the device beside the one that it computes with; without a bound the host
+            would fill the device's memory with them.
+
+    Example:
+        >>> Transfer(torch.device("cpu"))((torch.zeros(2), np.ones(1)))
+        (tensor([0., 0.]), tensor([1.], dtype=torch.float64))
+    """
+
+    def __init__(self, device: torch.device, ahead: int = 2) -> None:
+        self._device, self._ahead = device, ahead
+        self._side: torch.cuda.Stream | None = None
+        self._used: deque[torch.cuda.Event] = deque()  # each recorded when a batch's work had been asked for
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch on the device; leaves as of `to_device`."""
+        if self._device.type != "cuda":
+            return to_device(batch, self._device)
+        leaf_list, spec = flatten(batch)
+        leaf_list = list(map(_as_tensor, leaf_list))
+        if any(not isinstance(leaf, torch.Tensor) and callable(getattr(leaf, "to", None)) for leaf in leaf_list):
+            return to_device(batch, self._device)  # what moves itself knows nothing of streams
+        return unflatten(spec, self._beside(leaf_list))
+
+    def _beside(self, leaf_list: list[Any]) -> list[Any]:
+        if self._side is None:
+            self._side = torch.cuda.Stream(self._device)
+        current = torch.cuda.current_stream(self._device)
+        self._used.append(current.record_event())
+        if len(self._used) > self._ahead:
+            self._used.popleft().synchronize()  # the host waits for a step some steps back, never for the last one
+        with torch.cuda.stream(self._side):
+            moved = [self._copied(leaf) for leaf in leaf_list]
+        current.wait_stream(self._side)
+        for before, after in zip(leaf_list, moved):
+            if after is not before:
+                after.record_stream(current)  # its memory is the side stream's: not to be used anew while in use here
+        return moved
+
+    def _copied(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor) or leaf.device.type == "cuda":
+            return leaf if not isinstance(leaf, torch.Tensor) else leaf.to(self._device)
+        pinned = leaf if leaf.is_pinned() else leaf.pin_memory()
+        return pinned.to(self._device, non_blocking=True)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    """A NumPy array of numbers as a tensor; any other leaf as it is."""
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in "biufc":
+        return leaf
+    return torch.from_numpy(leaf if leaf.flags.writeable else leaf.copy())

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from functrain.data import Stream, batch_length, pad_batch, to_device
+from functrain.data import Stream, Transfer, batch_length, pad_batch
 from functrain.distributed import World, part_of
 from functrain.objectives.supervised import Objective, takes_weight
 
@@ -47,12 +47,12 @@ class Feed:
         self._world = world
         even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
         self._pads = takes_weight(objective) and not even
-        self._device = device
+        self._transfer = Transfer(device)
         self.size = stream.batch_size or 0
 
     def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
         """Pad to the full size (the largest so far, where the stream does not know it) and move to the device."""
-        batch = to_device(batch, self._device)
+        batch = self._transfer(batch)
         examples = batch_length(batch)
         if self._pads:
             self.size = max(self.size, examples)

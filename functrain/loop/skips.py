@@ -31,7 +31,7 @@ class SkipWatch:
         adapts = state.loss_scale is not None and state.recipe.loss_scale is None
         self._stops_at_first = plan.on_nonfinite == "stop" and not adapts
         self._most = plan.max_consecutive_skips
-        self._look_every = 1 if state.device.type == "cpu" else plan.log_every
+        self._look_every = 1 if reading_is_free(state.device) else plan.log_every
         self._save = save
         self._unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
 
@@ -97,6 +97,11 @@ class SkipWatch:
         if self._stops_at_first:
             self._unread.append((step, metrics["skipped"]))
         return False
+
+
+def reading_is_free(device: torch.device) -> bool:
+    """Whether the host may read a number of the device's without waiting for what it has asked it to compute."""
+    return device.type == "cpu"
 
 
 def _before(new: TrainState, old: TrainState | None, counters: Sequence[int]) -> TrainState:

@@ -1,0 +1,58 @@
+"""fit waits for the device once in log_every updates: nothing else reads a tensor's value."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from loop_helpers import make_loader, make_state, quick_fit
+
+READS = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often values were read, by the method that did it; tensors of the CPU count as if they were a GPU's."""
+    counted: Counter[str] = Counter()
+    depth = [0]
+
+    def counting(name: str) -> Any:
+        read = getattr(torch.Tensor, name)
+
+        def method(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            counted[name] += not depth[0]  # one that calls another is one
+            depth[0] += 1
+            try:
+                return read(self, *args, **kwargs)
+            finally:
+                depth[0] -= 1
+
+        return method
+
+    for name in READS:
+        monkeypatch.setattr(torch.Tensor, name, counting(name))
+    monkeypatch.setattr("functrain.loop.skips.reading_is_free", lambda device: False)
+    return counted
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+@pytest.mark.parametrize("options", [{}, {"compile": True, "backend": "eager", "steps_per_call": 8}], ids=["1", "8"])
+def test_values_are_read_every_log_every_updates_and_then_twice(
+    options: Any, on_nonfinite: str, reads: Counter[str]
+) -> None:
+    state = make_state(ema_decay=0.9, clip_norm=1.0)
+    # An epoch of 40 updates: neither run comes to its end.
+    data = [batch for _ in range(8) for batch in make_loader(4, drop_last=True)]
+    counts = []
+    for steps in (10, 30):
+        reads.clear()
+        quick_fit(state, data, steps=steps, log_every=10, on_nonfinite=on_nonfinite, **options)
+        counts.append(reads.total())
+    assert counts[1] - counts[0] == 2 * 2  # each time the record, and whether updates were refused
+
+
+def test_a_count_of_reads_sees_one_that_is_made_each_step(reads: Counter[str]) -> None:
+    torch.ones(()).item()
+    float(torch.ones(()))
+    assert bool(torch.ones(()))
+    assert reads == {"item": 1, "__float__": 1, "__bool__": 1}
