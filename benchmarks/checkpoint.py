@@ -105,10 +105,25 @@ def dcp_async(state: State, directory: Path, number: int) -> Times:
     return times
 
 
+def lightning_io(state: State, directory: Path, _round: int, *, asynchronous: bool = False) -> Times:
+    """What Lightning's Trainer saves with; its asynchronous plugin holds references, so a later update may be saved."""
+    from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+
+    plugin = AsyncCheckpointIO(TorchCheckpointIO()) if asynchronous else TorchCheckpointIO()
+    path = directory / f"lightning-{asynchronous}.ckpt"
+    return timed(
+        lambda: plugin.save_checkpoint({"state_dict": state}, path),
+        plugin.teardown,  # waits
+        lambda: plugin.load_checkpoint(path, weights_only=True),
+    )
+
+
 VARIANTS: dict[str, Variant] = {
     "torch.save": torch_save,
     "torch.save, fsync": torch_save_synced,
     "torch.distributed.checkpoint, async": dcp_async,
+    "Lightning": lightning_io,
+    "Lightning, async plugin": partial(lightning_io, asynchronous=True),
     "functrain": ours,
     "functrain, copied first (donated states)": partial(ours, copy=True),
 }
