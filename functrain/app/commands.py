@@ -190,7 +190,7 @@ def _add_profile(command: Callable[[str, str, str], argparse.ArgumentParser]) ->
 
 def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     verify = command("verify", "check all checkpoints of a run", _VERIFY)
-    verify.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    verify.add_argument("run", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
 
     diff = command("diff", "compare two checkpoints bit for bit", _DIFF)
     for name, metavar in (("left", "A"), ("right", "B")):

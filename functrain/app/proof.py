@@ -13,23 +13,36 @@ from rich.console import Console
 from functrain.app.rundir import runs_beside
 from functrain.app.setting import checkpoint_at, setting_of
 from functrain.app.tables import print_lines, print_table
-from functrain.checkpoint import Checkpointer, read_arrays, verify_checkpoints
+from functrain.checkpoint import (
+    Checkpointer,
+    DamagedCheckpointError,
+    read_arrays,
+    verify_checkpoint,
+    verify_checkpoints,
+)
 from functrain.foundation.errors import ConfigError
 from functrain.loop import Comparison, find_nonfinite, replay
 from functrain.step import Difference, diff_states
 
 MOST_ROWS = 40
+MOST_EXACT = 10**12  # ulps that are written out: more are another sign or another value altogether
 FOUND = 1  # exit code: damage, or a difference
 
 
 def verify(path: str | Path, console: Console) -> int:
-    """The command: read every checkpoint of a run and compare it with its checksums.
+    """The command: read every checkpoint of a run, or one, and compare it with its checksums.
+
+    Args:
+        path: a run's directory, its folder of checkpoints, or a checkpoint's.
+        console: what to print on.
 
     Returns:
         The exit code: 1 if one is damaged or cannot be read.
     """
     path = Path(path)
-    folder = path / "checkpoints"
+    if path.is_dir() and path.resolve().name.startswith("step-"):
+        return _verify_one(path, console)
+    folder = path if path.name == "checkpoints" and path.is_dir() else path / "checkpoints"
     if not folder.is_dir():
         raise ConfigError(f"{path} is no run directory with checkpoints: there is no {folder}{runs_beside(path)}")
     report = verify_checkpoints(folder)
@@ -47,6 +60,16 @@ def verify(path: str | Path, console: Console) -> int:
         resumes = f"a resumed run goes on from {report.newest_good}" if report.newest_good else "none can be resumed"
         print_lines(console, [f"{bad} of {_count(len(report.checkpoints), 'checkpoint')} not good; {resumes}"])
     return FOUND if bad else 0
+
+
+def _verify_one(path: Path, console: Console) -> int:
+    try:
+        info = verify_checkpoint(path)
+    except DamagedCheckpointError as error:
+        print_lines(console, [f"damaged: {error.reason}"])
+        return FOUND
+    print_lines(console, [f"{info.name}: every byte as written"])
+    return 0
 
 
 def diff(left: str | Path, right: str | Path, console: Console) -> int:
@@ -147,7 +170,7 @@ def print_differences(console: Console, found: Iterable[Difference]) -> None:
             difference.path,
             difference.reason,
             "" if difference.first is None else ", ".join(map(str, difference.first)) or "-",
-            "" if difference.ulps is None else f"{difference.ulps:,}",
+            "" if difference.ulps is None else _short(difference.ulps),
             "" if difference.largest is None else f"{difference.largest:.3g}",
         ]
         for difference in found[:MOST_ROWS]
@@ -155,6 +178,10 @@ def print_differences(console: Console, found: Iterable[Difference]) -> None:
     print_table(console, ["leaf", "", "first at", "ulps there", "largest"], rows, left=2)
     if len(found) > MOST_ROWS:
         print_lines(console, [f"... and {len(found) - MOST_ROWS} more"])
+
+
+def _short(number: int) -> str:
+    return f"{number:,}" if number < MOST_EXACT else f"{number:.1e}"
 
 
 def _outcome(comparison: Comparison) -> str:

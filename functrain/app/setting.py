@@ -31,11 +31,23 @@ def checkpoint_at(path: Path, *, whole_runs: bool = True) -> Path:
     last = path / "checkpoints" / "last"
     if whole_runs and last.is_dir():
         return last
+    raise ConfigError(_no_checkpoint(path, whole_runs))
+
+
+def what_is_there(path: Path, missing: str) -> str:
+    """Why a path is not the directory that it should be, for a message."""
+    if path.is_dir():
+        return f"it holds no {missing}"
+    return "it is a file" if path.exists() else "there is no such directory"
+
+
+def _no_checkpoint(path: Path, whole_runs: bool) -> str:
     wanted = "neither a run with checkpoints nor a checkpoint" if whole_runs else "not a checkpoint"
-    detail = "there is no such directory" if not path.is_dir() else f"it holds no {INDEX}"
-    inside = sorted(p.name for p in (path / "checkpoints").glob("step-*") if p.is_dir())
-    hint = f"; checkpoints of that run: {', '.join(inside)}" if inside and not whole_runs else runs_beside(path)
-    raise ConfigError(f"{path} is {wanted}: {detail}{hint}")
+    folder = path / "checkpoints" if path.is_dir() else path.parent
+    inside = sorted(p.name for p in folder.glob("step-*") if p.is_dir())
+    listed = inside and (not whole_runs or not path.is_dir())
+    hint = f"; checkpoints of that run: {', '.join(inside)}" if listed else runs_beside(path)
+    return f"{path} is {wanted}: {what_is_there(path, INDEX)}{hint}"
 
 
 class Setting(NamedTuple):

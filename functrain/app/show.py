@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from functrain.app.rundir import RunDirectory, existing_run, position, runs_beside, status
-from functrain.app.setting import INDEX
+from functrain.app.setting import INDEX, what_is_there
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
@@ -32,8 +32,10 @@ def show(path: str | Path, console: Console) -> None:
         _show_run(path, console)
         return
     if not (path / INDEX).is_file():
-        detail = "there is no such directory" if not path.is_dir() else f"it holds neither config.yaml nor {INDEX}"
-        raise ConfigError(f"{path} is neither a run directory nor a checkpoint: {detail}{runs_beside(path)}")
+        detail = what_is_there(path, INDEX) if not path.is_dir() else f"it holds neither config.yaml nor {INDEX}"
+        # Given the folder of all runs, those in it; else those beside.
+        hint = runs_beside(path / "any") or runs_beside(path)
+        raise ConfigError(f"{path} is neither a run directory nor a checkpoint: {detail}{hint}")
     _show_checkpoint(read_info(path), console)
 
 
@@ -86,8 +88,13 @@ def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:
     ]
     print_facts(console, str(info.path), facts)
     groups = [
-        [name, f"{len(leaves):,}", size(info.nbytes.get(name, 0))] for name, leaves in info.groups.items() if leaves
+        [name, f"{len(leaves):,}", size(nbytes)]
+        for name, leaves in info.groups.items()
+        if (nbytes := info.nbytes.get(name, 0))
     ]
+    numbers = [name for name, leaves in info.groups.items() if leaves and not info.nbytes.get(name, 0)]
+    if numbers:
+        groups.append(["counters and the like", f"{sum(len(info.groups[name]) for name in numbers):,}", ""])
     print_table(console, ["group", "leaves", "size"], [*groups, ["all", "", size(sum(info.nbytes.values()))]])
     environment: Mapping[str, Any] = metadata.get("environment", {})
     if environment:

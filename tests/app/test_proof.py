@@ -34,6 +34,15 @@ def test_verify_finds_the_damaged_checkpoint_and_changes_nothing(functrain, run)
     assert sorted(str(path) for path in run.rglob("*")) == before
 
 
+def test_verify_takes_a_checkpoint_or_the_folder_of_them_too(functrain, run):
+    assert functrain("verify", "runs/tiny/checkpoints")[0] == 0
+    code, out, _ = functrain("verify", "runs/tiny/checkpoints/last")
+    assert (code, _lines(out)) == (0, ["step-00000006.r1: every byte as written"])
+    _damage(run / "checkpoints" / "step-00000004")
+    code, out, err = functrain("verify", "runs/tiny/checkpoints/step-00000004")
+    assert (code, err, out.startswith("damaged: ")) == (1, "", True)
+
+
 def test_diff_names_leaf_place_and_ulps(functrain, run):
     code, out, _ = functrain("diff", "runs/tiny", "runs/tiny/checkpoints/last")
     assert (code, out.startswith("equal: ")) == (0, True)
@@ -68,6 +77,13 @@ MISTAKES = [
         ["replay", "runs/tiny"],
         "runs/tiny is not a checkpoint: it holds no functrain.json; checkpoints of that run: ste",
     ),
+    (
+        ["replay", "runs/tiny/checkpoints/step-9"],
+        "runs/tiny/checkpoints/step-9 is not a checkpoint: there is no such d",
+    ),
+    (["diff", "runs/tiny/config.yaml", "runs/tiny"], "runs/tiny/config.yaml is neither a run with checkpoints nor a c"),
+    (["hunt", "runs/tiny", "--checkpoint", "nope"], ""),
+    (["show", "runs"], "runs is neither a run directory nor a checkpoint: it holds neither config.yaml nor functrain"),
     (["replay", "runs/tiny/checkpoints/last"], "no checkpoint follows step-00000006"),
     (["replay", "runs/tiny/checkpoints/step-00000002", "--steps", "0"], "steps must be a whole number, 1 or more"),
 ]
@@ -78,6 +94,11 @@ def test_mistakes_are_one_message_and_exit_code_2(functrain, run):
         code, _, err = functrain(*arguments)
         assert (code, err.count("\n")) == (2, 1), err
         assert err.startswith(f"functrain: error: {message}"), err
+    listed = "; checkpoints of that run: step-00000002, step-00000003, step-00000004, step-00000006, step-00000006.r1\n"
+    for name in ("step-9", "last/x"):
+        assert functrain("replay", f"runs/tiny/checkpoints/{name}")[2].endswith(listed if name == "step-9" else "\n")
+    assert functrain("show", "runs")[2].endswith("; runs in runs: tiny\n")
+    assert "it is a file" in functrain("show", "runs/tiny/config.yaml")[2]
 
 
 def test_max_time_ends_with_75_and_says_how_to_continue(functrain, project):
