@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import functrain as ft
-from benchmarks.machine import cpu, load
+from benchmarks.machine import cpu, load, said, write
 
 WIDTH, LAYERS, BATCH, STEPS = 2048, 8, 32, 4
 MIB = 1 << 20
@@ -134,10 +134,6 @@ def report() -> str:
     return "\n".join(lines) + "\n"
 
 
-def said(met: bool) -> str:
-    return "met" if met else "**missed**"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the table here")
@@ -149,10 +145,7 @@ def main() -> None:
     text = report()
     print(text)
     if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(
-            f"# Peak memory\n\n`python -m benchmarks.memory`\n\n{(__doc__ or '').split(chr(10), 2)[2]}\n{text}"
-        )
+        write(arguments.out, "Peak memory", "python -m benchmarks.memory", __doc__, text)
 
 
 if __name__ == "__main__":

@@ -142,9 +142,9 @@ def mean_loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets).mean()
 
 
-def make_step(apply: Apply) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+def make_step(apply: Apply, lr: float = LR) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
     """AdamW, and a step `(carry, data, rows) -> (carry, loss)` whose carry is donated."""
-    optimizer = optax.adamw(LR, *BETAS, eps=EPS, weight_decay=WEIGHT_DECAY)
+    optimizer = optax.adamw(lr, *BETAS, eps=EPS, weight_decay=WEIGHT_DECAY)
 
     def step(carry: Any, data: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
         params, buffers, opt_state, key = carry
