@@ -31,9 +31,12 @@ def settings() -> tuple[Any, ...]:
     return flags, draws, os.environ.get("CUBLAS_WORKSPACE_CONFIG")
 
 
-def test_callbacks_may_draw_from_the_global_generators_and_a_resume_repeats_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [{}, {"compile": True, "backend": "aot_eager"}], ids=["eager", "compiled"])
+def test_callbacks_may_draw_from_the_global_generators_and_a_resume_repeats_it(
+    tmp_path: Path, compiled: dict[str, Any]
+) -> None:
     before = settings()
-    whole = quick_fit(make_state(), make_loader(), epochs=2, callbacks=[noise], deterministic=True)
+    whole = quick_fit(make_state(), make_loader(), epochs=2, callbacks=[noise], deterministic=True, **compiled)
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
@@ -46,6 +49,7 @@ def test_callbacks_may_draw_from_the_global_generators_and_a_resume_repeats_it(t
             callbacks=[noise],
             deterministic=True,
             run_dir=tmp_path,
+            **compiled,
         )
     assert_same_bits(whole.state, resumed.state)
     assert read_info(tmp_path / "checkpoints" / "last").metadata["environment"]["deterministic"] is True

@@ -43,6 +43,19 @@ def test_every_checkpoint_of_a_run_is_confirmed_from_its_first(tail: str, tmp_pa
     assert (report.ok, len(report.compared), report.start) == (True, 1, names[0])
 
 
+@pytest.mark.parametrize("donate", [True, False])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_run_is_confirmed_whether_it_donated_or_not(backend: str, donate: bool, tmp_path: Path) -> None:
+    state = make_state(ema_decay=0.9, clip_norm=0.1)
+    train(tmp_path, state, compile=True, backend=backend, donate=donate, deterministic=True, epochs=2)
+    first = tmp_path / "checkpoints" / "step-00000002"
+    report = ft.replay(state, make_loader(), first, steps=99, backend=backend)
+    assert report.ok
+    assert len(report.compared) > 5
+    # The run computed with deterministic algorithms, this process does not: said, though on a CPU it shows in no bit.
+    assert [note.partition(" was ")[0] for note in report.environment] == ["deterministic"]
+
+
 def test_an_interrupted_snapshot_within_a_window_is_confirmed(tmp_path: Path) -> None:
     state = make_state(accumulate=3)
 
