@@ -35,6 +35,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.memory
 
 # Other trainers, in an environment of its own. About half an hour, on a machine that does nothing else.
 bench-peers: $(PEERS)/.ready
