@@ -32,7 +32,7 @@ def watched_gradient(
     trainable = {name: state.params[name] for name in recipe.network.trainable}
     batch = cast_floating(batch, recipe.param_dtype)
 
-    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params, Statistics | None]]:
+    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params, Any]]:
         params = {**state.params, **trainable}
         seen: Seen | None = {} if watch else None
         loss, new_buffers = run_objective(state, params, buffers, batch, training=True, seen=seen)
@@ -41,12 +41,13 @@ def watched_gradient(
         if state.loss_scale is not None:
             factor = state.loss_scale.scale / weight_normaliser(torch.as_tensor(loss.weight))
             total = total * factor
-        return total, (loss.totals(), factor, new_buffers, None if seen is None else activation_statistics(seen))
+        # torch.func takes no None here.
+        return total, (loss.totals(), factor, new_buffers, () if seen is None else activation_statistics(seen))
 
     grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)
     if state.loss_scale is not None:
         grads = divided(grads, factor)
-    return (*_over_ranks(recipe, grads, totals, new_buffers), activations)
+    return (*_over_ranks(recipe, grads, totals, new_buffers), activations if watch else None)
 
 
 def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Params, Tensor]:

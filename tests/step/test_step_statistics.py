@@ -6,6 +6,9 @@ import pytest
 import torch
 
 import functrain as ft
+from functrain.step.train import UPDATE
+
+train_core = UPDATE.fn
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -125,3 +128,20 @@ def test_a_model_without_modules_in_it_has_no_activations_to_show():
         ft.train_step(state, (torch.ones(4, 2), torch.zeros(4, 1)))
     with pytest.raises(TypeError, match="activations must be True or False, got 'all'"):
         ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1), activations="all")
+
+
+def test_a_vmap_over_states_shows_the_activations_of_each():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    batch = (torch.randn(4, 2), torch.randn(4, 1))
+
+    def values(params, activations):
+        state = ft.init_state(model, ft.regression(), ft.optim.sgd(0.1), activations=activations)
+        new, metrics = train_core(state.replace(params=params), batch)
+        return metrics["activation"].values if activations else new.params["2.bias"]
+
+    params = dict(ft.init_state(model, ft.regression(), ft.optim.sgd(0.1)).params)
+    stacked = {name: torch.stack([leaf, 2 * leaf]) for name, leaf in params.items()}
+    for activations in (False, True):
+        mapped = torch.vmap(lambda p, wanted=activations: values(p, wanted))(stacked)
+        expected = torch.stack([values({name: leaf[i] for name, leaf in stacked.items()}, activations) for i in (0, 1)])
+        torch.testing.assert_close(mapped, expected)
