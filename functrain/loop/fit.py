@@ -194,7 +194,7 @@ def fit(
         display = displays.display(progress if leads else False)
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):
-            runner.on_compile = lambda name: display.say(f"compiling the {name} step ...")
+            runner.on_compile = lambda name: display.busy(f"compiling the {name} step ...")
         if micro_batch is not None:
             objective, found = state.recipe.objective, position.micro_batch
             runner = InParts(runner, micro_batch, objective, found=found, say=display.say)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from functrain.loop.elapsed import Elapsed
 from functrain.loop.progress_line import Pace, Sight, epoch_line
 from functrain.step.state import TrainState
 
@@ -30,6 +31,10 @@ class Display:
 
     def say(self, text: str) -> None:
         """Tell the person something; until the next micro-batch time does not count for the speed shown."""
+
+    def busy(self, text: str) -> None:
+        """Tell the person what is being done that may take minutes; it is over at whatever is shown next."""
+        self.say(text)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -61,6 +66,7 @@ class Bar(Display):
         self._sight = Sight()
         self._batches = 0
         self._redraw_at = 0.0
+        self._elapsed: Elapsed | None = None
 
     def start(
         self,
@@ -78,6 +84,7 @@ class Bar(Display):
         """Redraw, if the last time is long enough ago."""
         self._batches += batches
         if time.perf_counter() >= self._redraw_at:
+            self._over()
             self._draw(state, metrics)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
@@ -90,8 +97,14 @@ class Bar(Display):
         self._redraw_at = 0.0
         self._print(text)
 
+    def busy(self, text: str) -> None:
+        """Print a line above the bar, and below it the time that goes by."""
+        self.say(text)
+        self._elapsed = Elapsed(self._console.file)  # type: ignore[arg-type]
+
     def close(self) -> None:
         """Remove the bar."""
+        self._over()
         self._live.stop()
 
     def _draw(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
@@ -102,7 +115,13 @@ class Bar(Display):
         self._live.start()
         self._live.update(self._sight, refresh=True)
 
+    def _over(self) -> None:
+        if self._elapsed is not None:
+            self._elapsed.stop()
+            self._elapsed = None
+
     def _print(self, text: str) -> None:
+        self._over()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

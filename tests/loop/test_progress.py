@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import functrain as ft
-from functrain.loop import progress
+from functrain.loop import elapsed, progress
 from functrain.loop.progress_line import Pace, Sight, epoch_line
 
 RECORD = {"kind": "epoch", "epoch": 12, "step": 204, "samples": 12936, "train_loss": 0.52331, "train_accuracy": 1.0}
@@ -151,6 +151,29 @@ LINES = {
     120: f"epoch 12/20  {'━' * 37}  59%  loss 0.519  accuracy 0.984  lr 9.5e-03  64 samples/s  2:20 left",
     200: f"epoch 12/20  {'━' * 40}  59%  loss 0.519  accuracy 0.984  lr 9.5e-03  64 samples/s  2:20 left",
 }
+
+
+@pytest.mark.parametrize("ending", ["step", "say", "close"])
+def test_while_it_compiles_time_is_seen_to_go_by_and_nothing_is_left_of_that(
+    open_terminal: Callable[[int], Terminal], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(elapsed, "EVERY", 0.01)
+    terminal = open_terminal(80)
+    bar = progress.display(True)
+    bar.start(make_state(), 34, 0, 2)
+    bar.busy("compiling the update step ...")
+    deadline = time.monotonic() + 30
+    while len(terminal.lines()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    compiling, clock = terminal.lines()
+    assert (compiling, clock[:5]) == ("compiling the update step ...", "  0:0")
+    {"step": lambda: bar.step(make_state(), METRICS), "say": lambda: bar.say("done"), "close": bar.close}[ending]()
+    after = terminal.lines()
+    assert after[0] == compiling
+    assert [line.split("  ")[0] for line in after[1:]] == {"step": ["epoch 1/2"], "say": ["done"], "close": []}[ending]
+    bar.close()
+    assert terminal.lines() == [compiling, "done"][: 1 + (ending == "say")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("elapsed")]
 
 
 @pytest.mark.parametrize("width", LINES)
