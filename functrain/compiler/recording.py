@@ -7,6 +7,7 @@ would hold. Code that reads a tensor's value is found out in the same way, and i
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ def record(
         with torch_seed(key(), inputs[0].device), recorder:
             result = core.fn(state.fill(inputs[:n_state]), batch.fill(inputs[n_state:]))
     except Exception:
+        if dynamo := sys.modules.get("torch._dynamo"):
+            dynamo.reset()  # torch.cond keeps what it compiled under the recorder, and the tracer would stumble over it
         return None  # the tracer will meet the same error, and say what there is to say
     if not recorder.fixed:
         return None
@@ -97,7 +100,8 @@ class _Recorder(TorchDispatchMode):
         """Run `func` and hash it."""
         kwargs = kwargs or {}
         self.add(str(func), args, sorted(kwargs.items()))
-        self.fixed = self.fixed and _NOT_FIXED.isdisjoint(func.tags)
+        own_generator = any(isinstance(value, torch.Generator) for value in (*args, *kwargs.values()))
+        self.fixed = self.fixed and not own_generator and _NOT_FIXED.isdisjoint(func.tags)
         self.random = self.random or torch.Tag.nondeterministic_seeded in func.tags
         result = func(*args, **kwargs)
         self._number(result)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from functrain.compiler import backends, cuda_graphs, fingerprint
 from functrain.compiler.layout import Layout
-from functrain.compiler.recording import record
+from functrain.compiler.repeatability import record_twice
 from functrain.compiler.trace import trace
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten
@@ -133,7 +133,7 @@ class CompilingRunner:
         """The program of a core for arguments like these: from the store, or traced and compiled."""
         donates = self.donate and core.carries_state
         stores = self.backend == "inductor"
-        recording = record(core, state, batch, inputs, key=key) if stores else None
+        recording = record_twice(core, state, batch, inputs, key=key) if stores else None
         if recording is not None:
             program_key = fingerprint.program_key(recording.digest, inputs, self.mode, donate=donates)
             if program := backends.kept(program_key, inputs[0].device):

@@ -79,6 +79,7 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
         return carried + found[-1].tensors(result_leaves)
 
     module = _make_fx(core, flat, examples)
+    _refuse_own_generators(core, module)
     return Graph(module, found[-1], _draws(module))
 
 
@@ -153,6 +154,16 @@ def _draws(module: torch.fx.GraphModule) -> bool:
         for node in graph_module.graph.nodes
         if node.op == "call_function"
     )
+
+
+def _refuse_own_generators(core: Core, module: torch.fx.GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.kwargs.get("generator") is not None:
+            raise TracingError(
+                f"the {core.name} step cannot be compiled: {node.target} draws from a torch.Generator of its own, "
+                "whose state is no part of the training state. Draw without generator=: the step seeds the default one "
+                "(or run without compiling, compile=False)"
+            )
 
 
 def _users_line(error: BaseException) -> str:

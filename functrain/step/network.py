@@ -7,7 +7,7 @@ places for the time of one call.
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,6 +71,11 @@ class Network:
             result = torch.func.functional_call(harness, tensors, (objective, batch))
         return result, {name: tensors[f"net.{name}"] for name in buffers}
 
+    def running(self) -> Iterator[tuple[str, nn.Module]]:
+        """Path and module of those that steps run, in training and in evaluation."""
+        for harness in (self._training, self._evaluation):
+            yield from harness.net.named_modules()
+
     def module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
         """An ordinary module with copies of these tensors; ties and `requires_grad` as in the original."""
         memo: dict[int, Any] = {}
@@ -86,6 +91,7 @@ def _skeleton(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for name, p in model.named_parameters():
         _refuse_lazy("parameter", name, p)
+        _refuse_hook(name, p)
         memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
     for name, b in model.named_buffers():
         _refuse_lazy("buffer", name, b)
@@ -95,8 +101,18 @@ def _skeleton(model: nn.Module) -> nn.Module:
     except Exception as error:
         raise ValueError(
             f"the model ({type(model).__name__}) cannot be copied: {error}. A module attribute that is a "
-            "computed tensor must be a buffer (register_buffer), or be made in forward"
+            "computed tensor must be a buffer (register_buffer), or be made in forward; in place of "
+            "torch.nn.utils.weight_norm there is torch.nn.utils.parametrizations.weight_norm"
         ) from error
+
+
+def _refuse_hook(name: str, parameter: Tensor) -> None:
+    if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+        raise ValueError(
+            f"parameter {name!r} has a hook on its gradient (register_hook), which a step would not call: it "
+            "differentiates with respect to the state's tensors. Let the optimizer change gradients (optim.chain), or "
+            "put a hook on a module (register_full_backward_hook)"
+        )
 
 
 def _refuse_lazy(kind: str, name: str, tensor: Tensor) -> None:
