@@ -21,6 +21,7 @@ from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics,
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, takes_two_gradients
 from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
+from functrain.step.choice import choose
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.gradient import divided, gradient, gradient_uphill, watched_gradient
 from functrain.step.scaling import next_loss_scale
@@ -133,7 +134,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     applied = finite & (totals.weight > 0)
     before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals)
     after = (new, opt_state, buffers, ema, state.epoch_totals + totals.sums)
-    new, opt_state, buffers, ema, epoch_totals = _choose(applied, after, before)
+    new, opt_state, buffers, ema, epoch_totals = choose(applied, after, before)
     scale = state.loss_scale
     changed = state.replace(
         params={**state.params, **new},
@@ -201,10 +202,6 @@ def _emptied(window: Accumulator, buffers: Params) -> Accumulator:
         {name: b.clone() for name, b in buffers.items()},
         window.count,
     )
-
-
-def _choose(condition: Tensor, after: Any, before: Any) -> Any:
-    return tree_map(lambda a, b: torch.where(condition, a, b), after, before)
 
 
 def _add(left: Params, right: Params) -> Params:

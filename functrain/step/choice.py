@@ -1,0 +1,46 @@
+"""One of two trees, by a condition on the device. Imports foundation, optim and torch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+from functrain.foundation.trees import flatten, tree_map, unflatten
+from functrain.optim.foreach import inside_transform
+
+
+def choose(condition: Tensor, after: Any, before: Any) -> Any:
+    """The leaves of `after` where the condition, 0-d bool, holds, else those of `before`; no result shares theirs.
+
+    On an accelerator, and within a graph, no value is read, so that no step waits for a decision. An eager step on the
+    CPU has nothing to wait for: it reads the condition, and the leaves of `after` need not be written once more (for
+    Adam, parameters and two moments, as much as the update itself).
+
+    Raises:
+        ValueError: the trees differ in structure.
+
+    Example:
+        >>> choose(torch.tensor(False), {"w": torch.ones(2)}, {"w": torch.zeros(2)})
+        {'w': tensor([0., 0.])}
+    """
+    (old, old_spec), (new, spec) = flatten(before), flatten(after)
+    if not _is_readable(condition) or spec != old_spec:
+        return tree_map(lambda a, b: torch.where(condition, a, b), after, before)
+    if not condition.item():
+        return tree_map(torch.clone, before)
+    # A leaf that an optimizer hands on as it is would be one tensor in two states, of which one may be donated.
+    held = {leaf.untyped_storage().data_ptr() for leaf in old}
+    return unflatten(spec, [leaf.clone() if leaf.untyped_storage().data_ptr() in held else leaf for leaf in new])
+
+
+def _is_readable(condition: Tensor) -> bool:
+    """Whether reading it costs nothing and is not part of a graph, a transform or a recording."""
+    return (
+        type(condition) is Tensor
+        and condition.is_cpu
+        and not torch.compiler.is_compiling()
+        and not inside_transform()
+        and get_proxy_mode() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
