@@ -1,74 +1,225 @@
-"""Kill training runs many times, compare bits, and write the table of docs/resume.md.
+"""Kill training runs some hundred times, compare bits, and write the table of docs/resume.md.
 
-    python tests/resume/kill_table.py                  all settings, 28 kills each: about an hour on two cores
-    python tests/resume/kill_table.py --kills 4 --only fp16 --dry
+    python tests/resume/kill_table.py                     all settings
+    python tests/resume/kill_table.py --only bf16 --dry     some; print, do not write the page
 
-The seed is printed; the same seed sends the same signals after the same delays.
+The seed is in the table; the same seed kills the same settings with the same signals at the same moments (the times of
+the kills that are not aimed are drawn from it, too; what they find is chance). With `--results FILE` it goes on where
+it was stopped: what is in the file is not done again.
 """
 
 import argparse
-import platform
+import json
+import os
+import queue
 import random
 import signal
+import sys
 import tempfile
+import threading
+import time
+import traceback
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from killing import CODES, MORE_SETTINGS, SETTINGS, finish, outcome, run_with_kills, start
+from killing import CODES, Kill, Parent, differing, kill, outcome, random_kill, to_the_end
+from moments import FIRST, LAST, WHILE_TRAINING
+from settings import moments_of, name_of, options_of, settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
 BEGIN, END = "<!-- kill table: written by make kill-table -->", "<!-- end of the kill table -->"
-AT_ONCE = 4  # kills in one run, one with each signal
+AT_A_RANDOM_TIME = "at a random time"
+SECONDS = 3.0  # a run's length, about, for the kills at a random time
+RUNS = 2  # killed runs of each setting
 
 
-def rows_of(name: str, options: tuple[str, ...], kills: int, seed: int) -> tuple[str, int, int]:
-    """A row of the table, the kills that found a process at work, and the runs that ended with other bits."""
-    dice = random.Random(f"{seed} {name}")
-    counts: Counter[signal.Signals] = Counter()
-    landed = lost = 0
-    with tempfile.TemporaryDirectory() as folder:
-        whole_dir = Path(folder) / "whole"
-        assert finish(start(whole_dir, (*options, "sleep=0"))) == 0
-        whole = outcome(whole_dir)
-        for number in range(-(-kills // AT_ONCE)):
-            signals = dice.sample(list(CODES), AT_ONCE)
-            run_dir = Path(folder) / f"killed-{number}"
-            landed += run_with_kills(run_dir, options, signals, dice)
-            counts.update(signals)
-            differs = outcome(run_dir) != whole
-            lost += differs
-            print(f"{name}: {(number + 1) * AT_ONCE} kills, {lost} runs lost", flush=True)
-    return f"| {name} | {number + 1} | {landed} | {lost} |", landed, lost
+COLD = "compiled, nothing in the store"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A setting, and the kills of each of its runs."""
+
+    name: str
+    options: dict[str, object]
+    runs: list[list[Kill]]
+
+
+Record = dict[str, object]  # of a killed run: setting, kills, landed, reason
+
+
+def plan(
+    options: Mapping[str, object], planned: Counter[tuple[str, signal.Signals]], dice: random.Random
+) -> list[Kill]:
+    """The kills of one run, in the order of its course: the moments and signals that had the fewest so far."""
+    if options.get("cold"):
+        return while_compiling(dice)
+    kills = []
+    for stage in (FIRST, WHILE_TRAINING, WHILE_TRAINING, LAST | WHILE_TRAINING):
+        moments = [AT_A_RANDOM_TIME, *moments_of(options, stage)]
+        pairs = [(moment, number) for moment in moments for number in CODES]
+        fewest = min(planned[pair] for pair in pairs)
+        moment, number = pair = dice.choice([pair for pair in pairs if planned[pair] == fewest])
+        planned[pair] += 1
+        aimed = "" if moment == AT_A_RANDOM_TIME else moment
+        kills.append(random_kill(dice, number, aimed, SECONDS, group=has_children(options) and dice.random() < 0.5))
+    return kills
+
+
+def has_children(options: Mapping[str, object]) -> bool:
+    """Whether a signal to the process group reaches more than one process."""
+    return options.get("workers") == 2 or str(options.get("run")).startswith("compiled")
+
+
+def while_compiling(dice: random.Random) -> list[Kill]:
+    """One with each signal; from a terminal they reach the C++ compiler, too."""
+    return [
+        Kill(number, "compiling", seconds=dice.uniform(0.1, 8.0), group=dice.random() < 0.5)
+        for number in dice.sample(list(CODES), len(CODES))
+    ]
+
+
+def read(results: Path) -> list[Record]:
+    """What is known already."""
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def plans(seed: int) -> list[Job]:
+    """All that is to be done; a seed's kills do not depend on what is left out of them."""
+    dice = random.Random(seed)
+    planned: Counter[tuple[str, signal.Signals]] = Counter()
+    chosen = [(name_of(setting), options_of(setting)) for setting in reversed(settings())]
+    chosen.append((COLD, {"run": "compiled donated", "workers": 0, "cold": True}))
+    return [Job(name, options, [plan(options, planned, dice) for _ in range(RUNS)]) for name, options in chosen]
+
+
+def killed_run(run_dir: Path, options: Mapping[str, object], kills: list[Kill], parents: list[Parent]) -> list[Kill]:
+    """Kill a run, let it end; the kills that found it at work."""
+    dice = random.Random(str(kills))
+    store = {"FUNCTRAIN_CACHE_DIR": f"{run_dir}.store"} if options.get("cold") else {}
+    told = {name: value for name, value in options.items() if name != "cold"}
+    landed = [how for how in kills if kill(dice.choice(parents), run_dir, told, how, store)]
+    to_the_end(dice.choice(parents).start(run_dir, told, store))
+    return landed
+
+
+class Worker(threading.Thread):
+    """Takes settings and kills their runs, until there are none left."""
+
+    def __init__(self, jobs: "queue.Queue[Job]", results: Path) -> None:
+        super().__init__()
+        self.jobs, self.results = jobs, results
+        self.done = {(record["setting"], record["run"]) for record in read(results)}
+
+    def run(self) -> None:
+        with Parent(1) as one, Parent(2) as other:
+            while True:
+                try:
+                    job = self.jobs.get_nowait()
+                except queue.Empty:
+                    return
+                self._kill_all(job, [one, other])
+
+    def _kill_all(self, job: "Job", parents: list[Parent]) -> None:
+        place = Path(tempfile.mkdtemp())
+        to_do = [number for number in range(len(job.runs)) if (job.name, number) not in self.done]
+        if not to_do:
+            return
+        to_the_end(parents[0].start(place / "whole", {k: v for k, v in job.options.items() if k != "cold"}))
+        whole = outcome(place / "whole")
+        for number in to_do:
+            self._kill(job, number, place / f"killed-{number}", whole, parents)
+
+    def _kill(self, job: "Job", number: int, run_dir: Path, whole: dict[str, object], parents: list[Parent]) -> None:
+        reason, landed, began, kills = "", [], time.monotonic(), job.runs[number]
+        try:
+            landed = killed_run(run_dir, job.options, kills, parents)
+            if parts := differing(whole, outcome(run_dir)):
+                reason = f"other bits in {', '.join(parts)}"
+        except Exception:  # whatever went wrong, that run is lost, and the others are killed all the same
+            reason = traceback.format_exc()
+        record = {
+            "setting": job.name,
+            "run": number,
+            "landed": [[how.moment or AT_A_RANDOM_TIME, how.number.name, how.group] for how in landed],
+            "reason": reason,
+        }
+        with _lock, self.results.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+            print(
+                f"{job.name}: {len(landed)} kills in {time.monotonic() - began:.0f} s, {reason or 'equal'}", flush=True
+            )
+            if reason:
+                print(f"  {run_dir}: {kills}", flush=True)
+
+
+_lock = threading.Lock()
+
+
+def table(records: list[Record], seed: int) -> list[str]:
+    """As the page shows it."""
+    kills: Counter[tuple[str, str]] = Counter()
+    by_setting: Counter[str] = Counter()
+    runs: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for record in records:
+        name = str(record["setting"])
+        kills.update((moment, number) for moment, number, _ in record["landed"])  # type: ignore[attr-defined]
+        by_setting[name] += len(record["landed"])  # type: ignore[arg-type]
+        runs[name] += 1
+        lost[name] += bool(record["reason"])
+    to_group = sum(group for record in records for _, _, group in record["landed"])  # type: ignore[attr-defined]
+    lines = [
+        f"Of {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, seed {seed}: "
+        f"**{by_setting.total()} kills, {lost.total()} runs lost.** {runs.total()} runs of {len(runs)} settings; "
+        f"{to_group} of the signals went to the whole process group, as a terminal sends them.",
+        "",
+        "| moment | " + " | ".join(number.name for number in CODES) + " |",
+        "|---|" + "---:|" * len(CODES),
+    ]
+    moments = [AT_A_RANDOM_TIME, *FIRST, *WHILE_TRAINING, *LAST]
+    lines += [f"| {m} | " + " | ".join(str(kills[m, number.name]) for number in CODES) + " |" for m in moments]
+    lines += ["", "| setting | runs | kills | runs lost |", "|---|---:|---:|---:|"]
+    return lines + [f"| {name} | {runs[name]} | {by_setting[name]} | {lost[name]} |" for name in sorted(runs)]
 
 
 def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=28, help="for each setting")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, do not write the page")
+    parser.add_argument("--parallel", type=int, default=2, help="settings at once")
+    parser.add_argument(
+        "--results", type=Path, help="file of results, a line for each killed run; what it holds is kept"
+    )
     given = parser.parse_args()
-    chosen = {name: options for name, options in (SETTINGS | MORE_SETTINGS).items() if given.only in name}
-    results = [rows_of(name, options, given.kills, given.seed) for name, options in chosen.items()]
-    landed, lost = sum(result[1] for result in results), sum(result[2] for result in results)
-    table = [
-        f"Of {datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, {platform.machine()}, seed {given.seed}: "
-        f"{landed} kills, {lost} runs that ended with other bits.",
-        "",
-        "| setting | runs | kills | runs with other bits |",
-        "|---|---:|---:|---:|",
-        *[result[0] for result in results],
-    ]
-    print("\n".join(table))
+    jobs: queue.Queue[Job] = queue.Queue()
+    for job in plans(given.seed):
+        if given.only in job.name:
+            jobs.put(job)
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        os.environ["FUNCTRAIN_CACHE_DIR"] = f"{folder}/programs"  # one store: each step is compiled once
+        results = given.results or Path(folder) / "results.jsonl"
+        workers = [Worker(jobs, results) for _ in range(given.parallel)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        records = read(results)
+    lines = table(records, given.seed)
+    print("\n".join(lines))
     if not given.dry:
         text = PAGE.read_text()
         before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-        PAGE.write_text("\n".join([before, *table, after]))
-    return 1 if lost else 0
+        PAGE.write_text("\n".join([before, *lines, after]))
+    return 1 if any(record["reason"] for record in records) else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,31 +1,47 @@
 """A real training run for the tests that kill it.   Usage: training_process.py RUN_DIR KEY=VALUE ...
 
-Random augmentation, BatchNorm, dropout, a schedule, clipping and an average of the parameters: whatever a resume
-could get wrong. Each update sleeps a little, so that a signal finds the run in its middle.
+Random augmentation, BatchNorm, dropout, a schedule, clipping, an average of the parameters: whatever a resume could
+get wrong. At its end it writes `result.json`: what `fit` returned.
 """
 
+import faulthandler
+import hashlib
 import json
+import os
+import signal
 import sys
-import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from faults import plant
+from moments import Pause, aim_at, watch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import functrain as ft
+from functrain.foundation import trees
+from functrain.loop.batches import windows_in
+
+BATCH, EXAMPLES = 24, 230  # ten batches, the last one ragged, which fill no number of windows of 3
+IMAGES, LABELS = load_digits(return_X_y=True)
+
+DEFAULTS = {
+    "run": "eager", "precision": "fp32", "accumulate": 1, "tail": "extend", "loader": "plain", "workers": 0,
+    "optimizer": "adamw", "rules": False, "ema": True, "batchnorm": True, "dropout": True, "save_every": 4,
+    "epochs": 3, "aim": "", "fault": "",
+}  # fmt: skip
 
 
 class NoisyDigits(Dataset):
     """Digits with noise drawn from torch's global generator at each read."""
 
-    def __init__(self) -> None:
-        images, labels = load_digits(return_X_y=True)
-        self.images = torch.tensor(images[:320] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
-        self.labels = torch.tensor(labels[:320])
+    def __init__(self, count: int = EXAMPLES) -> None:
+        self.images = torch.tensor(IMAGES[:count] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+        self.labels = torch.tensor(LABELS[:count])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -35,98 +51,125 @@ class NoisyDigits(Dataset):
 
 
 class StatefulLoader:
-    """A loader with a state of its own: its order and its noise come from one generator."""
+    """A loader with a state of its own, its order and its noise from one generator.
+
+    As torchdata's: iter() starts a new pass, unless a state was loaded before.
+    """
 
     def __init__(self, dataset: NoisyDigits, batch_size: int) -> None:
         self.dataset, self.batch_size = dataset, batch_size
         self.generator = torch.Generator().manual_seed(3)
         self.order: list[int] = []
         self.position = 0
+        self.loaded = False
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        if not self.order:
-            self.order = torch.randperm(len(self.dataset), generator=self.generator).tolist()
+        if not self.loaded or not self.order:
+            self.order, self.position = torch.randperm(len(self.dataset), generator=self.generator).tolist(), 0
+        self.loaded = False
         while self.position < len(self.order):
             rows = self.order[self.position : self.position + self.batch_size]
             self.position += self.batch_size
             noise = 0.05 * torch.randn(len(rows), 1, 8, 8, generator=self.generator)
             yield self.dataset.images[rows] + noise, self.dataset.labels[rows]
-        self.order, self.position = [], 0
+        self.order = []
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.get_state(), "order": self.order, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"])
-        self.order, self.position = list(state["order"]), state["position"]
+        self.order, self.position, self.loaded = list(state["order"]), state["position"], True
 
 
 def make_loader(kind: str, workers: int) -> Any:
     if kind == "stateful":
-        return StatefulLoader(NoisyDigits(), 24)
+        return StatefulLoader(NoisyDigits(), BATCH)
     if kind == "functrain":
-        return ft.data.Loader(NoisyDigits(), 24, shuffle=True, num_workers=workers)
-    return DataLoader(NoisyDigits(), batch_size=24, shuffle=True, num_workers=workers)
+        return ft.data.Loader(NoisyDigits(), BATCH, shuffle=True, num_workers=workers)
+    return DataLoader(NoisyDigits(), batch_size=BATCH, shuffle=True, num_workers=workers)
 
 
-def make_optimizer(options: dict[str, Any]) -> Any:
-    if options["schedule_free"]:
-        return ft.optim.schedule_free_adamw(1e-2)
-    return ft.optim.adamw(ft.schedules.cosine(1e-2, 60))
-
-
-def main(run_dir: str, *arguments: str) -> None:
-    options = {
-        "compile": False, "backend": "inductor", "accumulate": 1, "workers": 0, "precision": "fp32", "epochs": 4,
-        "tail": "extend", "sleep": 0.02, "save_every": 5, "donate": False,
-        "loader": "plain", "overflow": False, "plateau": False, "schedule_free": False,
-    } | {key: json.loads(value) for key, value in (argument.split("=") for argument in arguments)}  # fmt: skip
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(144, 10)
-    )
-    state = ft.init_state(
+def make_state(options: dict[str, Any]) -> ft.TrainState:
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4) if options["batchnorm"] else nn.Identity(), Pause(), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2 if options["dropout"] else 0.0), nn.Linear(144, 10))
+    return ft.init_state(
         model,
         ft.classification(),
-        make_optimizer(options),
+        {
+            "adamw": lambda: ft.optim.adamw(ft.schedules.cosine(1e-2, 60)),
+            "schedule-free": lambda: ft.optim.schedule_free_adamw(1e-2),
+        }[options["optimizer"]](),
         accumulate=options["accumulate"],
         precision=options["precision"],
         clip_norm=1.0,
-        ema_decay=0.9,
+        ema_decay=0.9 if options["ema"] else None,
     )
 
-    @ft.on("process_batch")
-    def sleep(event: ft.Event) -> None:
-        print(event.state.step, event.state.batch_idx, flush=True)
-        time.sleep(options["sleep"])
 
-    @ft.on("process_batch")
-    def overflow(event: ft.Event) -> ft.Event:
-        """Inputs that are too large for float16 in every 9th update: it is refused, the loss scale halved."""
-        inputs, *rest = event.batch
-        return event.replace(batch=(inputs * 1e6 if event.state.step % 9 == 4 else inputs, *rest))
+@ft.on("process_batch")
+def overflow(event: ft.Event) -> ft.Event:
+    """Inputs that are too large for float16 in every 9th update: it is refused, the loss scale halved."""
+    inputs, *rest = event.batch
+    return event.replace(batch=(inputs * 1e6 if event.state.step % 9 == 4 else inputs, *rest))
 
-    rules = {"plateau": ft.optim.plateau(patience=0), "early_stopping": ft.optim.early_stopping(patience=3)}
-    ft.fit(
+
+def main(run_dir: str, *arguments: str) -> None:
+    faulthandler.register(signal.SIGUSR2)  # where it hangs, if it does
+    options = DEFAULTS | {key: json.loads(value) for key, value in (text.split("=") for text in arguments)}
+    moment, _, count = options["aim"].rpartition(":")
+    if moment:
+        aim_at(moment, int(count))
+    batches = windows_in(-(-EXAMPLES // BATCH), options["accumulate"], options["tail"])
+    callbacks = watch((options["epochs"] - 1, batches - 1))
+    if options["fault"]:
+        plant(options["fault"])
+    torch.manual_seed(0)
+    state = make_state(options)
+    rules = {  # nothing is good enough for these: the rate is reduced after epoch 2 and 3, and 3 is the last
+        "plateau": ft.optim.plateau(patience=0, threshold=0.99),
+        "early_stopping": ft.optim.early_stopping(patience=2, min_delta=10.0),
+    }
+    run, _, donated = options["run"].partition(" ")
+    result = ft.fit(
         state,
         make_loader(options["loader"], options["workers"]),
-        eval_loader=DataLoader(NoisyDigits(), batch_size=100),
-        epochs=options["epochs"],
+        eval_loader=DataLoader(NoisyDigits(100), batch_size=40),
+        epochs=options["epochs"] + options["rules"],
         run_dir=run_dir,
-        compile=options["compile"],
-        backend=options["backend"],
-        donate=options["donate"],
+        compile=run != "eager",
+        backend={"eager": "inductor", "traced": "eager", "compiled": "inductor"}[run],
+        donate=bool(donated),
         tail=options["tail"],
-        save_every=options["save_every"],
+        save_every=options["save_every"] or None,
+        keep=2,
         log_every=1,
-        callbacks=[sleep, overflow] if options["overflow"] else [sleep],
-        **(rules if options["plateau"] else {}),
+        tensorboard=True,
+        callbacks=[*callbacks, *([overflow] if options["precision"] == "fp16" else [])],
+        **(rules if options["rules"] else {}),
     )
+    digests = {path: digest(leaf) for path, leaf in trees.leaves_with_paths(result.state)}
+    whole = {"stopped_by": result.stopped_by, "history": result.history, "state": digests}
+    (Path(run_dir) / "result.json").write_text(json.dumps(whole))
+
+
+def digest(leaf: Any) -> str:
+    if isinstance(leaf, torch.Tensor):
+        data = leaf.detach().clone().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return f"{leaf.dtype} {tuple(leaf.shape)} {hashlib.sha256(data).hexdigest()}"
+    return repr(leaf)
+
+
+def begin(run_dir: str, *arguments: str) -> None:
+    """Train in a process of its own, with its own process group, as a shell starts it."""
+    if os.getpgid(0) != os.getpid():
+        os.setpgid(0, 0)
+    warnings.simplefilter("error", ft.ResumeWarning)
+    main(run_dir, *arguments)
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("error", ft.ResumeWarning)
-    main(*sys.argv[1:])
+    begin(*sys.argv[1:])

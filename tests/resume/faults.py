@@ -1,0 +1,45 @@
+"""Resumes broken on purpose, for the test that the comparison would find them.
+
+Each replaces what `restore` gives back: as if functrain forgot to save or to restore that part.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from functrain.loop import opening
+from functrain.loop.saving import Position
+from functrain.step.state import TrainState
+
+Fault = Callable[[TrainState, TrainState, Position], tuple[TrainState, Position]]
+
+
+def _keeps(*names: str) -> Fault:
+    """These parts of the state stay as they are in a fresh one."""
+    return lambda state, fresh, position: (state.replace(**{n: getattr(fresh, n) for n in names}), position)
+
+
+FAULTS: dict[str, Fault] = {
+    "key": lambda state, fresh, position: (state.replace(key=state.key ^ 1), position),
+    "order": lambda state, fresh, position: (state.replace(batch_idx=max(state.batch_idx - 1, 0)), position),
+    "buffers": _keeps("buffers"),
+    "optimizer": _keeps("opt_state"),
+    "accumulator": _keeps("accumulator"),
+    "ema": _keeps("ema"),
+    "loss scale": _keeps("loss_scale"),
+    "epoch totals": _keeps("epoch_totals"),
+    "rules": _keeps("plateau", "stopper"),
+    "stream": lambda state, fresh, position: (state, dataclasses.replace(position, stream={})),
+    "log": lambda state, fresh, position: (state, dataclasses.replace(position, records=position.records - 1)),
+}
+
+
+def plant(name: str) -> None:
+    """Break the resumes of this process."""
+    restore, fault = opening.restore, FAULTS[name]
+
+    def broken(checkpointer: Any, like: TrainState, *args: Any, **kwargs: Any) -> Any:
+        state, position, info = restore(checkpointer, like, *args, **kwargs)
+        return *fault(state, like, position), info
+
+    opening.restore = broken
