@@ -155,7 +155,7 @@ class CompilingRunner:
 class Series:
     """Cores that carry a state, run one after another, without a state for each of those in between.
 
-    Making a state for each costs a small network a quarter of its step. The bits are those of single calls.
+    Making a state for each costs a small network a fifth of its step. The bits are those of single calls.
 
     Args:
         runner: runs them.

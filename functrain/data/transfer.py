@@ -40,8 +40,8 @@ class Transfer:
     """Copies batches to a device, where they arrive while it still computes with the ones before.
 
     On a GPU the host does not wait for the steps that it asks for, so it is ahead of the device when it comes to the
-    next batch. That one goes through page-locked memory and a stream of its own, beside the computation, which waits for
-    it on the device. No batch is read before it is asked for.
+    next batch. That one goes through page-locked memory and a stream of its own, beside the computation, which waits
+    for it on the device. No batch is read before it is asked for.
 
     Args:
         device: where to.
