@@ -52,7 +52,6 @@ class Run:
         self.runner = runner
         self.train = partial(train_step, run=runner)
         self.evaluate = partial(eval_step, run=runner)
-        self.runner = runner
         self.donates: bool = getattr(runner, "donate", False)
         self.callbacks = callbacks
         self.flag = flag
