@@ -164,7 +164,7 @@ def report(arguments: argparse.Namespace) -> str:
     lines = [
         f"{date.today()}, torch {torch.__version__}, Python {platform.python_version()}, {cpu()}, {os.cpu_count()} "
         f"cores, load {os.getloadavg()[0]:.1f} at the start. {arguments.rounds} rounds, interleaved; medians, minima "
-        "in brackets. torch.save does not sync to the disk unless said; the others do. functrain's total includes "
+        "in brackets. torch.save (unless said) and Lightning do not sync to the disk; the others do. functrain's total includes "
         "checksums and the deletion of the checkpoint before.",
     ]
     states = {
