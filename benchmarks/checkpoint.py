@@ -164,8 +164,8 @@ def report(arguments: argparse.Namespace) -> str:
     lines = [
         f"{date.today()}, torch {torch.__version__}, Python {platform.python_version()}, {cpu()}, {os.cpu_count()} "
         f"cores, load {os.getloadavg()[0]:.1f} at the start. {arguments.rounds} rounds, interleaved; medians, minima "
-        "in brackets. torch.save (unless said) and Lightning do not sync to the disk; the others do. functrain's total includes "
-        "checksums and the deletion of the checkpoint before.",
+        "in brackets. torch.save (unless said) and Lightning do not sync to the disk; the others do. "
+        "functrain's total includes checksums and the deletion of the checkpoint before.",
     ]
     states = {
         f"{arguments.megabytes} MB in leaves of 10 MB": large(arguments.megabytes),
