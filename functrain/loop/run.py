@@ -149,7 +149,12 @@ class Run:
             for prefix, ema in (("eval_", False), ("ema_", True)):
                 if ema and state.ema is None:
                     continue
-                totals = evaluate_pass(state, self.eval_feed, self.evaluate, ema=ema, interrupted=self._interrupted)
+                try:
+                    totals = evaluate_pass(state, self.eval_feed, self.evaluate, ema=ema, interrupted=self._interrupted)
+                except Exception:
+                    if self.flag.number is None:
+                        raise
+                    return None  # as in `_draw`: the signal has also ended the loader's workers
                 if totals is None:
                     return None
                 record |= to_numbers(totals, prefix)

@@ -3,6 +3,9 @@
 The handler only sets a flag; the loop looks at it where the state is whole. A second signal of the
 same run ends the process at once: whatever is on disk by then is complete, as checkpoints appear atomically.
 The same signal again within a second is no second one: launchers deliver one Ctrl-C, or one end of a job, twice.
+
+A signal to the whole process group also ends the loader's workers. torch's handler of SIGCHLD then raises wherever the
+process is, in the middle of a save too; while a run ends in good order that handler is put aside.
 """
 
 import os
@@ -82,3 +85,11 @@ class SignalFlag:
             os._exit(128 + number)
         self._came = time.monotonic()  # first: a repeat may come between these two lines
         self.number = number
+        if hasattr(
+            signal, "SIGCHLD"
+        ):  # in time: Python runs handlers in the order of their numbers, and this one is last
+            self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _ignore)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Nothing. (SIG_DFL would make Python complain about a signal that had come already.)"""

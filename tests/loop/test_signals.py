@@ -1,5 +1,6 @@
 """Signals: an INTERRUPTED snapshot, the exit code, and the way back."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from loop_helpers import EXAMPLES, assert_same_bits, make_loader, make_state, qu
 
 import functrain as ft
 from functrain.checkpoint import read_info
+from functrain.loop import run
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -85,6 +87,35 @@ def test_when_the_time_is_up_the_run_ends_with_75_and_goes_on_to_the_same_bits(t
     assert_same_bits(result.state, quick_fit(make_state(), make_loader(), epochs=2).state)
     stopped = quick_fit(make_state(), make_loader(), epochs=9, max_time=1e-9, on_signal="return")
     assert (stopped.stopped_by, stopped.state.step) == ("time", 0)
+
+
+@pytest.mark.parametrize("during", ["training", "evaluation"])
+def test_a_signal_that_also_ends_the_workers_saves_its_snapshot(
+    during: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(*_: Any) -> None:
+        # From another process: torch's workers end quietly if it was their parent who told them to.
+        numbers = [os.getpid(), *(worker.pid for worker in multiprocessing.active_children())]
+        subprocess.run(["kill", "-TERM", *map(str, numbers)], check=True)
+        time.sleep(0.3)  # the workers' ends reach this process here, where nobody expects an exception
+
+    def evaluate(*arguments: Any, **options: Any) -> Any:
+        send()
+        return eval_step(*arguments, **options)
+
+    loaders = {"loader": make_loader(num_workers=1), "eval_loader": make_loader(8, num_workers=1)}
+    options = {"epochs": 1, "run_dir": tmp_path, **loaders}
+    eval_step = run.eval_step
+    if during == "evaluation":
+        monkeypatch.setattr(run, "eval_step", evaluate)
+    callbacks = [ft.on("after_step")(send)] if during == "training" else []
+    with pytest.raises(ft.Interrupted) as caught:
+        quick_fit(make_state(), callbacks=callbacks, **options)
+    assert caught.value.code == 143
+    assert read_info(tmp_path / "checkpoints" / "last").status == "INTERRUPTED"
+    monkeypatch.undo()
+    resumed = quick_fit(make_state(), **options)
+    assert_same_bits(resumed.state, quick_fit(make_state(), make_loader(), epochs=1).state)
 
 
 def test_a_signal_during_evaluation_resumes_before_it(tmp_path: Path) -> None:
