@@ -97,14 +97,26 @@ def plans(seed: int) -> list[Job]:
     return [Job(name, options, [plan(options, planned, dice) for _ in range(RUNS)]) for name, options in chosen]
 
 
-def killed_run(run_dir: Path, options: Mapping[str, object], kills: list[Kill], parents: list[Parent]) -> list[Kill]:
-    """Kill a run, let it end; the kills that found it at work."""
+def killed_runs(
+    place: Path, options: Mapping[str, object], kills: list[Kill], parents: list[Parent]
+) -> tuple[list[Kill], list[Path]]:
+    """Kill a run and let it end; begin another with the kills that are left if it ended before they came.
+
+    Returns:
+        The kills that found a run at work; the runs' directories.
+    """
     dice = random.Random(str(kills))
-    store = {"FUNCTRAIN_CACHE_DIR": f"{run_dir}.store"} if options.get("cold") else {}
     told = {name: value for name, value in options.items() if name != "cold"}
-    landed = [how for how in kills if kill(dice.choice(parents), run_dir, told, how, store)]
-    to_the_end(dice.choice(parents).start(run_dir, told, store))
-    return landed
+    landed: list[Kill] = []
+    run_dirs: list[Path] = []
+    for how in kills:
+        if not run_dirs or (run_dirs[-1] / "result.json").exists():
+            run_dirs.append(place.with_name(f"{place.name}-{len(run_dirs)}"))
+        store = {"FUNCTRAIN_CACHE_DIR": f"{run_dirs[-1]}.store"} if options.get("cold") else {}
+        if kill(dice.choice(parents), run_dirs[-1], told, how, store):
+            landed.append(how)
+    to_the_end(dice.choice(parents).start(run_dirs[-1], told, store))
+    return landed, run_dirs
 
 
 class Worker(threading.Thread):
@@ -137,8 +149,8 @@ class Worker(threading.Thread):
     def _kill(self, job: "Job", number: int, run_dir: Path, whole: dict[str, object], parents: list[Parent]) -> None:
         reason, landed, began, kills = "", [], time.monotonic(), job.runs[number]
         try:
-            landed = killed_run(run_dir, job.options, kills, parents)
-            if parts := differing(whole, outcome(run_dir)):
+            landed, run_dirs = killed_runs(run_dir, job.options, kills, parents)
+            if parts := [part for found in run_dirs for part in differing(whole, outcome(found))]:
                 reason = f"other bits in {', '.join(parts)}"
         except Exception:  # whatever went wrong, that run is lost, and the others are killed all the same
             reason = traceback.format_exc()

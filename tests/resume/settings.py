@@ -75,8 +75,10 @@ def name_of(setting: Mapping[str, str]) -> str:
 
 def moments_of(options: Mapping[str, object], among: Mapping[str, int] = FIRST | WHILE_TRAINING | LAST) -> list[str]:
     """Those of some moments that such a run comes to."""
-    eager = options.get("run", "eager") == "eager"
-    never = {"in a step, its program run", "compiling"} if eager else {"in a step, its forward pass"}
+    run = str(options.get("run", "eager"))
+    never = {"in a step, its program run"} if run == "eager" else {"in a step, its forward pass"}
+    if not run.startswith("traced"):
+        never.add("compiling")  # the store has what inductor makes; with an empty one see kill_table.py
     if options.get("accumulate", 1) == 1:
         never.add("inside an accumulation window")
     return [moment for moment in among if moment not in never]

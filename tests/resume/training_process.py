@@ -153,7 +153,9 @@ def main(run_dir: str, *arguments: str) -> None:
     )
     digests = {path: digest(leaf) for path, leaf in trees.leaves_with_paths(result.state)}
     whole = {"stopped_by": result.stopped_by, "history": result.history, "state": digests}
-    (Path(run_dir) / "result.json").write_text(json.dumps(whole))
+    unfinished = Path(run_dir) / ".result"
+    unfinished.write_text(json.dumps(whole))
+    unfinished.rename(Path(run_dir) / "result.json")  # there means: the run is over
 
 
 def digest(leaf: Any) -> str:
