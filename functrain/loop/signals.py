@@ -85,9 +85,8 @@ class SignalFlag:
             os._exit(128 + number)
         self._came = time.monotonic()  # first: a repeat may come between these two lines
         self.number = number
-        if hasattr(
-            signal, "SIGCHLD"
-        ):  # in time: Python runs handlers in the order of their numbers, and this one is last
+        # In time: Python runs handlers in the order of their numbers, and this one's is high. (Windows has none.)
+        if hasattr(signal, "SIGCHLD"):
             self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _ignore)
 
 
