@@ -12,6 +12,8 @@ from functrain.optim.adagrad import (
 )
 from functrain.optim.adam import AdamState, adam, adamw, scale_by_adam
 from functrain.optim.adamax import AdamaxState, adamax, scale_by_adamax
+from functrain.optim.asgd import AsgdState, asgd, step_asgd
+from functrain.optim.averages import evaluation_params
 from functrain.optim.base import Optimizer, apply_updates, chain, identity, stateless
 from functrain.optim.clipping import clip_by_global_norm, clip_by_value, global_norm, scale_to_norm
 from functrain.optim.early_stopping import EarlyStopping, EarlyStoppingState, StopDecision, early_stopping
@@ -40,7 +42,6 @@ from functrain.optim.rprop import RpropState, rprop, scale_by_rprop
 from functrain.optim.sam import SamState, ascended_params, sam, sam_ascent, takes_two_gradients
 from functrain.optim.schedule_free import (
     ScheduleFreeState,
-    evaluation_params,
     schedule_free_adamw,
     schedule_free_sgd,
     step_schedule_free,
@@ -54,6 +55,7 @@ __all__ = [
     "AdagradState",
     "AdamState",
     "AdamaxState",
+    "AsgdState",
     "CountState",
     "EarlyStopping",
     "EarlyStoppingState",
@@ -89,6 +91,7 @@ __all__ = [
     "add_decayed_weights",
     "apply_updates",
     "ascended_params",
+    "asgd",
     "centralize",
     "chain",
     "clip_by_global_norm",
@@ -141,6 +144,7 @@ __all__ = [
     "schedules",
     "sgd",
     "stateless",
+    "step_asgd",
     "step_schedule_free",
     "takes_two_gradients",
     "trace",

@@ -6,6 +6,7 @@ from functrain.optim.adafactor import adafactor
 from functrain.optim.adagrad import adadelta, adagrad
 from functrain.optim.adam import adam, adamw
 from functrain.optim.adamax import adamax
+from functrain.optim.asgd import asgd
 from functrain.optim.base import Optimizer
 from functrain.optim.lamb import lamb
 from functrain.optim.lion import lion
@@ -25,6 +26,7 @@ REGISTRY: Mapping[str, Callable[..., Optimizer]] = {
     "radam": radam,
     "adamax": adamax,
     "adagrad": adagrad,
+    "asgd": asgd,
     "adadelta": adadelta,
     "rmsprop": rmsprop,
     "rprop": rprop,

@@ -2,14 +2,16 @@
 
 Three points move together: z takes the steps, x is the average of the z's, and the gradient is taken at
 y = (1 - momentum) z + momentum x. The parameters of the training state are y; a network is evaluated at x,
-which `evaluation_params` gives.
+which `optim.evaluation_params` gives.
 """
 
-import optree
+from collections.abc import Mapping
+
 import torch
 
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
+from functrain.optim.averages import KnowsAverages, trained_by
 from functrain.optim.base import Optimizer, chain, zeros_like
 from functrain.optim.checks import (
     require_betas,
@@ -27,7 +29,7 @@ from functrain.optim.schedules import Hyperparameter
 
 
 @node
-class ScheduleFreeState:
+class ScheduleFreeState(KnowsAverages):
     """State of `step_schedule_free`."""
 
     rate: LearningRateState
@@ -35,6 +37,18 @@ class ScheduleFreeState:
     max_lr: torch.Tensor  # largest learning rate so far, float64 []
     weight_sum: torch.Tensor  # of the average x, float64 []
     z: Tree  # where the steps lead, as params
+
+    def averages(self, params: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The points x, from y and z.
+
+        Example:
+            >>> state = schedule_free_sgd().init({"w": torch.tensor(1.0)})[-1]
+            >>> state.averages({"w": torch.tensor(1.0)})
+            {'w': tensor(1.)}
+        """
+        z, y = trees.leaves(self.z), trained_by(self.z, params)
+        towards = foreach("sub", z, list(y.values()))
+        return dict(zip(y, add_scaled(list(y.values()), towards, 1 - 1 / self.momentum)))
 
 
 def step_schedule_free(
@@ -87,47 +101,6 @@ def step_schedule_free(
         return trees.unflatten(spec, overwrite("add", moved, steps)), new_state
 
     return Optimizer(init, update)
-
-
-def evaluation_params(opt_state: Tree, params: Tree) -> Tree:
-    """The parameters to evaluate with: the averages x of a schedule-free optimizer, else `params` themselves.
-
-    Args:
-        opt_state: state of any optimizer, with schedule-free ones in it or not.
-        params: the parameters of that state.
-
-    Returns:
-        A tree like `params`; leaves that no schedule-free optimizer trains are those of `params`.
-
-    Raises:
-        ValueError: the state is of other parameters.
-
-    Example:
-        >>> optimizer, params = schedule_free_sgd(0.1), {"w": torch.tensor(1.0)}
-        >>> _, state = optimizer.update({"w": torch.tensor(2.0)}, optimizer.init(params), params)
-        >>> evaluation_params(state, {"w": torch.tensor(0.8)})
-        {'w': tensor(0.8000)}
-        >>> evaluation_params((), params)
-        {'w': tensor(1.)}
-    """
-    parts = optree.tree_leaves(opt_state, is_leaf=_is_schedule_free, namespace=trees.NAMESPACE)
-    states = [part for part in parts if _is_schedule_free(part)]
-    if not states:
-        return params
-    leaves, spec = trees.flatten(params)
-    by_path = dict(zip(trees.paths(params), leaves))
-    for state in states:
-        z = dict(trees.leaves_with_paths(state.z))
-        if unknown := [path for path in z if path not in by_path]:
-            raise ValueError(f"the optimizer's state has parameters that are not there: {unknown[:5]}")
-        y = [by_path[path] for path in z]
-        x = add_scaled(y, foreach("sub", list(z.values()), y), 1 - 1 / state.momentum)
-        by_path.update(zip(z, x))
-    return trees.unflatten(spec, list(by_path.values()))
-
-
-def _is_schedule_free(part: object) -> bool:
-    return isinstance(part, ScheduleFreeState)
 
 
 def schedule_free_sgd(

@@ -9,7 +9,7 @@ from functrain.step.state import Params, TrainState
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
     """An ordinary `nn.Module` with the state's parameters and buffers, independent of the state.
 
-    Of a schedule-free optimizer's state it has the averaged parameters, which are the ones to use.
+    Of the state of an optimizer that averages (schedule-free, ASGD) it has the averages, which are the ones to use.
 
     Args:
         state: any state.
@@ -28,7 +28,7 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
 
 
 def chosen_params(state: TrainState, *, ema: bool) -> Params:
-    """The parameters to evaluate with: a schedule-free optimizer's averages x, or the moving averages, in place."""
+    """The parameters to evaluate with: the optimizer's own averages, if it makes such, or the moving ones."""
     if not ema:
         trainable = {name: state.params[name] for name in state.recipe.network.trainable}
         chosen = evaluation_params(state.opt_state, trainable)

@@ -9,6 +9,7 @@ from functrain.data import Loader, digits
 
 LEARNING_RATES = {
     "sgd": 0.1,
+    "asgd": 0.1,
     "adadelta": 1.0,
     "adafactor": 0.03,
     "lion": 1e-3,

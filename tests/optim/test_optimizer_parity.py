@@ -1,22 +1,25 @@
 """Every optimizer against torch.optim, over the configurations that torch tests its own optimizers with."""
 
 import inspect
+import re
 import sys
 import types
 import unittest
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from optim_helpers import SHAPES, gradients, make_params, run, run_torch
 
 from functrain import optim
+from functrain.foundation import trees
 from functrain.optim import schedules
 
 STEPS = 50
 
 
-def torch_configurations():
+def torch_configurations(device="cpu"):
     """(class, kwargs, description) of torch's own test suite."""
     if "expecttest" not in sys.modules:  # of which the import of the table needs no more than this name
         sys.modules["expecttest"] = types.SimpleNamespace(TestCase=unittest.TestCase)
@@ -28,15 +31,15 @@ def torch_configurations():
     return [
         (info.optim_cls, config.kwargs, config.desc)
         for info in optim_db
-        for config in info.optim_inputs_func(device="cpu")
+        for config in info.optim_inputs_func(device=device)
     ]
 
 
 CONFIGURATIONS = torch_configurations()
 OURS = {name.replace("_", ""): make for name, make in optim.REGISTRY.items()}
-# No counterpart of their own: LBFGS evaluates the loss many times an update, SparseAdam takes sparse gradients;
-# ASGD comes through optim.from_torch, and is compared in its tests.
-WITHOUT = {torch.optim.LBFGS, torch.optim.SparseAdam, torch.optim.ASGD}
+# No counterpart: LBFGS evaluates the loss many times an update, SparseAdam takes sparse gradients.
+WITHOUT = {torch.optim.LBFGS, torch.optim.SparseAdam}
+OF_IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 MATCHED = [entry for entry in CONFIGURATIONS if entry[0] not in WITHOUT]
 
 
@@ -68,10 +71,33 @@ def test_fifty_steps_equal_torch_optim(reference, kwargs):
     assert_parity(actual, run_torch(lambda leaves: reference(leaves, **kwargs), params, STEPS))
 
 
-def test_every_configuration_of_torchs_is_matched_but_for_three_optimizers():
+def table():
+    """What docs/optim.md says of each class: its configurations, how many are matched, and why the others are not."""
+    found = {}
+    for cls in dict.fromkeys(entry[0] for entry in CONFIGURATIONS):
+        own = [entry for entry in CONFIGURATIONS if entry[0] is cls]
+        found[cls.__name__] = (len(own), 0 if cls in WITHOUT else len(own))
+    return found
+
+
+def test_the_documents_table_of_torchs_configurations_is_that_of_torch_itself():
+    text = (Path(__file__).parents[2] / "docs" / "optim.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \| (.*) \|$", text, re.MULTILINE)
+    assert {name: (int(own), int(matched)) for name, own, matched, _ in rows} == table()
+    assert {name for name, _, _, why in rows if why.strip()} == {cls.__name__ for cls in WITHOUT}
+
+
+def test_every_configuration_is_matched_but_for_two_optimizers():
     assert {entry[0] for entry in CONFIGURATIONS} >= WITHOUT
     assert all(entry[0].__name__.lower() in OURS for entry in MATCHED)
-    assert len(MATCHED) > 70
+    assert len(MATCHED) > 80
+
+
+def test_configurations_that_torch_adds_for_an_accelerator_have_no_argument_of_their_own():
+    accepted = {name: inspect.signature(make).parameters for name, make in OURS.items()}
+    for reference, kwargs, _ in torch_configurations("cuda"):
+        if reference not in WITHOUT:
+            assert kwargs.keys() - OF_IMPLEMENTATION <= accepted[reference.__name__.lower()].keys()
 
 
 MORE = [
@@ -86,6 +112,7 @@ MORE = [
     (torch.optim.RAdam, {"lr": 0.1, "betas": (0.9, 0.5)}),
     (torch.optim.Adafactor, {"lr": 0.5, "weight_decay": 0.3, "eps": (1e-6, 0.1)}),
     (torch.optim.Muon, {"lr": 0.1, "nesterov": False, "adjust_lr_fn": "match_rms_adamw"}),
+    (torch.optim.ASGD, {"lr": 0.1, "lambd": 0.3, "alpha": 0.5, "t0": 20, "weight_decay": 0.1, "maximize": True}),
     (torch.optim.Rprop, {"lr": 0.1, "etas": (0.3, 1.7), "step_sizes": (1e-3, 0.2)}),
 ]
 
@@ -99,9 +126,8 @@ def test_more_configurations_equal_torch_optim(reference, kwargs):
 def test_names_order_and_defaults_of_arguments_are_torchs(reference):
     ours = inspect.signature(OURS[reference.__name__.lower()]).parameters
     theirs = inspect.signature(reference).parameters
-    of_implementation = {"params", "foreach", "fused", "capturable", "differentiable"}
     shared = [name for name in ours if name in theirs]
-    assert shared == [name for name in theirs if name not in of_implementation]
+    assert shared == [name for name in theirs if name not in {"params"} | OF_IMPLEMENTATION]
     assert [ours[name].default for name in shared] == [theirs[name].default for name in shared]
 
 
@@ -133,6 +159,27 @@ def test_one_cycle_of_rate_and_momentum_equals_torch_with_its_scheduler(name):
         lambda reference: torch.optim.lr_scheduler.OneCycleLR(reference, 0.1, total_steps=STEPS + 1),
     )
     assert_parity(params, expected)
+
+
+@pytest.mark.parametrize("t0", [0, 20, 1e6])
+def test_parameters_to_evaluate_asgd_with_are_torchs_averages(t0):
+    kept = []
+
+    def make(leaves):
+        kept.append(torch.optim.ASGD(leaves, 0.1, lambd=0.1, t0=t0))
+        return kept[0]
+
+    params, state = run(optim.asgd(0.1, lambd=0.1, t0=t0), make_params(), STEPS)
+    names = list(run_torch(make, make_params(), STEPS))
+    averages = [slot["ax"] for slot in kept[0].state.values()]
+    assert_parity(optim.evaluation_params(state, params), dict(zip(names, averages, strict=True)))
+    assert all(map(torch.equal, trees.leaves(params), trees.leaves(state[-1].ax))) == (t0 > STEPS)
+
+
+def test_before_its_first_update_asgd_is_evaluated_at_its_parameters():
+    params = make_params()
+    averages = optim.evaluation_params(optim.asgd().init(params), params)
+    assert all(map(torch.equal, averages.values(), params.values()))
 
 
 def test_lion_equals_algorithm_2_of_its_paper():
