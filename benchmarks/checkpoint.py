@@ -81,10 +81,20 @@ def torch_save_synced(state: State, directory: Path, _round: int) -> Times:
     return timed(save, lambda: None, lambda: torch.load(path, weights_only=True))
 
 
-def ours(state: State, directory: Path, number: int, *, copy: bool = False) -> Times:
-    with Checkpointer(directory / f"functrain-{copy}", keep=1) as checkpointer:
+class Ours:
+    """One Checkpointer for all rounds, as a run has it: the first save makes what later ones use again."""
+
+    def __init__(self, *, copy: bool) -> None:
+        self._copy = copy
+        self._checkpointer: Checkpointer | None = None
+
+    def __call__(self, state: State, directory: Path, number: int) -> Times:
+        folder = directory / f"functrain-{self._copy}"
+        if self._checkpointer is None or self._checkpointer.directory != folder:
+            self._checkpointer = Checkpointer(folder, keep=1)
+        checkpointer = self._checkpointer
         return timed(
-            lambda: checkpointer.save(state, step=number, copy=copy),
+            lambda: checkpointer.save(state, step=number, copy=self._copy),
             checkpointer.wait,
             lambda: checkpointer.restore(state),
         )
@@ -124,8 +134,8 @@ VARIANTS: dict[str, Variant] = {
     "torch.distributed.checkpoint, async": dcp_async,
     "Lightning": lightning_io,
     "Lightning, async plugin": partial(lightning_io, asynchronous=True),
-    "functrain": ours,
-    "functrain, copied first (donated states)": partial(ours, copy=True),
+    "functrain": Ours(copy=False),
+    "functrain, copied first (donated states)": Ours(copy=True),
 }
 
 

@@ -110,7 +110,9 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     Args:
         tensor: on the CPU, of one of `DTYPES`.
     """
-    tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    tensor = tensor.detach()
+    if not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg().contiguous()
     name = _NAMES[tensor.dtype]
     if name in _RAW:
         return tensor.reshape(-1).view(torch.uint8).numpy()

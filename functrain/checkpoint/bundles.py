@@ -34,7 +34,7 @@ def assign(group: GroupRecord) -> GroupRecord:
         return group
     leaves, ends = dict(group.leaves), dict.fromkeys((leaf.dtype for leaf in small), 0)
     for leaf in small:
-        leaves[leaf.path] = replace(leaf, bundle=(names.bundle_key(leaf.dtype), ends[leaf.dtype]))
+        leaves[leaf.path] = leaf._replace(bundle=(names.bundle_key(leaf.dtype), ends[leaf.dtype]))
         ends[leaf.dtype] += leaf.numel
     return replace(group, leaves=leaves)
 

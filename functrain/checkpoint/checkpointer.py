@@ -15,14 +15,16 @@ from typing import Any, Self
 
 from functrain.checkpoint import files
 from functrain.checkpoint.background import BackgroundSave
+from functrain.checkpoint.catalogue import Catalogue
 from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
 from functrain.checkpoint.grouping import Layout
 from functrain.checkpoint.index import Index, make_index
-from functrain.checkpoint.info import CheckpointInfo, read_info
+from functrain.checkpoint.info import CheckpointInfo
 from functrain.checkpoint.names import Position
 from functrain.checkpoint.reader import Restored, read_checkpoint
 from functrain.checkpoint.retention import Mode, rank_by_metric, retained
 from functrain.checkpoint.snapshot import Held, hold
+from functrain.checkpoint.staging import Staging
 from functrain.checkpoint.writer import write_checkpoint
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.trees import Tree
@@ -77,8 +79,10 @@ class Checkpointer:
         self._keep_best = keep_best
         self._mode: Mode = mode
         self._read_only = read_only
+        self._catalogue = Catalogue(self.directory)
         self._save: BackgroundSave | None = None
         self._layout: Layout | None = None
+        self._staging = Staging()
         self._swept = False
         self._closed = False
 
@@ -103,7 +107,7 @@ class Checkpointer:
             metric: the watched metric; NaN is never the best.
             metadata: anything that JSON can hold.
             copy: whether tensors on the CPU are copied before this returns. Needed if their memory
-                will be written to while the save is in flight.
+                will be written to while the save is in flight. The copies' memory is kept until `close`.
 
         Raises:
             TypeError: a leaf or the metadata cannot be stored.
@@ -116,7 +120,7 @@ class Checkpointer:
             raise CheckpointError(f"cannot save to {self.directory}: this Checkpointer is {reason}")
         index = make_index(step, micro_step, status, metric, metadata)
         self.wait()
-        held = hold(tree, copy=copy, known=self._layout)
+        held = hold(tree, staging=self._staging if copy else None, known=self._layout)
         self._layout = held.layout
         where = self.directory / Position(step, micro_step).name
         self._save = BackgroundSave(partial(self._write, index, held), f"checkpoint {where}")
@@ -141,7 +145,10 @@ class Checkpointer:
             CheckpointError: the save failed.
         """
         self._closed = True
-        self.wait()
+        try:
+            self.wait()
+        finally:
+            self._staging.release()
 
     def __enter__(self) -> Self:
         return self
@@ -166,19 +173,7 @@ class Checkpointer:
 
         Those that are incomplete or whose index is damaged are left out.
         """
-        return self._read_infos()[0]
-
-    def _read_infos(self) -> tuple[list[CheckpointInfo], list[CheckpointError]]:
-        """What can be read, and why the rest cannot."""
-        found: list[CheckpointInfo] = []
-        failures: list[CheckpointError] = []
-        for path in files.list_checkpoints(self.directory):
-            try:
-                files.require_complete(path)
-                found.append(read_info(path))
-            except CheckpointError as error:
-                failures.append(error)
-        return found, failures
+        return self._catalogue.read()[0]
 
     def restore(
         self, like: Tree, which: str | os.PathLike[str] = "last", *, groups: Iterable[str] | None = None
@@ -223,7 +218,7 @@ class Checkpointer:
                 files.sweep(self.directory)
                 self._swept = True
             path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
-            write_checkpoint(path, index, held.describe())
+            self._catalogue.remember(path, write_checkpoint(path, index, held.describe()))
         except Exception as error:
             where = self.directory / Position(index.step, index.micro_step).name
             newest = "there is none there"
@@ -254,7 +249,7 @@ class Checkpointer:
             raise CheckpointError(f"there is no checkpoint in {self.directory}")
         if which == "last":
             return paths[::-1], []
-        infos, failures = self._read_infos()
+        infos, failures = self._catalogue.read()
         damaged = [error for error in failures if isinstance(error, DamagedCheckpointError)]
         if other := next((error for error in failures if error not in damaged), None):
             raise other  # a newer functrain's, say: it may be the best one

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from functrain.checkpoint import arrays, names, scalars
 from functrain.checkpoint.errors import DamagedCheckpointError, reading_error
@@ -30,9 +30,8 @@ _READABLE = (1, 2)  # version 2 has bundles
 _FRAME = re.compile(rb'\{"sha256": "([0-9a-f]{64})", "index":\n(.*)\n\}\n', re.DOTALL)
 
 
-@dataclass(frozen=True)
-class LeafRecord:
-    """One leaf of the saved tree.
+class LeafRecord(NamedTuple):
+    """One leaf of the saved tree; a tuple, for there are thousands of them in each save.
 
     Args:
         path: unique in its group; "" if the group is the leaf.
@@ -132,7 +131,7 @@ def with_checksums(index: Index, checksums: Mapping[tuple[str, str], int]) -> In
         group.name: replace(
             group,
             leaves={
-                path: replace(leaf, crc32=checksums[group.name, path]) if leaf.kind == "array" else leaf
+                path: leaf._replace(crc32=checksums[group.name, path]) if leaf.kind == "array" else leaf
                 for path, leaf in group.leaves.items()
             },
         )

@@ -15,13 +15,16 @@ from functrain.checkpoint.snapshot import Snapshot
 _INDEX_BYTES_PER_LEAF = 256  # roughly, with orbax's own metadata
 
 
-def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> None:
+def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> Index:
     """Write a checkpoint next to `path` and rename it there when every byte is on the disk.
 
     Args:
         path: absolute; must not exist.
         index: what the caller says about the checkpoint; its groups are taken from the snapshot.
         snapshot: the tree.
+
+    Returns:
+        The index as it was written.
     """
     nbytes = sum(tensor.nbytes for tensor in snapshot.tensors.values())
     leaves = sum(len(group.leaves) for group in snapshot.groups.values())
@@ -36,8 +39,10 @@ def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> None:
     try:
         orbax_io.save_items(temporary, items)
         index = replace(index, groups=groups, files=take_inventory(temporary))
-        (temporary / INDEX_FILE).write_bytes(dump_index(with_checksums(index, checksums.result())))
+        index = with_checksums(index, checksums.result())
+        (temporary / INDEX_FILE).write_bytes(dump_index(index))
         files.commit(temporary, path)
+        return index
     except BaseException:
         with suppress(OSError):  # the space may be what is lacking; what stays behind is swept up later
             for leftover in path.parent.glob(temporary.name + "*"):

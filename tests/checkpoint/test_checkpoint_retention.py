@@ -178,3 +178,26 @@ def test_links_are_a_convenience_that_may_be_missing_or_wrong(tmp_path):
 def test_settings_out_of_range_are_refused(tmp_path, arguments):
     with pytest.raises(ValueError, match=r"must be"):
         Checkpointer(tmp_path, **arguments)
+
+
+def test_what_a_writer_remembers_of_its_checkpoints_is_what_a_reader_reads(tmp_path, state, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    metadata = {"environment": {"torch": "2"}, "list": (1, 2), "nan": math.nan}
+    with Checkpointer(tmp_path / "link", keep=3) as checkpointer:
+        for step, metric in enumerate([None, 0.5, math.inf]):
+            checkpointer.save(state, step=step, metric=metric, metadata=metadata)
+        checkpointer.wait()
+        read = Checkpointer(tmp_path / "link").infos()
+        monkeypatch.setattr("functrain.checkpoint.catalogue.read_info", None)
+        assert repr(checkpointer.infos()) == repr(read)
+        assert len(read) == 3
+
+
+def test_an_index_that_another_process_changed_is_read_again(tmp_path, state):
+    with Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(state, step=1)
+        checkpointer.wait()
+        index = tmp_path / "step-00000001" / "functrain.json"
+        index.write_bytes(index.read_bytes().replace(b'"step": 1', b'"step": 2'))
+        assert checkpointer.infos() == []
