@@ -110,17 +110,7 @@ def replay_checkpoint(path: str | Path, steps: int | None, console: Console) -> 
         The exit code: 1 if a checkpoint is not confirmed.
     """
     setting = setting_of(checkpoint_at(Path(path), whole_runs=False))
-    training = setting.config.training
-    report = replay(
-        setting.state,
-        setting.loader,
-        setting.info.path,
-        steps=steps,
-        tail=training.tail,
-        compile=training.compile,
-        backend=training.backend,
-        mode=training.mode,
-    )
+    report = replay(setting.state, setting.loader, setting.info.path, steps=steps)
     print_lines(console, [f"note: {difference}" for difference in report.environment])
     rows = [[comparison.name, _outcome(comparison)] for comparison in report.compared]
     print_table(
@@ -152,9 +142,7 @@ def hunt(path: str | Path, checkpoint: str | None, steps: int, console: Console)
         stopped = [info.name for info in infos if info.status == "NONFINITE"]
         checkpoint = (stopped or [info.name for info in infos])[-1]
     setting = setting_of(checkpoint_at(folder / checkpoint, whole_runs=False))
-    found = find_nonfinite(
-        setting.state, setting.loader, checkpoint=setting.info.path, steps=steps, tail=setting.config.training.tail
-    )
+    found = find_nonfinite(setting.state, setting.loader, checkpoint=setting.info.path, steps=steps)
     if found is None:
         print_lines(console, [f"all is finite in {_count(steps, 'step')} from {checkpoint}"])
         return 0

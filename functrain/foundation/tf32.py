@@ -1,6 +1,6 @@
 """TF32: float32 matrix products that NVIDIA's tensor cores compute from 19 bits of their inputs. Imports torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -59,11 +59,24 @@ def tf32(device: torch.device, allowed: bool | None) -> Iterator[None]:
     if allowed is None or device.type != "cuda":
         yield
         return
+    with tf32_as({"products": allowed, "convolutions": allowed}):
+        yield
+
+
+@contextmanager
+def tf32_as(flags: Mapping[str, bool]) -> Iterator[None]:
+    """Within, the flags are as `tf32_flags` gave them once.
+
+    Example:
+        >>> with tf32_as({"products": True, "convolutions": False}):
+        ...     tf32_flags()
+        {'products': True, 'convolutions': False}
+    """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.fp32_precision, cudnn.allow_tf32
     try:
         # The older flags: setting them sets the newer ones, and not the other way round.
-        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        matmul.allow_tf32, cudnn.allow_tf32 = flags["products"], flags["convolutions"]
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before[0] == "tf32", before[1]

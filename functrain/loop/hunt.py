@@ -17,8 +17,10 @@ from functrain.checkpoint import read_checkpoint
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
+from functrain.loop.batches import Feed
 from functrain.loop.replay import Passage, in_parts_of, opened_feed, passages
-from functrain.step.execution import eager
+from functrain.loop.reproduction import as_recorded, recorded_options
+from functrain.step.execution import Runner, eager
 from functrain.step.gradient import run_objective
 from functrain.step.state import TrainState
 
@@ -66,9 +68,11 @@ def find_nonfinite(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     steps: int = 100,
-    tail: str = "extend",
+    tail: str | None = None,
 ) -> NonFinite | None:
     """Train again, eagerly, until something is not finite, and say what and where.
+
+    With a checkpoint it computes as the run did: see `functrain.replay`.
 
     Overflows of gradients under a loss scale are no finding: the step refuses them, the scale adapts.
 
@@ -77,7 +81,7 @@ def find_nonfinite(
         loader: the training data, as given to `fit`.
         checkpoint: the directory of one to begin with, such as the one of status NONFINITE.
         steps: give up after so many updates.
-        tail: as given to `fit`.
+        tail: as for `fit`; default: as the run of the checkpoint had it, or else "extend".
 
     Returns:
         The finding, or None if all was finite.
@@ -94,17 +98,24 @@ def find_nonfinite(
     start, info = (state, None) if checkpoint is None else read_checkpoint(checkpoint, state)
     feed = opened_feed(state, loader, info)
     run = in_parts_of(info, eager, state)
-    state, end = start, start.step + steps
+    recorded = {} if info is None else info.metadata.get("environment", {})
+    if tail is None:
+        tail = "extend" if info is None else recorded_options(info).tail
     try:
-        while state.step < end:
-            for passage in passages(state, feed, tail, run):
-                if not _is_finite(passage) and (found := _diagnosis(passage)) is not None:
-                    return found
-                state = passage.after
-                if state.step >= end:
-                    break
+        with as_recorded(recorded, state.device):
+            return _search(start, feed, tail, run, start.step + steps)
     finally:
         feed.stream.close()
+
+
+def _search(state: TrainState, feed: Feed, tail: str, run: Runner, end: int) -> NonFinite | None:
+    while state.step < end:
+        for passage in passages(state, feed, tail, run):
+            if not _is_finite(passage) and (found := _diagnosis(passage)) is not None:
+                return found
+            state = passage.after
+            if state.step >= end:
+                break
     return None
 
 

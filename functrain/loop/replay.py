@@ -5,6 +5,7 @@ Imports checkpoint, compiler, data, distributed, step and the neighbouring modul
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed, MicroBatch
 from functrain.loop.environment import SETTING_REASONS, differences, fingerprint, settings
 from functrain.loop.memory import InParts
+from functrain.loop.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.loop.saving import position_of, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
 from functrain.step.execution import Runner, eager
@@ -80,22 +82,24 @@ def replay(
     checkpoint: str | os.PathLike[str],
     *,
     steps: int | None = None,
-    tail: str = "extend",
-    compile: bool = True,
-    backend: str = "inductor",
-    mode: str = "default",
+    tail: str | None = None,
+    compile: bool | None = None,
+    backend: str | None = None,
+    mode: str | None = None,
 ) -> ReplayReport:
     """Train again from a checkpoint, and compare with the checkpoints that follow it, bit for bit.
 
-    Nothing is written. What callbacks did to states and batches is not done again; nor are evaluations: what
-    they made of a plateau and of early stopping is taken from the checkpoint after the epoch.
+    It computes as the run did: what the checkpoint's fingerprint says of threads, deterministic algorithms, TF32 and
+    the precision of products holds until the end of the replay. Nothing is written. What callbacks did to states and
+    batches is not done again; nor are evaluations: what they made of a plateau and of early stopping is taken from
+    the checkpoint after the epoch.
 
     Args:
         state: a state as the run began with, from `init_state`; only its structure and its recipe count.
         loader: the training data, as given to `fit`.
         checkpoint: a checkpoint's directory; its neighbours are the ones to compare with.
         steps: how many optimizer updates; default: up to the next checkpoint.
-        tail, compile, backend, mode: as given to `fit`. (Whether steps donate changes no bit.)
+        tail, compile, backend, mode: as for `fit`; default: as the run had them. (Whether steps donate changes no bit.)
 
     Raises:
         ValueError: for arguments that are not allowed.
@@ -107,7 +111,7 @@ def replay(
         >>> data = [(torch.ones(4, 2), torch.zeros(4, 1))]
         >>> with tempfile.TemporaryDirectory() as run:
         ...     _ = ft.fit(state, data, epochs=3, run_dir=run, compile=False, progress=False)
-        ...     report = ft.replay(state, data, f"{run}/checkpoints/step-00000001", steps=2, compile=False)
+        ...     report = ft.replay(state, data, f"{run}/checkpoints/step-00000001", steps=2)
         >>> report.ok, [comparison.name for comparison in report.compared]
         (True, ['step-00000002', 'step-00000003'])
     """
@@ -115,19 +119,30 @@ def replay(
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
     start, info = read_checkpoint(checkpoint, state)
     targets = _targets(info, steps)
-    how = f"{backend}/{mode}" if compile else "eager"
-    changed = differences(info.metadata.get("environment", {}), fingerprint(state.device, how))
-    runner = in_parts_of(info, CompilingRunner(donate=False, backend=backend, mode=mode) if compile else eager, state)
-    feed = opened_feed(state, loader, info)
-    changed += differences(info.metadata.get("settings", {}), settings(state, feed.stream, tail), SETTING_REASONS)
-    try:
-        compared, reached = _compare(start, feed, tail, runner, targets)
-    finally:
-        feed.stream.close()
+    options = recorded_options(info, tail=tail, compile=compile, backend=backend, mode=mode)
+    with ExitStack() as stack:
+        stack.enter_context(as_recorded(info.metadata.get("environment", {}), state.device))
+        feed = opened_feed(state, loader, info)
+        stack.callback(feed.stream.close)
+        changed = _changed(info, state, feed, options)
+        runner = in_parts_of(info, _runner(options), state)
+        compared, reached = _compare(start, feed, options.tail, runner, targets)
     differs = bool(compared and compared[-1].differences)
     met = {comparison.name for comparison in compared}
     missed = () if differs else tuple(target.name for target in targets.values() if target.name not in met)
     return ReplayReport(info.name, reached.step - start.step, tuple(compared), missed, tuple(changed))
+
+
+def _runner(options: StepOptions) -> Runner:
+    return CompilingRunner(donate=False, backend=options.backend, mode=options.mode) if options.compile else eager
+
+
+def _changed(info: CheckpointInfo, state: TrainState, feed: Feed, options: StepOptions) -> list[str]:
+    """What is not as it was, a sentence each."""
+    how = f"{options.backend}/{options.mode}" if options.compile else "eager"
+    environment, now = info.metadata.get("environment", {}), fingerprint(state.device, how)
+    before, here = info.metadata.get("settings", {}), settings(state, feed.stream, options.tail)
+    return differences(environment, now) + differences(before, here, SETTING_REASONS)
 
 
 def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[Passage]:

@@ -1,5 +1,6 @@
 """replay: what was trained is trained again, and a wrong bit is found."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import functrain as ft
 from functrain.checkpoint import Checkpointer
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.tf32 import tf32_flags
+from functrain.loop.reproduction import as_recorded
 
 
 def make_state(**options: Any) -> ft.TrainState:
@@ -49,11 +52,10 @@ def test_a_compiled_run_is_confirmed_whether_it_donated_or_not(backend: str, don
     state = make_state(ema_decay=0.9, clip_norm=0.1)
     train(tmp_path, state, compile=True, backend=backend, donate=donate, deterministic=True, epochs=2)
     first = tmp_path / "checkpoints" / "step-00000002"
-    report = ft.replay(state, make_loader(), first, steps=99, backend=backend)
+    report = ft.replay(state, make_loader(), first, steps=99)  # how it was compiled stands in the checkpoint
     assert report.ok
     assert len(report.compared) > 5
-    # The run computed with deterministic algorithms, this process does not: said, though on a CPU it shows in no bit.
-    assert [note.partition(" was ")[0] for note in report.environment] == ["deterministic"]
+    assert report.environment == ()
 
 
 def test_an_interrupted_snapshot_within_a_window_is_confirmed(tmp_path: Path) -> None:
@@ -117,3 +119,82 @@ def test_what_an_evaluation_decided_is_taken_from_the_checkpoint(tmp_path: Path)
     report = ft.replay(state, make_loader(), tmp_path / "checkpoints" / "step-00000002", steps=99, compile=False)
     assert report.ok
     assert report.compared[-1].step == 18
+
+
+def flags() -> dict[str, Any]:
+    return {
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
+        "products": torch.get_float32_matmul_precision(),
+    }
+
+
+class Watched(TensorDataset):
+    """Notes under which settings it is read."""
+
+    seen: list[dict[str, Any]]
+
+    def __getitem__(self, index: int) -> Any:
+        self.seen.append(flags())
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def other_flags() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(before)
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_replay_computes_as_the_run_did_and_leaves_the_process_as_it_was(
+    deterministic: bool, tmp_path: Path, other_flags: None
+) -> None:
+    state, threads = make_state(accumulate=4), torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    torch.set_float32_matmul_precision("medium")
+    data = Watched(*make_loader().dataset.tensors)
+    data.seen = []
+    loader = DataLoader(data, batch_size=4, shuffle=True)
+    options = {"epochs": 2, "save_every": 2, "keep": 99, "compile": False, "progress": False, "tail": "short"}
+    ft.fit(state, loader, run_dir=tmp_path, deterministic=deterministic, **options)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.use_deterministic_algorithms(not deterministic)
+    before = flags()
+    data.seen.clear()
+    report = ft.replay(state, loader, tmp_path / "checkpoints" / "step-00000002", steps=99)
+    assert report.ok
+    assert report.environment == ()
+    # The number of threads is a thread's own, and data are read in another; it stands in the report.
+    assert {(seen["deterministic"], seen["products"]) for seen in data.seen} == {(deterministic, "medium")}
+    assert flags() == before
+
+
+def test_what_the_run_had_can_be_overruled_and_is_then_named(tmp_path: Path) -> None:
+    state = make_state()
+    train(tmp_path, state)
+    report = ft.replay(
+        state, make_loader(), tmp_path / "checkpoints" / "step-00000002", compile=True, backend="aot_eager"
+    )
+    assert any(note.startswith("compile was eager and is aot_eager/default") for note in report.environment)
+
+
+@pytest.mark.parametrize("products", [True, False])
+def test_tf32_is_as_it_was_on_a_cuda_device(products: bool) -> None:
+    recorded, before = {"tf32": {"products": products, "convolutions": not products}}, tf32_flags()
+    with as_recorded(recorded, torch.device("cuda")):
+        assert tf32_flags() == recorded["tf32"]
+    assert tf32_flags() == before
+    with as_recorded(recorded, torch.device("cpu")):
+        assert tf32_flags() == before
+
+
+def test_an_error_within_puts_everything_back() -> None:
+    before = flags()
+    environment = {"deterministic": True, "threads": before["threads"] + 1, "float32_matmul_precision": "high"}
+    with pytest.raises(ZeroDivisionError), as_recorded(environment, torch.device("cpu")):
+        _ = 1 / (flags() == before)
+    assert flags() == before

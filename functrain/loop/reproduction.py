@@ -1,0 +1,81 @@
+"""Computing as a checkpoint's run did: what its fingerprint says and a process can set. Imports foundation and loop.
+
+For what trains again what was trained before. A resume sets nothing by itself: there the call of `fit` decides.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+from functrain.checkpoint import CheckpointInfo
+from functrain.foundation.tf32 import matmul_precision, tf32_as
+from functrain.loop.determinism import deterministic_run
+
+
+class StepOptions(NamedTuple):
+    """How a run's steps were made: arguments of `fit`."""
+
+    tail: str = "extend"
+    compile: bool = True
+    backend: str = "inductor"
+    mode: str = "default"
+
+
+def recorded_options(info: CheckpointInfo, **given: Any) -> StepOptions:
+    """How the run of a checkpoint made its steps.
+
+    Args:
+        info: the checkpoint.
+        given: fields of `StepOptions` that count instead, unless they are None.
+    """
+    recorded: dict[str, Any] = {}
+    if "tail" in info.metadata.get("settings", {}):
+        recorded["tail"] = info.metadata["settings"]["tail"]
+    backend, _, mode = info.metadata.get("environment", {}).get("compile", "").partition("/")
+    if backend:
+        recorded["compile"] = backend != "eager"
+    if mode:
+        recorded |= {"backend": backend, "mode": mode}
+    return StepOptions(**recorded | {name: value for name, value in given.items() if value is not None})
+
+
+@contextmanager
+def as_recorded(environment: Mapping[str, Any], device: torch.device) -> Iterator[None]:
+    """Within, threads, deterministic algorithms and the precision of products are those of a fingerprint.
+
+    Args:
+        environment: from `functrain.loop.environment.fingerprint`; what it lacks stays as it is.
+        device: where will be computed.
+
+    Example:
+        >>> with as_recorded({"deterministic": True, "threads": 1}, torch.device("cpu")):
+        ...     torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+        (True, 1)
+        >>> torch.are_deterministic_algorithms_enabled()
+        False
+    """
+    with ExitStack() as stack:
+        threads = environment.get("threads")
+        if threads is not None and threads != torch.get_num_threads():
+            _set(stack, torch.set_num_threads, threads, torch.get_num_threads())
+        precision = environment.get("float32_matmul_precision")
+        if precision is not None and precision != matmul_precision():
+            _set(stack, torch.set_float32_matmul_precision, precision, matmul_precision())
+        flags = environment.get("tf32")
+        if flags is not None and device.type == "cuda":
+            stack.enter_context(tf32_as(flags))
+        deterministic = environment.get("deterministic")
+        if deterministic:
+            stack.enter_context(deterministic_run(device))
+        elif deterministic is False and torch.are_deterministic_algorithms_enabled():
+            warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+            stack.callback(torch.use_deterministic_algorithms, True, warn_only=warn_only)
+            torch.use_deterministic_algorithms(False)
+        yield
+
+
+def _set(stack: ExitStack, setter: Callable[[Any], None], value: Any, before: Any) -> None:
+    stack.callback(setter, before)
+    setter(value)
