@@ -46,8 +46,7 @@ def ours(optimizer: optim.Optimizer, shapes: list[tuple[int, ...]]) -> Callable[
 
     def step() -> None:
         with torch.no_grad():
-            updates, held[1] = optimizer.update(grads, held[1], held[0])
-            held[0] = optim.apply_updates(held[0], updates)
+            held[:] = optim.step(optimizer, grads, held[1], held[0])
 
     return step
 

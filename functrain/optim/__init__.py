@@ -14,7 +14,7 @@ from functrain.optim.adam import AdamState, adam, adamw, scale_by_adam
 from functrain.optim.adamax import AdamaxState, adamax, scale_by_adamax
 from functrain.optim.asgd import AsgdState, asgd, step_asgd
 from functrain.optim.averages import evaluation_params
-from functrain.optim.base import Optimizer, apply_updates, chain, identity, stateless
+from functrain.optim.base import Optimizer, apply_updates, chain, identity, stateless, step
 from functrain.optim.clipping import clip_by_global_norm, clip_by_value, global_norm, scale_to_norm
 from functrain.optim.early_stopping import EarlyStopping, EarlyStoppingState, StopDecision, early_stopping
 from functrain.optim.ema import Ema, EmaState, ema, ema_update
@@ -144,6 +144,7 @@ __all__ = [
     "schedules",
     "sgd",
     "stateless",
+    "step",
     "step_asgd",
     "step_schedule_free",
     "takes_two_gradients",

@@ -10,7 +10,7 @@ from functrain.optim.base import Optimizer, chain, stateless, zero_count, zeros_
 from functrain.optim.checks import require_non_negative, require_positive
 from functrain.optim.foreach import aligned_leaves, foreach, sums_of_squares
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if
 from functrain.optim.rates import descend, require_learning_rate
 from functrain.optim.schedules import Hyperparameter, Schedule, constant, rate_at
 
@@ -130,7 +130,7 @@ def adafactor(
         ascend_if(maximize),
         scale_by_factored_rms(beta2_decay, eps[0], d),
         scale_by_parameter_rms(eps[1]),
-        weight_decay_if(_decay_beside(schedule, weight_decay) if weight_decay else 0.0, weight_decay_mask),
+        decoupled_decay_if(_decay_beside(schedule, weight_decay) if weight_decay else 0.0, weight_decay_mask),
         descend(_capped(schedule)),
     )
 

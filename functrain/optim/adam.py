@@ -8,7 +8,7 @@ from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas, require_non_negative
 from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
 from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
@@ -61,9 +61,10 @@ def scale_by_adam(
         if amsgrad:
             divisors = foreach("maximum", trees.leaves(largest), squares)
             largest = trees.unflatten(spec, divisors)
-        denominators = overwrite("div", foreach("sqrt", divisors), bias_correction(beta2, count).sqrt())
-        # Both corrections in the denominator: there its memory is written again, not fresh memory.
-        denominators = overwrite("mul", overwrite("add", denominators, eps), bias_correction(beta1, count))
+        # (sqrt(v) / root + eps) correction, both in the denominator, whose memory is written again; in two passes.
+        correction, root = bias_correction(beta1, count), bias_correction(beta2, count).sqrt()
+        denominators = overwrite("mul", foreach("sqrt", divisors), correction / root)
+        denominators = overwrite("add", denominators, eps * correction)
         directions = divide_into(denominators, means)
         new_state = AdamState(count, trees.unflatten(spec, means), trees.unflatten(spec, squares), largest)
         return trees.unflatten(spec, directions), new_state
@@ -125,8 +126,11 @@ def adam(
         >>> optimizer.update({"w": torch.tensor(2.0)}, optimizer.init(params), params)[0]
         {'w': tensor(-0.1000)}
     """
-    direction, decay = scale_by_adam(betas, eps, amsgrad), weight_decay_if(weight_decay, weight_decay_mask)
-    parts = (direction, decay) if decoupled_weight_decay else (decay, direction)
+    direction = scale_by_adam(betas, eps, amsgrad)
+    if decoupled_weight_decay:
+        parts = direction, decoupled_decay_if(weight_decay, weight_decay_mask)
+    else:
+        parts = weight_decay_if(weight_decay, weight_decay_mask), direction
     return chain(ascend_if(maximize), *parts, descend(lr))
 
 

@@ -13,7 +13,7 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.dtypes import is_floating
 from functrain.foundation.trees import Tree
-from functrain.optim.foreach import aligned_leaves, foreach
+from functrain.optim.foreach import aligned_leaves, are_ours, foreach, overwrite
 
 
 class Optimizer(NamedTuple):
@@ -53,6 +53,42 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     """
     spec, (param_leaves, update_leaves) = aligned_leaves(params=params, updates=updates)
     return trees.unflatten(spec, foreach("add", param_leaves, update_leaves))
+
+
+def step(optimizer: Optimizer, grads: Tree, opt_state: Tree, params: Tree) -> tuple[Tree, Tree]:
+    """One update: `optimizer.update`, then `apply_updates`. No argument is changed, and the bits are theirs.
+
+    The sums take the memory of the updates where nobody else holds them: a fresh result costs a write to new memory.
+
+    Args:
+        optimizer: any.
+        grads: tree like `params`.
+        opt_state: of the optimizer.
+        params: tree of tensors.
+
+    Returns:
+        The new parameters and the new state.
+
+    Raises:
+        ValueError: the structures differ.
+
+    Example:
+        >>> from functrain.optim.sgd import sgd
+        >>> params = {"w": torch.tensor([1.0])}
+        >>> params, state = step(sgd(0.5), {"w": torch.tensor([4.0])}, sgd(0.5).init(params), params)
+        >>> params
+        {'w': tensor([-1.])}
+    """
+    updates, new_state = optimizer.update(grads, opt_state, params)
+    spec, (param_leaves, update_leaves) = aligned_leaves(params=params, updates=updates)
+    del updates  # so that only its leaves are left, unless somebody holds them
+    if are_ours(update_leaves) and all(map(_alike, update_leaves, param_leaves)):
+        return trees.unflatten(spec, overwrite("add", update_leaves, param_leaves)), new_state
+    return trees.unflatten(spec, foreach("add", param_leaves, update_leaves)), new_state
+
+
+def _alike(left: torch.Tensor, right: torch.Tensor) -> bool:
+    return left.shape == right.shape and left.dtype == right.dtype and left.stride() == right.stride()
 
 
 def chain(*transforms: Optimizer) -> Optimizer:

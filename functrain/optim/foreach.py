@@ -4,10 +4,12 @@ One foreach call treats all leaves at once: one kernel launch in eager mode and 
 kernel when compiled, where a loop over leaves would take hundreds.
 """
 
+import sys
 from typing import Any
 
 import optree
 import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree
@@ -60,6 +62,35 @@ def overwrite(op: str, temporaries: list[torch.Tensor], *args: Any, **kwargs: An
     return temporaries
 
 
+def are_ours(leaves: list[torch.Tensor]) -> bool:
+    """Whether the list alone holds its tensors and their memory, in a computation that is not recorded.
+
+    Example:
+        >>> kept = torch.zeros(2)
+        >>> are_ours([torch.zeros(2)]), are_ours([kept]), are_ours([torch.zeros(2), kept.view(2, 1)])
+        (True, False, False)
+    """
+    if not is_eager():
+        return False
+    alone = _references([torch.empty(1)])[0]
+    return all(type(leaf) is torch.Tensor for leaf in leaves) and set(_references(leaves)) <= {alone}
+
+
+def _references(leaves: list[torch.Tensor]) -> list[tuple[int, int]]:
+    """Of each tensor: to its Python object, and to its memory."""
+    return [(sys.getrefcount(leaf), torch._C._storage_Use_Count(leaf.untyped_storage()._cdata)) for leaf in leaves]
+
+
+def is_eager() -> bool:
+    """Whether what is done now is done at once and once: no graph, no transform, no recording of it is made."""
+    return (
+        not torch.compiler.is_compiling()
+        and not inside_transform()
+        and get_proxy_mode() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
+
+
 def divide_into(temporaries: list[torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:
     """`leaves / temporaries`, whose memory the results may take, as of `overwrite`.
 
@@ -87,6 +118,18 @@ def add_scaled(leaves: list[torch.Tensor], others: list[torch.Tensor], factor: S
     if isinstance(factor, torch.Tensor):
         return overwrite("add", foreach("mul", others, factor), leaves)
     return foreach("add", leaves, others, alpha=factor)
+
+
+def add_scaled_into(temporaries: list[torch.Tensor], others: list[torch.Tensor], factor: Scalar) -> list[torch.Tensor]:
+    """`temporaries + factor * others`, which may take the memory of `temporaries`, as of `overwrite`.
+
+    Example:
+        >>> add_scaled_into(foreach("mul", [torch.ones(2)], 2.0), [torch.ones(2)], 0.5)
+        [tensor([2.5000, 2.5000])]
+    """
+    if isinstance(factor, torch.Tensor):
+        return overwrite("add", temporaries, foreach("mul", others, factor))
+    return overwrite("add", temporaries, others, alpha=factor)
 
 
 def lerp(leaves: list[torch.Tensor], targets: list[torch.Tensor], weight: Scalar) -> list[torch.Tensor]:

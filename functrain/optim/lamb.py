@@ -8,7 +8,7 @@ from functrain.optim.adam import scale_by_adam
 from functrain.optim.base import Optimizer, chain, stateless
 from functrain.optim.foreach import aligned_leaves, foreach, sums_of_squares
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if
 from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter
 
@@ -76,7 +76,7 @@ def lamb(
     return chain(
         ascend_if(maximize),
         scale_by_adam(betas, eps),
-        weight_decay_if(weight_decay, weight_decay_mask),
+        decoupled_decay_if(weight_decay, weight_decay_mask),
         scale_by_trust_ratio(),
         descend(lr),
     )

@@ -8,7 +8,7 @@ from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas
 from functrain.optim.foreach import aligned_leaves, lerp, overwrite
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if
 from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
@@ -84,6 +84,6 @@ def lion(
     return chain(
         ascend_if(maximize),
         scale_by_lion(betas),
-        weight_decay_if(weight_decay, weight_decay_mask),
+        decoupled_decay_if(weight_decay, weight_decay_mask),
         descend(lr),
     )

@@ -19,7 +19,7 @@ from functrain.optim.checks import (
 )
 from functrain.optim.foreach import aligned_leaves, lerp
 from functrain.optim.masks import Mask, masked
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if
 from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
@@ -180,7 +180,7 @@ def muon(
         ascend_if(maximize),
         masked(scale_by_muon(momentum, nesterov, ns_coefficients, eps, ns_steps, adjust_lr_fn), orthogonal),
         masked(scale_by_adam(adamw_betas, adamw_eps), lambda path, leaf: not orthogonal(path, leaf)),
-        weight_decay_if(weight_decay, weight_decay_mask),
+        decoupled_decay_if(weight_decay, weight_decay_mask),
         descend(lr),
     )
 

@@ -9,7 +9,7 @@ from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas, require_non_negative
 from functrain.optim.foreach import aligned_leaves, average_squares, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
 from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
@@ -111,6 +111,9 @@ def nadam(
         >>> optimizer.update({"w": torch.tensor(2.0)}, optimizer.init(params), params)[0]
         {'w': tensor(-0.1056)}
     """
-    direction, decay = scale_by_nadam(betas, eps, momentum_decay), weight_decay_if(weight_decay, weight_decay_mask)
-    parts = (direction, decay) if decoupled_weight_decay else (decay, direction)
+    direction = scale_by_nadam(betas, eps, momentum_decay)
+    if decoupled_weight_decay:
+        parts = direction, decoupled_decay_if(weight_decay, weight_decay_mask)
+    else:
+        parts = weight_decay_if(weight_decay, weight_decay_mask), direction
     return chain(ascend_if(maximize), *parts, descend(lr))

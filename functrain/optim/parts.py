@@ -1,12 +1,14 @@
 """The small parts that most optimizers are chained from: sign, weight decay, centring. Imports foundation only."""
 
+from collections.abc import Callable
+
 import torch
 
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, identity, stateless, zero_count
 from functrain.optim.checks import require_non_negative
-from functrain.optim.foreach import add_scaled, aligned_leaves, foreach
+from functrain.optim.foreach import Scalar, add_scaled, add_scaled_into, aligned_leaves, foreach
 from functrain.optim.masks import Mask, masked
 from functrain.optim.schedules import Hyperparameter, Schedule, rate_at
 
@@ -84,10 +86,7 @@ def add_decayed_weights(weight_decay: Hyperparameter) -> Optimizer:
         >>> add_decayed_weights(0.1).update({"w": torch.tensor(1.0)}, (), {"w": torch.tensor(5.0)})
         ({'w': tensor(1.5000)}, ())
     """
-    if callable(weight_decay):
-        return _scheduled_decay(weight_decay)
-    require_non_negative("weight_decay", weight_decay)
-    return stateless(lambda updates, params: _decayed(updates, params, weight_decay))
+    return _decay(weight_decay, add_scaled)
 
 
 def weight_decay_if(weight_decay: Hyperparameter, mask: Mask | None) -> Optimizer:
@@ -97,20 +96,46 @@ def weight_decay_if(weight_decay: Hyperparameter, mask: Mask | None) -> Optimize
         >>> weight_decay_if(0.0, None).update({"w": 1.0}, (), {})
         ({'w': 1.0}, ())
     """
-    decay = add_decayed_weights(weight_decay)  # before the test for 0, for it refuses bad values
+    return _unless_zero(weight_decay, mask, add_scaled)
+
+
+def decoupled_decay_if(weight_decay: Hyperparameter, mask: Mask | None) -> Optimizer:
+    """As `weight_decay_if`, behind a part of the same chain that has made its updates itself and keeps none.
+
+    Their memory is written again, as by `optim.rates.descend`.
+
+    Example:
+        >>> decoupled_decay_if(0.5, None).update({"w": torch.tensor(1.0)}, (), {"w": torch.tensor(4.0)})
+        ({'w': tensor(3.)}, ())
+    """
+    return _unless_zero(weight_decay, mask, add_scaled_into)
+
+
+Adding = Callable[[list[torch.Tensor], list[torch.Tensor], Scalar], list[torch.Tensor]]
+
+
+def _unless_zero(weight_decay: Hyperparameter, mask: Mask | None, add: Adding) -> Optimizer:
+    decay = _decay(weight_decay, add)  # before the test for 0, for it refuses bad values
     if weight_decay == 0:
         return identity()
     return decay if mask is None else masked(decay, mask)
 
 
-def _scheduled_decay(schedule: Schedule) -> Optimizer:
+def _decay(weight_decay: Hyperparameter, add: Adding) -> Optimizer:
+    if callable(weight_decay):
+        return _scheduled_decay(weight_decay, add)
+    require_non_negative("weight_decay", weight_decay)
+    return stateless(lambda updates, params: _decayed(updates, params, weight_decay, add))
+
+
+def _scheduled_decay(schedule: Schedule, add: Adding) -> Optimizer:
     def update(updates: Tree, state: CountState, params: Tree) -> tuple[Tree, CountState]:
         coefficient = rate_at(schedule, state.count)
-        return _decayed(updates, params, coefficient), CountState(state.count + 1)
+        return _decayed(updates, params, coefficient, add), CountState(state.count + 1)
 
     return Optimizer(lambda params: CountState(zero_count(params)), update)
 
 
-def _decayed(updates: Tree, params: Tree, coefficient: float | torch.Tensor) -> Tree:
+def _decayed(updates: Tree, params: Tree, coefficient: Scalar, add: Adding) -> Tree:
     spec, (leaves, weights) = aligned_leaves(updates=updates, params=params)
-    return trees.unflatten(spec, add_scaled(leaves, weights, coefficient))
+    return trees.unflatten(spec, add(leaves, weights, coefficient))

@@ -9,7 +9,7 @@ from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas, require_non_negative
 from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
 from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter, value_at
 
@@ -112,6 +112,9 @@ def radam(
         >>> optimizer.update({"w": torch.tensor(2.0)}, optimizer.init(params), params)[0]
         {'w': tensor(-0.2000)}
     """
-    direction, decay = scale_by_radam(betas, eps), weight_decay_if(weight_decay, weight_decay_mask)
-    parts = (direction, decay) if decoupled_weight_decay else (decay, direction)
+    direction = scale_by_radam(betas, eps)
+    if decoupled_weight_decay:
+        parts = direction, decoupled_decay_if(weight_decay, weight_decay_mask)
+    else:
+        parts = weight_decay_if(weight_decay, weight_decay_mask), direction
     return chain(ascend_if(maximize), *parts, descend(lr))

@@ -22,7 +22,7 @@ from functrain.optim.checks import (
 )
 from functrain.optim.foreach import add_scaled, aligned_leaves, foreach, overwrite
 from functrain.optim.masks import Mask
-from functrain.optim.parts import ascend_if, weight_decay_if
+from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
 from functrain.optim.rates import LearningRateState, initial_rate, next_rate, require_learning_rate
 from functrain.optim.rmsprop import scale_by_rms
 from functrain.optim.schedules import Hyperparameter
@@ -200,6 +200,6 @@ def schedule_free_adamw(
     return chain(
         ascend_if(maximize),
         scale_by_rms(betas[1], eps, debias=True),
-        weight_decay_if(weight_decay, weight_decay_mask),
+        decoupled_decay_if(weight_decay, weight_decay_mask),
         step_schedule_free(lr, betas[0], warmup_steps, r, weight_lr_power),
     )

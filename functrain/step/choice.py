@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from functrain.foundation.trees import flatten, tree_map, unflatten
-from functrain.optim.foreach import inside_transform
+from functrain.optim.foreach import is_eager
 
 
 def choose(condition: Tensor, after: Any, before: Any) -> Any:
@@ -36,11 +35,4 @@ def choose(condition: Tensor, after: Any, before: Any) -> Any:
 
 def _is_readable(condition: Tensor) -> bool:
     """Whether reading it costs nothing and is not part of a graph, a transform or a recording."""
-    return (
-        type(condition) is Tensor
-        and condition.is_cpu
-        and not torch.compiler.is_compiling()
-        and not inside_transform()
-        and get_proxy_mode() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-    )
+    return type(condition) is Tensor and condition.is_cpu and is_eager()

@@ -18,7 +18,7 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
 from functrain.objectives.loss import Totals
 from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics, update_statistics
-from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, takes_two_gradients
+from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, step, takes_two_gradients
 from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
 from functrain.step.choice import choose
@@ -125,8 +125,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     grad_norm = global_norm(grads)
     finite = finite & torch.isfinite(grad_norm)
     old = {name: state.params[name] for name in recipe.network.trainable}
-    updates, opt_state = recipe.optimizer.update(_clip(state, grads, grad_norm), state.opt_state, old)
-    new = apply_updates(old, updates)
+    updates, new, opt_state = _updated(recipe, _clip(state, grads, grad_norm), state.opt_state, old)
     ema = state.ema
     if ema is not None and recipe.ema is not None:
         ema = recipe.ema.update(ema, new, buffers)
@@ -148,6 +147,14 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     )
     metrics = _update_metrics(state, changed, totals, grad_norm, applied)
     return changed, metrics | _statistics(recipe, grads, updates, old, seen)
+
+
+def _updated(recipe: Recipe, grads: Params, opt_state: Any, old: Params) -> tuple[Params, Params, Any]:
+    """Updates, if statistics of them are wanted; new parameters; the optimizer's new state."""
+    if recipe.statistics is None:
+        return {}, *step(recipe.optimizer, grads, opt_state, old)
+    updates, opt_state = recipe.optimizer.update(grads, opt_state, old)
+    return updates, apply_updates(old, updates), opt_state
 
 
 def _counted(counts: UpdateCounts, applied: Tensor, finite: Tensor) -> UpdateCounts:

@@ -59,3 +59,49 @@ def test_an_optimizer_is_a_hashable_pair():
 def test_counts_live_on_the_parameters_device():
     assert zero_count({"w": torch.empty(2, device="meta")}).device.type == "meta"
     assert zero_count({}).device.type == "cpu"
+
+
+def doubled(keep):
+    """An optimizer whose updates `keep` may hold on to."""
+    return optim.stateless(lambda updates, _params: keep({name: leaf * 2 for name, leaf in updates.items()}))
+
+
+def test_a_step_takes_the_memory_of_updates_that_nobody_else_holds():
+    addresses = []
+    optimizer = doubled(lambda updates: addresses.append(updates["w"].data_ptr()) or updates)
+    params, _ = optim.step(optimizer, {"w": torch.ones(3)}, (), {"w": torch.ones(3)})
+    assert params["w"].data_ptr() == addresses[0]
+    assert params["w"].tolist() == [3.0, 3.0, 3.0]
+
+
+HELD = {
+    "the gradients": lambda grads: optim.identity(),
+    "their container": lambda grads: optim.stateless(lambda _updates, _params: {"inner": grads["inner"]}),
+    "a leaf": lambda grads: optim.stateless(lambda updates, _params: {"inner": dict(updates["inner"])}),
+    "a view": lambda grads: optim.stateless(
+        lambda updates, _params: {"inner": {name: leaf.view(-1).view(3) for name, leaf in updates["inner"].items()}}
+    ),
+    "detached": lambda grads: optim.stateless(lambda updates, _: trees.tree_map(torch.Tensor.detach, updates)),
+    "a constant": lambda grads: optim.stateless(lambda _updates, _params, constant=grads: constant),
+    "one for two": lambda grads: optim.stateless(
+        lambda updates, _params: {"inner": dict.fromkeys(updates["inner"], updates["inner"]["v"] * 2)}
+    ),
+    "a row of ones": lambda grads: optim.stateless(
+        lambda updates, _params: {"inner": {name: torch.ones(1).expand(3) for name in updates["inner"]}}
+    ),
+    "the state's": lambda grads: optim.trace(0.9),
+}
+
+
+@pytest.mark.parametrize("make", HELD.values(), ids=HELD.keys())
+def test_a_step_writes_to_no_memory_that_somebody_holds(make, bits):
+    grads = {"inner": {"v": torch.arange(3.0), "w": torch.ones(3)}}
+    params = trees.tree_map(torch.ones_like, grads)
+    optimizer = make(grads)
+    state = optimizer.init(params)
+    updates, expected_state = optimizer.update(grads, state, params)
+    expected = optim.apply_updates(params, updates)
+    before = bits((grads, params, state))
+    new, new_state = optim.step(optimizer, grads, state, params)
+    assert bits((new, new_state)) == bits((expected, expected_state))
+    assert bits((grads, params, state)) == before

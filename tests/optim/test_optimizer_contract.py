@@ -160,6 +160,18 @@ def test_inputs_are_not_changed(make):
 
 
 @contract
+def test_a_step_is_the_update_applied_and_changes_no_input(make, bits):
+    optimizer = make()
+    params, state = after_two_updates(optimizer, make_params(torch.float32))
+    grads = gradients(params, 7)
+    before = bits((params, state, grads))
+    updates, expected_state = optimizer.update(grads, state, params)
+    expected = optim.apply_updates(params, updates)
+    assert bits(optim.step(optimizer, grads, state, params)) == bits((expected, expected_state))
+    assert bits((params, state, grads)) == before
+
+
+@contract
 def test_an_update_from_one_state_gives_equal_bits_each_time(make):
     optimizer = make()
     params, state = after_two_updates(optimizer, make_params(torch.float32))
