@@ -1,0 +1,57 @@
+"""The pages in docs/: their Python runs, and the tests that they name are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import functrain as ft
+
+PAGES = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def names():
+    """What the pages leave to their reader."""
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(32, 4), torch.randint(3, (32,)))
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    loader = DataLoader(data, batch_size=16)
+    objective = ft.classification()
+    return {
+        "ft": ft,
+        "torch": torch,
+        "model": model,
+        "objective": objective,
+        "loader": loader,
+        "val_loader": loader,
+        "batches": list(loader),
+        "state": ft.init_state(model, objective, ft.optim.adamw(1e-3)),
+    }
+
+
+@pytest.mark.parametrize("page", ["optim.md", "accumulation.md"])
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = {"epochs": 2, "compile": False, "progress": False}
+    fit = ft.fit
+    monkeypatch.setattr(ft, "fit", lambda *args, **options: fit(*args, **{**options, **few}))
+    known = names()
+    blocks = BLOCK.findall((PAGES / page).read_text())
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), known)
+        if not isinstance(known["state"], ft.TrainState):  # of a rule
+            known["state"] = ft.init_state(known["model"], known["objective"], ft.optim.adamw(1e-3))
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.md")))
+def test_the_tests_that_a_page_names_exist(page):
+    for file, name in TEST.findall((PAGES / page).read_text()):
+        path = PAGES.parent / file
+        assert path.is_file(), file
+        assert not name or re.search(rf"^def {name}\(", path.read_text(), re.MULTILINE), name
