@@ -37,6 +37,8 @@ class Layout:
 
     def fill(self, tensors: list[Tensor], hosts: list[Any] | None = None) -> Any:
         """The tree with these tensors; host values are taken from `hosts`, a list of all leaves."""
+        if len(tensors) == len(self.is_tensor):
+            return unflatten(self.spec, tensors)
         iterator = iter(tensors)
         host_leaves = [HOST] * len(self.is_tensor) if hosts is None else hosts
         return unflatten(

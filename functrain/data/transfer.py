@@ -29,10 +29,14 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
             return leaf.to(device, non_blocking=non_blocking)
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
-    leaf_list, spec = flatten(batch)
     device = torch.device(device)
+    # The usual case on a CPU, at each step: what is there already needs not be taken apart.
+    plain = type(batch) is tuple or type(batch) is list
+    leaf_list, spec = (batch, None) if plain else flatten(batch)
     if all(type(leaf) is torch.Tensor and leaf.device == device for leaf in leaf_list):
-        return batch  # the usual case on a CPU, at each step
+        return batch
+    if spec is None:
+        leaf_list, spec = flatten(batch)
     return unflatten(spec, list(map(move, leaf_list)))
 
 

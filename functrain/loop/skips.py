@@ -51,6 +51,8 @@ class SkipWatch:
             NonFiniteError: if the run shall end.
         """
         if self._stops_at_first:
+            if self._look_every == 1 and not metrics["skipped"].item():
+                return
             self._unread.append((new.step, metrics["skipped"]))
             if len(self._unread) == self._look_every:
                 self.look(new, lambda: _before(new, old, counters), batch, metrics)

@@ -69,6 +69,9 @@ def batch_length(batch: Any) -> int:
         >>> batch_length(((torch.zeros(3, 2), torch.zeros(3)), torch.zeros(3)))
         3
     """
+    first = batch[0] if type(batch) in (tuple, list) and batch else None
+    if isinstance(first, Tensor) and first.ndim:
+        return len(first)  # the usual case, at each step, without flattening
     for leaf in leaves(batch):
         if getattr(leaf, "ndim", 0):
             return len(leaf)

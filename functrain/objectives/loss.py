@@ -56,8 +56,11 @@ class Loss:
         for value in self.metrics.values():
             pairs.append(value if isinstance(value, tuple) else (value, self.weight))
         device = self.total.device
-        rows = [torch.stack([_scalar(pair[row], device) for pair in pairs]) for row in (0, 1)]
-        sums = torch.nn.functional.pad(torch.stack(rows), (0, SLOTS - len(pairs)))
+        scalars = [_scalar(pair[row], device) for row in (0, 1) for pair in pairs]
+        if any(scalar.dtype != scalars[0].dtype for scalar in scalars):
+            scalars = [scalar.to(torch.float64) for scalar in scalars]  # stack would promote, integers inexactly
+        rows = torch.stack(scalars).to(torch.float64).view(2, -1)
+        sums = torch.nn.functional.pad(rows, (0, SLOTS - len(pairs)))
         return Totals(sums, ("loss", *self.metrics))
 
 
@@ -113,4 +116,4 @@ def _scalar(value: Any, device: torch.device) -> Tensor:
             f"an objective returns sums, 0-d tensors; got one of shape {list(tensor.shape)}. Sum it over the "
             "examples (and do not divide: the step divides once by the weight)"
         )
-    return tensor.detach().to(torch.float64)
+    return tensor.detach()

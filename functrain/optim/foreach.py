@@ -167,7 +167,7 @@ def sums_of_squares(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
         >>> sums_of_squares([torch.tensor([3.0, 4.0])])
         [tensor(25.)]
     """
-    wide = [leaf if leaf.dtype == torch.float64 else leaf.float() for leaf in leaves]
+    wide = [leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float() for leaf in leaves]
     return [square.sum() for square in foreach("mul", wide, wide)]
 
 

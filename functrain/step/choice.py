@@ -29,8 +29,13 @@ def choose(condition: Tensor, after: Any, before: Any) -> Any:
     if not condition.item():
         return tree_map(torch.clone, before)
     # A leaf that an optimizer hands on as it is would be one tensor in two states, of which one may be donated.
-    held = {leaf.untyped_storage().data_ptr() for leaf in old}
-    return unflatten(spec, [leaf.clone() if leaf.untyped_storage().data_ptr() in held else leaf for leaf in new])
+    held = set(map(_storage, old))
+    return unflatten(spec, [leaf.clone() if _storage(leaf) in held else leaf for leaf in new])
+
+
+def _storage(leaf: Tensor) -> int:
+    """Where a tensor's storage begins, without an object made for it."""
+    return leaf.data_ptr() - leaf.storage_offset() * leaf.element_size()
 
 
 def _is_readable(condition: Tensor) -> bool:

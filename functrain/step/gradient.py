@@ -32,16 +32,15 @@ def watched_gradient(
     trainable = {name: state.params[name] for name in recipe.network.trainable}
     batch = cast_floating(batch, recipe.param_dtype)
 
-    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Tensor, Params, Any]]:
+    def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Any, Params, Any]]:
         params = {**state.params, **trainable}
         seen: Seen | None = {} if watch else None
         loss, new_buffers = run_objective(state, params, buffers, batch, training=True, seen=seen)
         total = loss.total.to(recipe.param_dtype)
-        factor = torch.ones((), device=total.device)
+        factor: Any = ()  # torch.func takes no None here
         if state.loss_scale is not None:
             factor = state.loss_scale.scale / weight_normaliser(torch.as_tensor(loss.weight))
             total = total * factor
-        # torch.func takes no None here.
         return total, (loss.totals(), factor, new_buffers, () if seen is None else activation_statistics(seen))
 
     grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)

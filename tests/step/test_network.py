@@ -16,8 +16,8 @@ def apply(model, *inputs, training=True, params=None):
 
 def test_the_network_holds_no_storage():
     network = Network(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
-    for harness in (network._original, network._training, network._evaluation):
-        assert all(t.is_meta for t in [*harness.parameters(), *harness.buffers()])
+    for net in (network._original, *(module for _, module in network.running())):
+        assert all(t.is_meta for t in [*net.parameters(), *net.buffers()])
 
 
 def test_buffers_come_back_as_forward_left_them_and_the_given_ones_are_not_written():
@@ -105,3 +105,45 @@ def test_names_of_trainable_and_frozen_parameters_are_kept_in_order():
     network = Network(model)
     assert network.trainable == ("0.weight", "1.weight", "1.bias")
     assert network.frozen == ("0.bias",)
+
+
+class Shared(nn.Module):
+    """A parameter and a buffer that each lie in two places, the buffer replaced in one of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+        self.second.weight = self.first.weight
+        self.register_buffer("seen", torch.zeros(()))
+        self.first.register_buffer("also_seen", self.seen)
+
+    def forward(self, x):
+        assert self.second.weight is self.first.weight
+        assert self.first.also_seen is self.seen
+        self.seen = self.seen + x.sum()
+        return self.second(self.first(x))
+
+
+def test_a_call_is_functional_calls_ties_and_replaced_buffers_included():
+    net, x = Shared(), torch.randn(3, 2)
+    tensors = {"first.weight": torch.randn(2, 2), "seen": torch.ones(())}
+    expected_tensors = dict(tensors)
+    expected = torch.func.functional_call(net, expected_tensors, (x,))
+    network = Network(net)
+    args = ({"first.weight": tensors["first.weight"]}, {"seen": tensors["seen"]}, (x,))
+    for _ in range(2):  # the second call finds the network as the first did
+        found, buffers = network.apply(lambda model, batch: model(*batch), *args, training=True)
+        assert torch.equal(found, expected)
+        assert torch.equal(buffers["seen"], expected_tensors["seen"])
+    assert all(t.is_meta for _, module in network.running() for t in [*module.parameters(), *module.buffers()])
+
+
+def test_after_an_error_the_network_holds_no_tensors():
+    network = Network(nn.Linear(2, 2))
+
+    def fails(_model, _batch):
+        raise RuntimeError("in the objective")
+
+    with pytest.raises(RuntimeError, match="in the objective"):
+        network.apply(fails, dict(nn.Linear(2, 2).named_parameters()), {}, (), training=True)
+    assert all(p.is_meta for _, module in network.running() for p in module.parameters())

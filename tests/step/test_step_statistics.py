@@ -119,7 +119,7 @@ def test_activations_are_what_hooks_on_a_torch_module_see_in_the_last_micro_batc
     if not compiled:
         assert bits(state.params) == bits(plain.params)
     ft.eval_step(state, batch)  # no hook stays behind, in another mode either
-    assert all(not layer._forward_hooks for layer in state.recipe.network._training.modules())
+    assert all(not layer._forward_hooks for _, layer in state.recipe.network.running())
 
 
 def test_a_model_without_modules_in_it_has_no_activations_to_show():

@@ -43,8 +43,11 @@ def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) 
             f"{list(logits.shape)} and targets {list(targets.shape)} of {targets.dtype}"
         )
     targets = targets.long()
-    valid = (targets >= 0) & (targets < logits.shape[1]) & (targets != ignore_index)
-    return Labels(torch.where(valid, targets, 0), targets != ignore_index, valid)
+    classes, counted = logits.shape[1], targets != ignore_index
+    valid = (targets >= 0) & (targets < classes)
+    if 0 <= ignore_index < classes:
+        valid = valid & counted
+    return Labels(targets * valid, counted, valid)
 
 
 def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Labels]:
