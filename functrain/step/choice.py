@@ -35,7 +35,7 @@ def choose(condition: Tensor, after: Any, before: Any) -> Any:
 
 def _storage(leaf: Tensor) -> int:
     """Where a tensor's storage begins, without an object made for it."""
-    return leaf.data_ptr() - leaf.storage_offset() * leaf.element_size()
+    return leaf.data_ptr() - int(leaf.storage_offset()) * leaf.element_size()
 
 
 def _is_readable(condition: Tensor) -> bool:

@@ -118,8 +118,8 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
     weight = totals.weight
-    counts = weight > 0
-    grads = divided(grads, torch.where(counts, weight, 1.0))
+    weighs = weight > 0
+    grads = divided(grads, torch.where(weighs, weight, 1.0))
     finite = torch.isfinite(totals.sums[0, 0])
     if takes_two_gradients(state.opt_state):
         grads, first_finite = gradient_uphill(state, batch, grads)
@@ -132,7 +132,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     if ema is not None and recipe.ema is not None:
         ema = recipe.ema.update(ema, new, buffers)
     # An update is refused on the device, without the host knowing: no step waits for a decision.
-    applied = finite & counts
+    applied = finite & weighs
     before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals)
     after = (new, opt_state, buffers, ema, state.epoch_totals + totals.sums)
     new, opt_state, buffers, ema, epoch_totals = choose(applied, after, before)
