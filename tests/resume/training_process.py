@@ -15,19 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from faults import plant
 from moments import Pause, aim_at, watch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import functrain as ft
+from functrain.data.datasets import DIGITS_FILE
 from functrain.foundation import trees
 from functrain.loop.batches import windows_in
 
 BATCH, EXAMPLES = 24, 230  # ten batches, the last one ragged, which fill no number of windows of 3
-IMAGES, LABELS = load_digits(return_X_y=True)
+DIGITS = np.load(DIGITS_FILE)
 
 DEFAULTS = {
     "run": "eager", "precision": "fp32", "accumulate": 1, "tail": "extend", "loader": "plain", "workers": 0,
@@ -40,8 +41,8 @@ class NoisyDigits(Dataset):
     """Digits with noise drawn from torch's global generator at each read."""
 
     def __init__(self, count: int = EXAMPLES) -> None:
-        self.images = torch.tensor(IMAGES[:count] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
-        self.labels = torch.tensor(LABELS[:count])
+        self.images = torch.tensor(DIGITS["images"][:count] / 16, dtype=torch.float32).unsqueeze(1)
+        self.labels = torch.tensor(DIGITS["classes"][:count], dtype=torch.long)
 
     def __len__(self) -> int:
         return len(self.images)
