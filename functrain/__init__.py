@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from functrain.objectives import term as term
     from functrain.objectives import weighted_sum as weighted_sum
     from functrain.optim import schedules as schedules
+    from functrain.step import LossScaling as LossScaling
     from functrain.step import TrainState as TrainState
     from functrain.step import diff_states as diff_states
     from functrain.step import eval_step as eval_step
@@ -85,7 +86,15 @@ _NAMES = {
         "weighted_sum",
     ),
     "functrain.optim": ("schedules",),
-    "functrain.step": ("TrainState", "diff_states", "eval_step", "init_state", "to_module", "train_step"),
+    "functrain.step": (
+        "LossScaling",
+        "TrainState",
+        "diff_states",
+        "eval_step",
+        "init_state",
+        "to_module",
+        "train_step",
+    ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = ("data", "distributed", "evaluation", "models", "optim")

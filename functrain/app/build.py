@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from functrain import optim
-from functrain.app.config import Config, Named
+from functrain.app.config import Config, Named, TrainingConfig
 from functrain.app.loading import code_folders
 from functrain.app.parameters import converted, is_objective, signature, takes
 from functrain.app.registry import lookup
@@ -17,7 +17,7 @@ from functrain.foundation.errors import ConfigError
 from functrain.foundation.keys import fold_in, root_key, torch_seed
 from functrain.loop.batches import windows_in
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
-from functrain.step import TrainState, init_state
+from functrain.step import LossScaling, TrainState, init_state
 
 SPLITS = ("train", "val", "test")
 
@@ -121,7 +121,7 @@ def build_state(config: Config, length: Length | None) -> TrainState:
             clip_norm=training.clip_norm,
             clip_value=training.clip_value,
             ema=_build_average(config),
-            loss_scale=training.loss_scale,
+            loss_scale=_loss_scale(training),
             statistics=training.statistics,
             activation_checkpointing=training.activation_checkpointing,
             activations=training.activations,
@@ -129,6 +129,12 @@ def build_state(config: Config, length: Length | None) -> TrainState:
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _loss_scale(training: TrainingConfig) -> float | LossScaling | None:
+    if training.loss_scaling is None:
+        return training.loss_scale
+    return LossScaling(**training.loss_scaling.model_dump())
 
 
 @dataclass(frozen=True)

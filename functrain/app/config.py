@@ -102,6 +102,15 @@ class EarlyStoppingConfig(Section):
     restore_best: bool = False
 
 
+class LossScalingConfig(Section):
+    """The arguments of `functrain.LossScaling`."""
+
+    init_scale: float = Field(default=2.0**16, gt=0, le=2.0**120)
+    growth_factor: float = Field(default=2.0, gt=1)
+    backoff_factor: float = Field(default=0.5, gt=0, lt=1)
+    growth_interval: int = Field(default=2000, ge=1)
+
+
 def _examples_or_auto(value: Any, _: Any) -> int | str | None:
     """One message, where pydantic has one for each type that a value might have been."""
     if value is None or value == "auto" or (type(value) is int and value >= 1):
@@ -145,6 +154,7 @@ class TrainingConfig(Section):
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_consecutive_skips: int | None = Field(default=100, ge=1)
     loss_scale: float | None = Field(default=None, gt=0)
+    loss_scaling: LossScalingConfig | None = None
     deterministic: bool = False
     tf32: bool | None = None
     device: str = "cpu"
@@ -154,6 +164,12 @@ class TrainingConfig(Section):
     def _has_an_end(self) -> "TrainingConfig":
         if self.epochs is None and self.steps is None:
             raise ValueError("needs to know how long to train: set epochs, steps, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_scale(self) -> "TrainingConfig":
+        if self.loss_scale is not None and self.loss_scaling is not None:
+            raise ValueError("a loss scale is constant (loss_scale) or adapts itself (loss_scaling), not both")
         return self
 
     @model_validator(mode="after")

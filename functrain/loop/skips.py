@@ -28,7 +28,7 @@ class SkipWatch:
     """
 
     def __init__(self, plan: Plan, state: TrainState, save: Callable[[TrainState], bool]) -> None:
-        adapts = state.loss_scale is not None and state.recipe.loss_scale is None
+        adapts = state.loss_scale is not None and state.recipe.scaling is not None
         self._stops_at_first = plan.on_nonfinite == "stop" and not adapts
         self._most = plan.max_consecutive_skips
         self._look_every = 1 if reading_is_free(state.device) else plan.log_every

@@ -6,7 +6,9 @@ from torch import nn
 
 from functrain.foundation.dtypes import PRECISIONS
 from functrain.objectives.statistics import LAYERS
-from functrain.optim import Optimizer, takes_two_gradients
+from functrain.optim import Ema, Optimizer, takes_two_gradients
+from functrain.optim import ema as ema_rule
+from functrain.step.scaling import LossScaling
 
 
 def check_arguments(
@@ -17,7 +19,7 @@ def check_arguments(
     accumulate: int,
     clip_norm: float | None,
     clip_value: float | None,
-    loss_scale: float | None,
+    loss_scale: float | LossScaling | None,
     statistics: str | None,
     activations: bool,
 ) -> None:
@@ -50,7 +52,7 @@ def check_arguments(
         raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
     if not isinstance(activations, bool):
         raise TypeError(f"activations must be True or False, got {activations!r}")
-    if loss_scale is not None and not 0 < loss_scale < float("inf"):
+    if not (loss_scale is None or isinstance(loss_scale, LossScaling) or 0 < loss_scale < float("inf")):
         raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
@@ -70,3 +72,21 @@ def check_whole_batches(opt_state: Any, parts: str) -> None:
             f"optim.sam needs the batch of an update whole, got {parts}: it climbs along the gradient of all of it, "
             "after which every part would have to come again. Take a larger batch, or the optimizer without optim.sam"
         )
+
+
+def one_average(ema_decay: float | None, ema: Ema | None) -> Ema | None:
+    """The rule that two ways of giving it come to.
+
+    Raises:
+        TypeError: `ema` is no rule.
+        ValueError: both are given, or the decay is out of range.
+    """
+    if ema is not None and not isinstance(ema, Ema):
+        raise TypeError(f"ema must be a rule made by optim.ema, such as optim.ema(0.999), got {ema!r}")
+    if ema_decay is None:
+        return ema
+    if ema is not None:
+        raise ValueError("give ema_decay or ema, not both: ema_decay=0.9 is short for ema=optim.ema(0.9)")
+    if not 0.0 <= ema_decay < 1.0:
+        raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
+    return ema_rule(ema_decay)

@@ -7,6 +7,8 @@ References:
     Micikevicius et al. 2018, "Mixed Precision Training", section 3.2.
 """
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,50 @@ BACKOFF_FACTOR = 0.5
 GROWTH_INTERVAL = 2000
 LARGEST_SCALE = 2.0**120  # stays finite in float32, times any loss that is
 SMALLEST_SCALE = 2.0**-24  # a scale that reached 0 could never grow again
+
+
+@dataclasses.dataclass(frozen=True)
+class LossScaling:
+    """How a loss scale adapts itself; names and defaults of torch.amp.GradScaler's arguments.
+
+    Powers of two change no bit of an update but where a number overflows or becomes subnormal.
+
+    Args:
+        init_scale: the first scale, > 0.
+        growth_factor: of the scale after `growth_interval` good updates in a row, > 1.
+        backoff_factor: of the scale after an overflow, in (0, 1).
+        growth_interval: in updates, >= 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> LossScaling(growth_interval=100).growth_factor
+        2.0
+    """
+
+    init_scale: float = INITIAL_SCALE
+    growth_factor: float = GROWTH_FACTOR
+    backoff_factor: float = BACKOFF_FACTOR
+    growth_interval: int = GROWTH_INTERVAL
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        allowed = {
+            "init_scale": ("a number in (0, 2^120]", 0 < self.init_scale <= LARGEST_SCALE),
+            "growth_factor": ("a finite number > 1", 1 < self.growth_factor < float("inf")),
+            "backoff_factor": ("in (0, 1)", 0 < self.backoff_factor < 1),
+            "growth_interval": (
+                "a whole number >= 1",
+                isinstance(self.growth_interval, int) and self.growth_interval >= 1,
+            ),
+        }
+        for name, (range_, holds) in allowed.items():
+            if not holds:
+                raise ValueError(f"{name} must be {range_}, got {getattr(self, name)!r}")
+
+
+DEFAULT = LossScaling()
 
 
 @node
@@ -33,20 +79,27 @@ class LossScale:
     good_steps: Tensor
 
 
-def initial_loss_scale(device: torch.device, scale: float = INITIAL_SCALE) -> LossScale:
-    """The scale before the first step."""
+def initial_loss_scale(
+    precision: str, loss_scale: float | LossScaling | None, device: torch.device
+) -> LossScale | None:
+    """The scale before the first step: a constant one, one that adapts itself, or none (not fp16, not asked for)."""
+    if loss_scale is None and precision != "fp16":
+        return None
+    rule = DEFAULT if loss_scale is None else loss_scale
     return LossScale(
-        scale=torch.tensor(scale, dtype=torch.float32, device=device),
+        scale=torch.tensor(
+            rule.init_scale if isinstance(rule, LossScaling) else rule, dtype=torch.float32, device=device
+        ),
         good_steps=torch.tensor(0, dtype=torch.int32, device=device),
     )
 
 
-def next_loss_scale(state: LossScale, finite: Tensor) -> LossScale:
-    """Back off after an overflow, grow after `GROWTH_INTERVAL` good steps in a row."""
+def next_loss_scale(state: LossScale, finite: Tensor, rule: LossScaling = DEFAULT) -> LossScale:
+    """Back off after an overflow, grow after `growth_interval` good steps in a row."""
     good = torch.where(finite, state.good_steps + 1, 0)
-    grows = good >= GROWTH_INTERVAL
-    grown = (state.scale * GROWTH_FACTOR).clamp(max=LARGEST_SCALE)
-    shrunk = (state.scale * BACKOFF_FACTOR).clamp(min=SMALLEST_SCALE)
+    grows = good >= rule.growth_interval
+    grown = (state.scale * rule.growth_factor).clamp(max=LARGEST_SCALE)
+    shrunk = (state.scale * rule.backoff_factor).clamp(min=SMALLEST_SCALE)
     scale = torch.where(finite, torch.where(grows, grown, state.scale), shrunk)
     return LossScale(scale, torch.where(grows, 0, good).to(torch.int32))
 

@@ -21,10 +21,9 @@ from functrain.optim import (
     early_stopping,
     plateau,
 )
-from functrain.optim import ema as ema_rule
-from functrain.step.arguments import check_arguments, check_whole_batches
+from functrain.step.arguments import check_arguments, check_whole_batches, one_average
 from functrain.step.network import Network
-from functrain.step.scaling import LossScale, initial_loss_scale
+from functrain.step.scaling import DEFAULT, LossScale, LossScaling, initial_loss_scale
 
 Params = dict[str, Tensor]
 
@@ -41,7 +40,7 @@ class Recipe:
     clip_norm: float | None
     clip_value: float | None
     ema: Ema | None
-    loss_scale: float | None = None  # a constant scale
+    loss_scale: float | LossScaling | None = None  # a constant scale, or how it adapts itself
     statistics: str | None = None
     activations: bool = False
     rank: int = 0
@@ -52,6 +51,13 @@ class Recipe:
     def param_dtype(self) -> torch.dtype:
         """dtype of parameters, optimizer state and sums."""
         return PRECISIONS[self.precision][0]
+
+    @property
+    def scaling(self) -> LossScaling | None:
+        """How the loss scale, if there is one, adapts itself; None for a constant one."""
+        if self.loss_scale is None:
+            return DEFAULT
+        return self.loss_scale if isinstance(self.loss_scale, LossScaling) else None
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -175,7 +181,7 @@ def init_state(
     clip_value: float | None = None,
     ema_decay: float | None = None,
     ema: Ema | None = None,
-    loss_scale: float | None = None,
+    loss_scale: float | LossScaling | None = None,
     statistics: str | None = None,
     activation_checkpointing: str | Sequence[str] = (),
     activations: bool = False,
@@ -200,7 +206,8 @@ def init_state(
             `ema=optim.ema(ema_decay)`.
         ema: the rule of that average: with a warm-up of the decay, every so many updates, of the buffers too.
         loss_scale: a constant to multiply the loss by before the backward pass, in any precision (the gradient is
-            divided by it again), instead of fp16's scale that adapts itself. A power of two changes no bit.
+            divided by it again), instead of fp16's scale that adapts itself (a power of two changes no bit); or
+            how it adapts itself, such as `LossScaling(growth_interval=100)`.
         statistics: "parameter" or "module": each update's metrics hold `grad/<layer>/...` and `update/<layer>/...` of
             each parameter, or of each module's parameters together: norm, mean, max (of the magnitudes), zeros (the
             fraction) and, of updates, ratio (to the weights' norm). None costs nothing.
@@ -224,7 +231,7 @@ def init_state(
     check_arguments(
         model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics, activations
     )
-    average = _average(ema_decay, ema)
+    average = one_average(ema_decay, ema)
     recipe = Recipe(
         Network(model, activation_checkpointing),
         objective,
@@ -249,7 +256,7 @@ def init_state(
         params=params,
         buffers=buffers,
         opt_state=opt_state,
-        loss_scale=_initial_scale(precision, loss_scale, device),
+        loss_scale=initial_loss_scale(precision, loss_scale, device),
         accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
         ema=None if average is None else average.init(trainable, buffers),
         counts=UpdateCounts(*(torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))),
@@ -274,25 +281,6 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
         buffers={name: b.clone() for name, b in buffers.items()},
         count=0,
     )
-
-
-def _initial_scale(precision: str, loss_scale: float | None, device: torch.device) -> LossScale | None:
-    if loss_scale is not None:
-        return initial_loss_scale(device, loss_scale)
-    return initial_loss_scale(device) if precision == "fp16" else None
-
-
-def _average(ema_decay: float | None, ema: Ema | None) -> Ema | None:
-    """The rule that two ways of giving it come to."""
-    if ema is not None and not isinstance(ema, Ema):
-        raise TypeError(f"ema must be a rule made by optim.ema, such as optim.ema(0.999), got {ema!r}")
-    if ema_decay is None:
-        return ema
-    if ema is not None:
-        raise ValueError("give ema_decay or ema, not both: ema_decay=0.9 is short for ema=optim.ema(0.9)")
-    if not 0.0 <= ema_decay < 1.0:
-        raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
-    return ema_rule(ema_decay)
 
 
 def _copies(named: Any, dtype: torch.dtype, device: torch.device | str | None) -> Params:

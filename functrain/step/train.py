@@ -144,7 +144,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         ema=ema,
         epoch_totals=epoch_totals,
         counts=_counted(state.counts, applied, finite),
-        loss_scale=scale if scale is None or recipe.loss_scale is not None else next_loss_scale(scale, finite),
+        loss_scale=scale if scale is None or recipe.scaling is None else next_loss_scale(scale, finite, recipe.scaling),
         accumulator=None if window is None else _emptied(window, buffers),
     )
     metrics = _update_metrics(state, changed, totals, grad_norm, applied)

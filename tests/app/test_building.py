@@ -1,4 +1,4 @@
-"""From a configuration to its optimizer: schedules by the epoch, sharpness-aware minimisation."""
+"""From a configuration to its optimizer: schedules by the epoch, sharpness-aware minimisation; and loss scales."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from functrain.app.build import build_state, build_training_loader, run_length
 from functrain.app.loading import load_config
 from functrain.foundation.errors import ConfigError
 from functrain.optim import schedules
-from functrain.step import train_step
+from functrain.step import LossScaling, train_step
 
 SIX_UPDATES = ["training.epochs=2"]  # 20 examples, batches of 8
 
@@ -62,6 +62,16 @@ def test_sam_stands_around_the_optimizer_with_its_schedule(project):
         build_state(load_config("tiny.yaml", [*overrides, "training.accumulate=2"]), None)
     with pytest.raises(ConfigError, match=r"optimizer\.sam\.rho must be greater than 0; got 0"):
         load_config("tiny.yaml", ["optimizer.sam={rho: 0}"])
+
+
+def test_a_loss_scale_is_constant_or_adapts_itself_by_a_rule(project):
+    rule = ["training.loss_scaling={init_scale: 8, growth_interval: 3}", "training.precision=fp16"]
+    recipe = build_state(load_config("tiny.yaml", rule), None).recipe
+    assert recipe.scaling == LossScaling(init_scale=8.0, growth_interval=3)
+    constant = build_state(load_config("tiny.yaml", ["training.loss_scale=8"]), None)
+    assert (constant.loss_scale.scale.item(), constant.recipe.scaling) == (8.0, None)
+    with pytest.raises(ConfigError, match=r"is constant \(loss_scale\) or adapts itself \(loss_scaling\), not both"):
+        load_config("tiny.yaml", [*rule, "training.loss_scale=8"])
 
 
 def test_sam_trains_by_a_command(functrain, project):

@@ -39,6 +39,41 @@ def test_an_overflow_halves_the_scale_and_starts_the_count_again():
     assert (state.scale.item(), state.good_steps.item()) == (2.0**15, 0)
 
 
+def test_a_rule_of_ones_own_grows_and_backs_off_as_torchs_gradscaler_does():
+    rule = ft.LossScaling(init_scale=8.0, growth_factor=4.0, backoff_factor=0.25, growth_interval=3)
+    assert perceptron_state("fp32", loss_scale=rule).loss_scale.scale.item() == 8.0
+    theirs = torch.amp.GradScaler("cpu", 8.0, 4.0, 0.25, 3)
+    leaf = torch.nn.Parameter(torch.ones(1))
+    optimizer, state = torch.optim.SGD([leaf], 0.1), loss_scale(8.0)
+    for finite in (True, True, True, True, False, True, True, False, True, True, True):
+        leaf.grad = theirs.scale(torch.ones(1)) * (1.0 if finite else float("inf"))
+        theirs.step(optimizer)
+        theirs.update()
+        state = next_loss_scale(state, torch.tensor(finite), rule)
+        assert state.scale.item() == theirs.get_scale()
+
+
+def test_an_overflow_in_a_run_backs_off_by_the_states_rule():
+    state = perceptron_state("fp16", loss_scale=ft.LossScaling(init_scale=2.0**100, backoff_factor=0.25))
+    new, metrics = ft.train_step(state, batch())
+    assert (metrics["skipped"].item(), new.loss_scale.scale.item()) == (1.0, 2.0**98)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"init_scale": 0.0}, r"init_scale must be a number in \(0, 2\^120\], got 0.0"),
+        ({"growth_factor": 1.0}, "growth_factor must be a finite number > 1, got 1.0"),
+        ({"backoff_factor": 1.0}, r"backoff_factor must be in \(0, 1\), got 1.0"),
+        ({"growth_interval": 0}, "growth_interval must be a whole number >= 1, got 0"),
+        ({"growth_interval": 2.5}, "growth_interval must be a whole number >= 1, got 2.5"),
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ft.LossScaling(**wrong)
+
+
 def test_the_scale_stays_finite_and_never_reaches_zero():
     state = loss_scale(2.0**16)
     for _ in range(300):
