@@ -265,7 +265,7 @@ def test_the_callers_default_dtype_has_no_say(everything_state, image_batch, bit
     expected = ft.train_step(state, batch)
     torch.set_default_dtype(torch.float64)
     try:
-        assert bits(initial_loss_scale(torch.device("cpu"))) == bits(state.loss_scale)
+        assert bits(initial_loss_scale("fp16", None, torch.device("cpu"))) == bits(state.loss_scale)
         assert bits(ft.train_step(state, batch)) == bits(expected)
     finally:
         torch.set_default_dtype(torch.float32)
