@@ -143,7 +143,7 @@ def fit(
         >>> import functrain as ft, torch
         >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
         >>> data = [(torch.ones(4, 2), torch.zeros(4, 1))]
-        >>> result = ft.fit(state, data, epochs=2, compile=False, progress=False)
+        >>> result = fit(state, data, epochs=2, compile=False, progress=False)  # ft.fit
         >>> result.stopped_by, result.state.step, len(result.history)
         ('epochs', 2, 2)
     """
