@@ -66,6 +66,53 @@ def torch_loop(make: Callable[[], tuple[nn.Module, Tensor]], *, compiled: bool) 
     return one_round
 
 
+def functional_loop(make: Callable[[], tuple[nn.Module, Tensor]], *, guarded: bool) -> Round:
+    """The eager functional step that a careful user writes by hand: new tensors for parameters and moments of AdamW.
+
+    It gives the loss alone. With `guarded` it also does what `train_step` is asked for: the accuracy, the gradient's
+    norm, sums for the epoch's means, and no update where loss or gradient is not finite.
+    """
+    net, inputs = make()
+    x, y = inputs[:BATCH], torch.randint(0, 10, (BATCH,))
+    names = [name for name, _ in net.named_parameters()]
+    params = tuple(p.detach().clone() for p in net.parameters())
+    means, squares = (tuple(torch.zeros_like(p) for p in params) for _ in range(2))
+    buffers = {name: b.clone() for name, b in net.named_buffers()}
+    count, sums = 0, torch.zeros(3)
+
+    def one_step() -> Tensor:
+        nonlocal params, means, squares, buffers, count, sums
+        leaves = [p.detach().requires_grad_() for p in params]
+        new_buffers = {name: b.clone() for name, b in buffers.items()}
+        logits = torch.func.functional_call(net, (dict(zip(names, leaves)), new_buffers), (x,))
+        loss = F.cross_entropy(logits, y)
+        grads = torch.autograd.grad(loss, leaves)
+        if guarded:
+            norm = torch.stack(torch._foreach_norm(grads)).norm()
+            if not (loss.isfinite() & norm.isfinite()):
+                return loss.detach()
+            correct = (logits.argmax(1) == y).sum()
+            sums = sums + torch.stack([loss.detach() * BATCH, correct.float(), torch.tensor(float(BATCH))])
+        buffers, count = new_buffers, count + 1
+        means = torch._foreach_lerp(means, grads, 0.1)
+        squares = torch._foreach_mul(squares, 0.999)
+        torch._foreach_addcmul_(squares, grads, grads, value=0.001)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_div_(roots, (1 - 0.999**count) ** 0.5)
+        torch._foreach_add_(roots, 1e-8)
+        params = torch._foreach_mul(params, 1 - 1e-3 * 1e-2)
+        torch._foreach_addcdiv_(params, means, roots, value=-1e-3 / (1 - 0.9**count))
+        return loss.detach()
+
+    def one_round() -> float:
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            one_step()
+        return (time.perf_counter() - start) / STEPS
+
+    return one_round
+
+
 def pure_step(make: Callable[[], tuple[nn.Module, Tensor]], *, compiled: bool, donate: bool = False) -> Round:
     """`train_step` alone on one batch."""
     model, inputs = make()
@@ -131,6 +178,8 @@ def variants(make: Callable[[], tuple[nn.Module, Tensor]]) -> dict[str, Callable
     return {
         "torch by hand: eager, fused AdamW": lambda: torch_loop(make, compiled=False),
         "torch by hand: torch.compile on model + loss": lambda: torch_loop(make, compiled=True),
+        "torch by hand: functional, eager": lambda: functional_loop(make, guarded=False),
+        "torch by hand: functional, eager, guarded, with metrics": lambda: functional_loop(make, guarded=True),
         "functrain: train_step, eager": lambda: pure_step(make, compiled=False),
         "functrain: train_step, compiled": lambda: pure_step(make, compiled=True),
         "functrain: train_step, compiled, donated": lambda: pure_step(make, compiled=True, donate=True),

@@ -168,6 +168,9 @@ def sums_of_squares(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
         [tensor(25.)]
     """
     wide = [leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float() for leaf in leaves]
+    if all(type(leaf) is torch.Tensor and leaf.is_cpu for leaf in wide):
+        # One after the other, as foreach does on a CPU, too; so each square's memory serves the next.
+        return [torch.mul(leaf, leaf).sum() for leaf in wide]
     return [square.sum() for square in foreach("mul", wide, wide)]
 
 

@@ -13,7 +13,7 @@ from functrain.objectives.loss import Loss, Totals
 from functrain.objectives.statistics import Statistics
 from functrain.objectives.supervised import takes_step
 from functrain.optim import ascended_params, global_norm
-from functrain.optim.foreach import foreach, inside_transform
+from functrain.optim.foreach import are_ours, foreach, inside_transform, overwrite
 from functrain.step.activations import Seen, activation_statistics
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, Recipe, TrainState
@@ -119,6 +119,11 @@ def run_objective(
 
 
 def divided(grads: Params, divisor: Tensor) -> Params:
-    """Every gradient over a 0-d tensor."""
-    values = list(grads.values())
-    return dict(zip(grads, foreach("div", values, divisor.to(values[0].dtype))))
+    """Every gradient over a 0-d tensor. `grads` is emptied: memory that nobody else holds is written again.
+
+    A fresh result costs an eager step a write to new memory, as much as the division.
+    """
+    names, values = list(grads), list(grads.values())
+    grads.clear()
+    divide = overwrite if are_ours(values) and all(value.is_contiguous() for value in values) else foreach
+    return dict(zip(names, divide("div", values, divisor.to(values[0].dtype))))
