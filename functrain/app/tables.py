@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+UNBOUNDED = 100_000  # characters in a line
 SHARES = ("accuracy", "precision", "recall", "f1")
 
 
@@ -22,15 +24,32 @@ def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) 
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """A table whose first `left` columns are text, and the others numbers."""
+    """A table whose first `left` columns are text, and the others numbers.
+
+    Nothing of it is cut off: on a terminal the column of the longest texts is wrapped (names before numbers
+    are not); elsewhere nothing is.
+    """
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    rows = [list(row) for row in rows]
+    texts = range(left if left > 1 else 0)  # a table's only text column is its rows' names
+    longest = max(texts, key=lambda index: max((len(row[index]) for row in rows), default=0), default=None)
     for index, column in enumerate(columns):
         table.add_column(
-            Text(column), justify="left" if index < left else "right", no_wrap=index < left, overflow="fold"
+            Text(column),
+            justify="left" if index < left else "right",
+            no_wrap=index < left and index != longest,
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
-    console.print(table)
+    terminal = console.width
+    if not console.is_terminal:
+        unbounded = console.options.update(max_width=UNBOUNDED)
+        console.width = max(terminal, Measurement.get(console, unbounded, table).maximum)
+    try:
+        console.print(table)
+    finally:
+        console.width = terminal
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -1,0 +1,35 @@
+"""What the commands print: nothing that matters is cut off."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from functrain.app.tables import print_table
+
+NAME = "step-00000017.m2.r1"
+REASON = "the checksum of its file params/ocdbt.process_0/d/aebde860c0f89310cc4594a362d07e6d does not match"
+
+
+def printed(*, width: int, terminal: bool) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    print_table(console, ["checkpoint", "", "reason", "ulps"], [[NAME, "damaged", REASON, "12"]], left=3)
+    assert console.width == width
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 300])
+def test_a_table_in_a_file_or_pipe_has_each_row_in_one_line(width: int) -> None:
+    (row,) = [line for line in printed(width=width, terminal=False).splitlines() if NAME in line]
+    assert row.split() == [NAME, "damaged", *REASON.split(), "12"]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_table_on_a_terminal_is_wrapped_and_whole(width: int) -> None:
+    lines = printed(width=width, terminal=True).splitlines()
+    assert max(map(len, lines)) <= width
+    assert f"{NAME}  damaged" in "\n".join(lines)
+    start, end = len(f" {NAME}  damaged "), max(line.find(" 12") for line in lines if NAME in line)
+    folded = "".join(line[start:end] for line in lines[lines.index(next(row for row in lines if NAME in row)) :])
+    assert folded.replace(" ", "") == REASON.replace(" ", "")
