@@ -18,6 +18,7 @@ from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, VALUES
 
 OPTIMIZERS = sorted(ft.optim.REGISTRY)
 UPDATES = 4
+FROZEN = "frozen"  # a layer that no optimizer moves
 BAD = 2  # the update that is refused
 # Of a leaf's largest element: a sum of some ten terms in another order, squared, in a quotient. Found: 8.
 ROUNDINGS = 32
@@ -28,7 +29,7 @@ class LayerForEach(nn.Module):
 
     def __init__(self):
         super().__init__()
-        for name in OPTIMIZERS:
+        for name in [*OPTIMIZERS, FROZEN]:
             self.add_module(name, nn.Linear(4, 12))
 
     def forward(self, x):
@@ -55,7 +56,8 @@ def initial(precision):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = LayerForEach()
-    optimizer = ft.optim.partition({f"{name}.*": ft.optim.REGISTRY[name](0.01) for name in OPTIMIZERS})
+    makers = {**ft.optim.REGISTRY, FROZEN: lambda lr: ft.optim.freeze()}
+    optimizer = ft.optim.partition({f"{name}.*": makers[name](0.01) for name in [*OPTIMIZERS, FROZEN]})
     return ft.init_state(
         model,
         objective(),
@@ -110,10 +112,12 @@ def assert_the_same(compiled, eager, eps):
 def check(precision, dtype, backend):
     eps = torch.finfo(dtype).eps
     state, step = initial(precision), ft.compile(ft.train_step, backend=backend)
+    frozen = {name: leaf for name, leaf in state.params.items() if name.startswith(FROZEN)}
     for seed in range(UPDATES):
         compiled, metrics = step(state, batch(seed, dtype))
         state, expected = ft.train_step(state, batch(seed, dtype))
         assert_the_same(compiled, state, eps)
+        assert all(torch.equal(compiled.params[name], leaf) for name, leaf in frozen.items())
         assert metrics["skipped"].item() == expected["skipped"].item() == float(seed == BAD)
         # The metrics of an update that is refused are of numbers that are not finite.
         assert seed == BAD or max(relative_differences(metrics, expected, eps).values()) < ROUNDINGS
