@@ -5,9 +5,11 @@ Imports torch, functrain.foundation and the neighbouring modules only.
 
 import errno
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -208,17 +210,17 @@ def _verified_arrays(
         paths.setdefault(group, []).append(path)
     for name, group_paths in paths.items():
         loaded = _load_group(directory, index.groups[name], group_paths)
-        for path in group_paths:
-            record = index.groups[name].leaves[path]
-            array = bundles.unpack(record, loaded)
-            if record.bundle is None:
-                del loaded[bundles.key_of(record)]
-            form = arrays.stored_form(record.dtype, record.shape)
-            if (array.dtype, array.shape) != form or arrays.crc32(array) != record.crc32:
-                raise DamagedCheckpointError(
-                    directory, f"the data of {full_path(name, path)} do not match their checksum"
-                )
-            yield (name, path), array
+        records = [index.groups[name].leaves[path] for path in group_paths]
+        with _Checksums([bundles.unpack(record, loaded) for record in records]) as checksums:
+            loaded.clear()  # each array is let go when it has been used
+            for record in records:
+                array, crc32 = checksums.next()
+                form = arrays.stored_form(record.dtype, record.shape)
+                if (array.dtype, array.shape) != form or crc32 != record.crc32:
+                    raise DamagedCheckpointError(
+                        directory, f"the data of {full_path(name, record.path)} do not match their checksum"
+                    )
+                yield (name, record.path), array
 
 
 def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> dict[str, orbax_io.Array]:
@@ -234,3 +236,24 @@ def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> di
         if system_errno(error) in _PASSING_ERRNOS:
             raise CheckpointError(f"checkpoint {directory}: {reason}") from error
         raise DamagedCheckpointError(directory, reason) from error
+
+
+class _Checksums:
+    """Arrays and their CRC-32 in turn; those of large ones are taken by threads, while earlier arrays are copied."""
+
+    def __init__(self, found: Sequence[orbax_io.Array]) -> None:
+        self._pool = ThreadPoolExecutor(torch.get_num_threads(), "functrain-checksums")
+        self._waiting = deque(
+            (array, self._pool.submit(arrays.crc32, array) if array.nbytes > bundles.SMALL_NBYTES else None)
+            for array in found
+        )
+
+    def next(self) -> tuple[orbax_io.Array, int]:
+        array, future = self._waiting.popleft()
+        return array, arrays.crc32(array) if future is None else future.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
