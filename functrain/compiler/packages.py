@@ -1,11 +1,10 @@
-"""Inductor's ahead-of-time packages: making one and running one. Imports foundation and torch.
+"""Inductor's ahead-of-time packages: making one and running one. Imports foundation, the hastened compiler and torch.
 
 A package is a shared library that takes a list of tensors and gives a list of tensors. Loading one takes
 milliseconds and imports no part of the compiler, where compiling takes half a minute and importing the compiler
 alone takes two seconds.
 """
 
-import contextlib
 import importlib
 import threading
 import warnings
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.compiler.inductor import hastened, prepare
 from functrain.foundation.errors import FunctrainError
 
 Program = Callable[[list[Tensor]], list[Tensor]]
@@ -33,7 +33,7 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
         for category in (DeprecationWarning, FutureWarning):  # torch's, about its own old parts
             warnings.simplefilter("ignore", category)
         importlib.import_module("torch._inductor.compile_fx")
-        threading.Thread(target=_try_vector_units, daemon=True).start()
+        threading.Thread(target=prepare, args=[examples[0].device.type], daemon=True).start()
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 
         try:
@@ -54,17 +54,6 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
             raise
 
 
-def _try_vector_units() -> None:
-    """Inductor's trial compilations, once per machine: they wait for the C++ compiler, as long as tracing takes.
-
-    Whoever asks first, here or in inductor itself, tries them, one at a time under its file locks.
-    """
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
-
-    with contextlib.suppress(Exception):  # what is wrong, inductor meets and says again
-        pick_vec_isa()
-
-
 def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
     from torch._inductor import aot_compile, list_mode_options
     from torch._inductor.package import package_aoti
@@ -72,7 +61,7 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, pat
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     options.pop("triton.cudagraphs", None)  # a package has none of its own
     options["aot_inductor.package"] = True
-    with torch.no_grad():
+    with torch.no_grad(), hastened():
         files = aot_compile(graph, tuple(examples), options=options)
     package_aoti(str(path), files)  # type: ignore[arg-type]
 

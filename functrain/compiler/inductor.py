@@ -1,0 +1,120 @@
+"""Inductor in less time, with the same programs. Imports torch.
+
+Most of a compilation is inductor's own Python and, after it, the C++ compiler. `hastened` takes out what the result
+does not need (figures in docs/decisions.md). Each part changes a function of inductor's while a compilation runs; in
+a release of torch that has no such function that part is left out, and compiling takes longer.
+"""
+
+import contextlib
+import gc
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from unittest import mock
+
+_one_at_a_time = threading.RLock()
+
+_OBJECTS = 200_000  # new ones between two searches for garbage
+
+
+@contextlib.contextmanager
+def hastened() -> Iterator[None]:
+    """Compile faster inside the block; one thread at a time."""
+    with _one_at_a_time, contextlib.ExitStack() as stack:
+        stack.enter_context(_fewer_collections())
+        for part in (_rules_once, _no_input_checks, _side_by_side):
+            with contextlib.suppress(ImportError, AttributeError):  # another release's inductor
+                stack.enter_context(part())
+        yield
+
+
+@contextlib.contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """A compilation makes millions of objects that stay; looking for garbage among them took a sixth of its time."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(max(thresholds[0], _OBJECTS) if thresholds[0] else 0, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def _rules_once() -> contextlib.AbstractContextManager[Any]:
+    """The one table of dtype rules is filled anew at each operation of each kernel: fill it when rules are new."""
+    table = importlib.import_module("torch._inductor.dtype_propagation").DtypePropagationOpsHandler
+    rules = importlib.import_module("torch._inductor.utils").op_dtype_propagation_rules
+    fill = table.__init__
+    filled_with = 0
+
+    def fill_if_new(self: Any) -> None:
+        nonlocal filled_with
+        if len(rules) != filled_with:
+            fill(self)
+            filled_with = len(rules)
+
+    return mock.patch.object(table, "__init__", fill_if_new)
+
+
+def _no_input_checks() -> contextlib.AbstractContextManager[Any]:
+    """No C++ function for each input that compares its shape: the runner has, and they are off when a program runs."""
+    wrapper = importlib.import_module("torch._inductor.codegen.cpp_wrapper_cpu").CppWrapperCpu
+    graph = importlib.import_module("torch._inductor.virtualized").V
+    generate = wrapper.generate_input_output_runtime_checks
+
+    def generate_none(self: Any) -> None:
+        with mock.patch.object(graph.graph, "graph_inputs", {}):
+            generate(self)
+
+    return mock.patch.object(wrapper, "generate_input_output_runtime_checks", generate_none)
+
+
+@contextlib.contextmanager
+def _side_by_side() -> Iterator[None]:
+    """Compile a program's calls ("wrapper") while its kernels compile; they meet where they are linked."""
+    builder = importlib.import_module("torch._inductor.cpp_builder").CppBuilder
+    build: Callable[[Any], None] = builder.build
+    begun: list[Future[None]] = []
+
+    with ThreadPoolExecutor(1, "functrain-compile") as pool:
+
+        def build_beside(self: Any) -> None:
+            target = self.get_target_file_path()
+            if target.endswith(".wrapper.o"):
+                begun.append(pool.submit(build, self))
+                return
+            if not target.endswith(".o"):
+                while begun:
+                    begun.pop().result()
+            build(self)
+
+        with mock.patch.object(builder, "build", build_beside):
+            yield
+
+
+def prepare(device_type: str) -> None:
+    """What inductor does once per machine, and waits for: to be called in a thread while a graph is traced.
+
+    Its trial compilations for vector instructions, and the headers, parsed. Whoever comes first, here or in inductor
+    itself, makes them, one at a time under its file locks.
+    """
+    with contextlib.suppress(Exception):  # what is wrong, inductor meets and says again
+        vec_isa = importlib.import_module("torch._inductor.cpu_vec_isa").pick_vec_isa()
+        if importlib.import_module("torch._inductor.config").aot_inductor.precompile_headers:
+            _precompile_headers(vec_isa, device_type)
+
+
+def _precompile_headers(vec_isa: Any, device_type: str) -> None:
+    """As `AotCodeCompiler.compile` does, with the same flags."""
+    cache = importlib.import_module("torch._inductor.codecache")
+    cpp = importlib.import_module("torch._inductor.cpp_builder")
+    how = {"vec_isa": vec_isa, "device_type": device_type, "aot_mode": True}
+    command = cpp.CppBuilder(name="o", sources="i", BuildOption=cpp.CppTorchDeviceOptions(**how))
+    hashed = repr(command.get_command_line())
+    how |= {"use_mmap_weights": False, "use_mmap_weights_external": False, "use_relative_path": False}
+    cache._precompile_header(
+        cache._get_cpp_wrapper_header(device_type, aot_mode=True), hashed, min_optimize=True, **how
+    )
+    if (header := cache._get_cpp_prefix_header(device_type)) is not None:
+        cache._precompile_header(header, hashed, **how)

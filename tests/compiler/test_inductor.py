@@ -1,0 +1,106 @@
+"""Compilations made shorter: inductor as it was afterwards, and the same programs."""
+
+import gc
+import importlib
+import threading
+
+import pytest
+import torch
+from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
+from torch._inductor.cpp_builder import CppBuilder
+from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
+
+from functrain.compiler import inductor
+
+CHANGED = [
+    (DtypePropagationOpsHandler, "__init__"),
+    (CppWrapperCpu, "generate_input_output_runtime_checks"),
+    (CppBuilder, "build"),
+]
+
+
+def test_every_part_is_in_force_in_this_release_of_torch_and_undone_afterwards() -> None:
+    before = [vars(owner)[name] for owner, name in CHANGED]
+    thresholds = gc.get_threshold()
+    with inductor.hastened():
+        assert all(vars(owner)[name] is not old for (owner, name), old in zip(CHANGED, before))
+        assert gc.get_threshold()[0] > thresholds[0]
+    assert [vars(owner)[name] for owner, name in CHANGED] == before
+    assert gc.get_threshold() == thresholds
+
+
+def test_all_is_undone_after_an_error_too() -> None:
+    before = [vars(owner)[name] for owner, name in CHANGED]
+    with pytest.raises(ZeroDivisionError), inductor.hastened():
+        raise ZeroDivisionError
+    assert [vars(owner)[name] for owner, name in CHANGED] == before
+
+
+def test_a_garbage_collector_that_was_off_stays_off() -> None:
+    thresholds = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        with inductor.hastened():
+            assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def test_a_release_without_a_part_compiles_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(CppWrapperCpu, "generate_input_output_runtime_checks")
+    with inductor.hastened():
+        assert not hasattr(CppWrapperCpu, "generate_input_output_runtime_checks")
+
+
+def test_dtype_rules_are_as_without_the_change() -> None:
+    importlib.import_module("torch._inductor.lowering")  # which defines them
+    with inductor.hastened():
+        handler = DtypePropagationOpsHandler()
+        assert vars(handler)["add"](torch.ones(1).int(), torch.ones(1)) == torch.float32
+        rules = dict(vars(handler))
+        assert vars(DtypePropagationOpsHandler())["add"] is rules["add"]  # not made anew
+    assert vars(DtypePropagationOpsHandler()).keys() == rules.keys()
+
+
+class Build:
+    """A builder of one file; `wrapper` waits until the kernel's has been built."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def get_target_file_path(self) -> str:
+        return self.target
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    names: list[str] = []
+    kernel_done = threading.Event()
+
+    def build(self: Build) -> None:
+        if self.target == "fails.wrapper.o":
+            raise RuntimeError("g++ does not like it")
+        if self.target.endswith(".wrapper.o"):
+            assert kernel_done.wait(20)
+        names.append(self.target)
+        if self.target.endswith(".kernel.o"):
+            kernel_done.set()
+
+    monkeypatch.setattr(CppBuilder, "build", build)
+    return names
+
+
+def test_the_wrapper_compiles_beside_the_kernels_and_before_the_linker(built: list[str]) -> None:
+    with inductor.hastened():
+        for target in ("a.wrapper.o", "a.kernel.o", "a.so"):
+            CppBuilder.build(Build(target))  # type: ignore[arg-type]
+    assert built == ["a.kernel.o", "a.wrapper.o", "a.so"]
+
+
+def test_a_wrapper_that_does_not_compile_stops_the_linker(built: list[str]) -> None:
+    with inductor.hastened():
+        CppBuilder.build(Build("fails.wrapper.o"))  # type: ignore[arg-type]
+        CppBuilder.build(Build("a.kernel.o"))  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="does not like it"):
+            CppBuilder.build(Build("a.so"))  # type: ignore[arg-type]
+    assert built == ["a.kernel.o"]
