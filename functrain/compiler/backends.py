@@ -5,7 +5,9 @@ serves a run's first start and every later one, so that its bits are the same.
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from functrain.compiler import packages
 from functrain.compiler.packages import Program
 from functrain.compiler.store import default_store
+from functrain.foundation.summation import repeatable_sums
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -46,13 +49,18 @@ def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, 
     Raises:
         FunctrainError: if there is no working C++ compiler.
     """
-    if backend == "eager":
-        return lambda tensors: list(graph(*tensors))
     if backend == "inductor":
         return _build_package(graph, examples, mode, key)
-    with torch.no_grad():
-        program = torch._dynamo.lookup_backend(backend)(graph, examples)
-    return lambda tensors: list(program(*tensors))
+    program: Callable[..., Any] = graph
+    if backend != "eager":
+        with torch.no_grad():
+            program = torch._dynamo.lookup_backend(backend)(graph, examples)
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        with repeatable_sums(examples[0].device):
+            return list(program(*tensors))
+
+    return run
 
 
 def kept(key: str, device: torch.device) -> Program | None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.compiler import summation
 from functrain.compiler.inductor import hastened, prepare
 from functrain.foundation.errors import FunctrainError
 
@@ -60,7 +61,7 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, pat
 
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     options.pop("triton.cudagraphs", None)  # a package has none of its own
-    options["aot_inductor.package"] = True
+    options |= {"aot_inductor.package": True, "post_grad_custom_pre_pass": summation.order_sums, **summation.OPTIONS}
     with torch.no_grad(), hastened():
         files = aot_compile(graph, tuple(examples), options=options)
     package_aoti(str(path), files)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import torch
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import torch_seed
+from functrain.foundation.summation import repeatable_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class SeriesRunner(Protocol):
 
 def eager(core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
     """Run a core operation by operation."""
-    with torch_seed(key(), device):
+    with torch_seed(key(), device), repeatable_sums(device):
         return core.fn(state, batch)
 
 
