@@ -62,6 +62,9 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, pat
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     options.pop("triton.cudagraphs", None)  # a package has none of its own
     options |= {"aot_inductor.package": True, "post_grad_custom_pre_pass": summation.order_sums, **summation.OPTIONS}
+    # Inductor's own order moves what a checkpointed module computes again to the front, where it lies in memory for as
+    # long as if it had been kept (52 MiB against 35 for four blocks).
+    options["reorder_for_locality"] = False
     with torch.no_grad(), hastened():
         files = aot_compile(graph, tuple(examples), options=options)
     package_aoti(str(path), files)  # type: ignore[arg-type]

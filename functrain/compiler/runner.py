@@ -132,22 +132,27 @@ class CompilingRunner:
     ) -> _Program:
         """The program of a core for arguments like these: from the store, or traced and compiled."""
         donates = self.donate and core.carries_state
-        stores = self.backend == "inductor"
-        recording = record_twice(core, state, batch, inputs, key=key) if stores else None
-        if recording is not None:
-            program_key = fingerprint.program_key(recording.digest, inputs, self.mode, donate=donates)
-            if program := backends.kept(program_key, inputs[0].device):
-                return _Program(program, recording.out, recording.random)
+
+        def program_key(digest: str) -> str:
+            return fingerprint.program_key(digest, inputs, self.mode, donate=donates)
+
+        @functools.cache
+        def kept(digest: str) -> backends.Program | None:
+            return backends.kept(program_key(digest), inputs[0].device)
+
+        stores, recording = self.backend == "inductor", None
+        if stores:
+            recording = record_twice(core, state, batch, inputs, key=key, known=lambda made: bool(kept(made.digest)))
+        if recording is not None and (program := kept(recording.digest)):
+            return _Program(program, recording.out, recording.random)
         graph = trace(core, state, batch, inputs, donate=donates)
-        if recording is None and stores:
-            digest = fingerprint.graph_digest(graph.module)
-            program_key = fingerprint.program_key(digest, inputs, self.mode, donate=donates)
-            if program := backends.kept(program_key, inputs[0].device):
-                return _Program(program, graph.out, graph.random)
+        digest = "" if not stores else recording.digest if recording else fingerprint.graph_digest(graph.module)
+        if stores and (program := kept(digest)):
+            return _Program(program, graph.out, graph.random)
         if self.on_compile is not None:
             self.on_compile(core.name)
         program = backends.build(
-            graph.module, inputs, backend=self.backend, mode=self.mode, key=program_key if stores else ""
+            graph.module, inputs, backend=self.backend, mode=self.mode, key=program_key(digest) if stores else ""
         )
         return _Program(program, graph.out, graph.random)
 

@@ -1,5 +1,9 @@
 """A recording tells what a step computes: the same for all values, another for another computation."""
 
+import random
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,17 +13,22 @@ import functrain as ft
 from functrain.compiler import recording
 from functrain.compiler.layout import Layout
 from functrain.compiler.recording import record
+from functrain.compiler.repeatability import record_twice
 from functrain.foundation.trees import flatten
 from functrain.step.train import ACCUMULATE, UPDATE
 
 
-def recorded(state, batch, core=UPDATE, key=0):
+def twice(known):
+    return partial(record_twice, known=lambda recording: known)
+
+
+def recorded(state, batch, core=UPDATE, key=0, via=record):
     state_leaves, batch_leaves = flatten(state), flatten(batch)
     layouts = [Layout.of(*part) for part in (state_leaves, batch_leaves)]
     inputs = [
         t for layout, (leaf_list, _) in zip(layouts, (state_leaves, batch_leaves)) for t in layout.tensors(leaf_list)
     ]
-    return record(core, *layouts, inputs, key=lambda: key)
+    return via(core, *layouts, inputs, key=lambda: key)
 
 
 class Mixed(nn.Module):
@@ -149,3 +158,40 @@ def test_a_state_too_large_for_an_eager_step_is_left_to_the_tracer(monkeypatch):
 def test_the_kinds_of_step_differ():
     state = plain_state(accumulate=2)
     assert recorded(state, vectors(), ACCUMULATE).digest != recorded(state, vectors(), UPDATE).digest
+
+
+def watched_state(disturb):
+    """A state, and the list that its model's calls make longer."""
+    calls = []
+
+    class Watched(nn.Linear):
+        seen = 0
+
+        def forward(self, x):
+            calls.append(1)
+            disturb(self)
+            return super().forward(x)
+
+    return ft.init_state(Watched(2, 1), ft.regression(), ft.optim.sgd(0.1)), calls
+
+
+@pytest.mark.parametrize(("known", "runs"), [(True, 1), (False, 2)])
+def test_a_known_computation_is_run_once_and_another_twice(known, runs):
+    state, calls = watched_state(lambda module: None)
+    assert recorded(state, (torch.ones(4, 2), torch.ones(4, 1)), via=twice(known)) is not None
+    assert len(calls) == runs
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        lambda module: setattr(module, "seen", module.seen + 1),
+        lambda module: random.random(),
+        lambda module: np.random.rand(),
+    ],
+    ids=["module", "python", "numpy"],
+)
+def test_a_known_computation_is_run_again_if_a_module_has_changed_or_python_has_drawn(disturb):
+    state, calls = watched_state(disturb)
+    assert recorded(state, (torch.ones(4, 2), torch.ones(4, 1)), via=twice(True)) is not None
+    assert len(calls) == 2
