@@ -95,6 +95,7 @@ def starts(network: str, way: str) -> tuple[list[float], set[str]]:
         caches = {"FUNCTRAIN_CACHE_DIR": f"{folder}/functrain", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
         command = [sys.executable, "-m", "benchmarks.start", "--alone", network, way]
         environment = {**os.environ, **caches}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles all of its Python sources
         seconds, digests = [], set()
         for _ in range(STARTS):
             result = subprocess.run(command, capture_output=True, text=True, env=environment)
