@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
-from unittest import mock
 
 _one_at_a_time = threading.RLock()
 
@@ -28,6 +27,16 @@ def hastened() -> Iterator[None]:
             with contextlib.suppress(ImportError, AttributeError):  # another release's inductor
                 stack.enter_context(part())
         yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 @contextlib.contextmanager
@@ -54,7 +63,7 @@ def _rules_once() -> contextlib.AbstractContextManager[Any]:
             fill(self)
             filled_with = len(rules)
 
-    return mock.patch.object(table, "__init__", fill_if_new)
+    return _replaced(table, "__init__", fill_if_new)
 
 
 def _no_input_checks() -> contextlib.AbstractContextManager[Any]:
@@ -64,10 +73,10 @@ def _no_input_checks() -> contextlib.AbstractContextManager[Any]:
     generate = wrapper.generate_input_output_runtime_checks
 
     def generate_none(self: Any) -> None:
-        with mock.patch.object(graph.graph, "graph_inputs", {}):
+        with _replaced(graph.graph, "graph_inputs", {}):
             generate(self)
 
-    return mock.patch.object(wrapper, "generate_input_output_runtime_checks", generate_none)
+    return _replaced(wrapper, "generate_input_output_runtime_checks", generate_none)
 
 
 @contextlib.contextmanager
@@ -89,7 +98,7 @@ def _side_by_side() -> Iterator[None]:
                     begun.pop().result()
             build(self)
 
-        with mock.patch.object(builder, "build", build_beside):
+        with _replaced(builder, "build", build_beside):
             yield
 
 

@@ -1,5 +1,6 @@
 """Sums in a fixed order on the CPU. Imports torch."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,8 +33,13 @@ def repeatable_sums(device: torch.device) -> Iterator[None]:
     fill = settings.fill_uninitialized_memory
     torch.set_deterministic_debug_mode("warn")
     settings.fill_uninitialized_memory = False  # writing to memory that will be written to anyway takes time
+    inductor: Any = sys.modules.get("torch._inductor.config")
+    inductors = inductor is not None and inductor.deterministic
     try:
         yield
     finally:
         settings.fill_uninitialized_memory = fill
         torch.set_deterministic_debug_mode("default")
+        # Who saves torch's setting within and puts it back (torch.cond does) sets inductor's too.
+        if (inductor := sys.modules.get("torch._inductor.config")) is not None and inductor.deterministic != inductors:
+            inductor.deterministic = inductors

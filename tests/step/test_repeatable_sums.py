@@ -1,5 +1,7 @@
 """Equal steps give equal bits on several threads, where they add to one place."""
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,6 +62,14 @@ def test_settings_are_put_back_after_an_error_too():
         raise ZeroDivisionError
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_inductors_setting_is_as_before_though_code_within_put_torchs_back():
+    config = importlib.import_module("torch._inductor.config")
+    with repeatable_sums(torch.device("cpu")):
+        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # as torch.cond does
+        assert config.deterministic
+    assert not config.deterministic
 
 
 def test_a_stricter_callers_setting_stays():
