@@ -41,5 +41,6 @@ def repeatable_sums(device: torch.device) -> Iterator[None]:
         settings.fill_uninitialized_memory = fill
         torch.set_deterministic_debug_mode("default")
         # Who saves torch's setting within and puts it back (torch.cond does) sets inductor's too.
-        if (inductor := sys.modules.get("torch._inductor.config")) is not None and inductor.deterministic != inductors:
+        inductor = sys.modules.get("torch._inductor.config")
+        if inductor is not None and inductor.deterministic != inductors:
             inductor.deterministic = inductors
