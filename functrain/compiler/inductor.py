@@ -6,8 +6,10 @@ a release of torch that has no such function that part is left out, and compilin
 """
 
 import contextlib
+import functools
 import gc
 import importlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +25,7 @@ def hastened() -> Iterator[None]:
     """Compile faster inside the block; one thread at a time."""
     with _one_at_a_time, contextlib.ExitStack() as stack:
         stack.enter_context(_fewer_collections())
-        for part in (_rules_once, _no_input_checks, _side_by_side):
+        for part in (_rules_once, _no_input_checks, _side_by_side, _one_instruction_set):
             with contextlib.suppress(ImportError, AttributeError):  # another release's inductor
                 stack.enter_context(part())
         yield
@@ -102,14 +104,37 @@ def _side_by_side() -> Iterator[None]:
             yield
 
 
+def _one_instruction_set() -> contextlib.AbstractContextManager[Any]:
+    """Try the vector instructions that will be used, not all that the processor has: each trial takes five seconds."""
+    sets = importlib.import_module("torch._inductor.cpu_vec_isa")
+    every = sets.valid_vec_isa_list
+
+    @functools.cache
+    def best_only() -> list[Any]:
+        best = _best_instruction_set()
+        return every() if best is None else [best]
+
+    return _replaced(sets, "valid_vec_isa_list", best_only)
+
+
+def _best_instruction_set() -> Any:
+    """The first of inductor's list that works here; None where the user chooses, and on another processor than x86."""
+    sets = importlib.import_module("torch._inductor.cpu_vec_isa")
+    width = importlib.import_module("torch._inductor.config").cpp.simdlen
+    if width is not None or "ATEN_CPU_CAPABILITY" in os.environ or not (has := set(sets.x86_isa_checker())):
+        return None
+    return next((best for best in sets.supported_vec_isa_list if set(str(best).split()) <= has and best), None)
+
+
 def prepare(device_type: str) -> None:
     """What inductor does once per machine, and waits for: to be called in a thread while a graph is traced.
 
-    Its trial compilations for vector instructions, and the headers, parsed. Whoever comes first, here or in inductor
+    Its trial compilation for vector instructions, and the headers, parsed. Whoever comes first, here or in inductor
     itself, makes them, one at a time under its file locks.
     """
     with contextlib.suppress(Exception):  # what is wrong, inductor meets and says again
-        vec_isa = importlib.import_module("torch._inductor.cpu_vec_isa").pick_vec_isa()
+        sets = importlib.import_module("torch._inductor.cpu_vec_isa")
+        vec_isa = _best_instruction_set() or sets.pick_vec_isa()
         if importlib.import_module("torch._inductor.config").aot_inductor.precompile_headers:
             _precompile_headers(vec_isa, device_type)
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from torch._inductor import cpu_vec_isa
 from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.cpp_builder import CppBuilder
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
@@ -16,6 +17,7 @@ CHANGED = [
     (DtypePropagationOpsHandler, "__init__"),
     (CppWrapperCpu, "generate_input_output_runtime_checks"),
     (CppBuilder, "build"),
+    (cpu_vec_isa, "valid_vec_isa_list"),
 ]
 
 
@@ -60,6 +62,52 @@ def test_dtype_rules_are_as_without_the_change() -> None:
         rules = dict(vars(handler))
         assert vars(DtypePropagationOpsHandler())["add"] is rules["add"]  # not made anew
     assert vars(DtypePropagationOpsHandler()).keys() == rules.keys()
+
+
+class Set:
+    """Vector instructions: `tried` is written down."""
+
+    def __init__(self, name: str, works: bool, tried: list[str]) -> None:
+        self.name, self.works, self.tried = name, works, tried
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __bool__(self) -> bool:
+        self.tried.append(self.name)
+        return self.works
+
+
+def instruction_sets(monkeypatch: pytest.MonkeyPatch, **works: bool) -> list[str]:
+    """Let inductor's list be these, best first; the names of those tried, as they are."""
+    tried: list[str] = []
+    sets = [Set(name, does, tried) for name, does in works.items()]
+    monkeypatch.setattr(cpu_vec_isa, "supported_vec_isa_list", sets)
+    monkeypatch.setattr(cpu_vec_isa, "x86_isa_checker", lambda: ["good", "fair", "poor"])
+    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", lambda: [s for s in sets if s])
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    return tried
+
+
+def test_the_best_instructions_that_work_are_picked_and_no_others_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = instruction_sets(monkeypatch, unknown=True, good=False, fair=True, poor=True)
+    with inductor.hastened():
+        assert str(cpu_vec_isa.pick_vec_isa()) == str(cpu_vec_isa.pick_vec_isa()) == "fair"
+    assert tried == ["good", "fair"]
+
+
+def test_instructions_that_the_user_names_are_picked_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = instruction_sets(monkeypatch, good=True, fair=True, poor=True)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    with inductor.hastened():
+        assert cpu_vec_isa.pick_vec_isa() is cpu_vec_isa.invalid_vec_isa
+    assert tried == ["good", "fair", "poor"]
+
+
+def test_where_no_instructions_work_none_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    instruction_sets(monkeypatch, good=False, poor=False)
+    with inductor.hastened():
+        assert cpu_vec_isa.pick_vec_isa() is cpu_vec_isa.invalid_vec_isa
 
 
 class Build:
