@@ -5,6 +5,7 @@ from functrain.data.iterables import DataWarning
 from functrain.data.loader import Loader
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import batch_length, pad_batch
+from functrain.data.sampling import balanced_weights
 from functrain.data.splits import split
 from functrain.data.streams import Stream, as_stream
 from functrain.data.transfer import Transfer, to_device
@@ -16,6 +17,7 @@ __all__ = [
     "Stream",
     "Transfer",
     "as_stream",
+    "balanced_weights",
     "batch_count",
     "batch_indices",
     "batch_length",

@@ -80,8 +80,9 @@ class IndexedStream:
         return map(self._reader(), self._tasks(epoch, start))
 
     def content_digest(self) -> str | None:
-        """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""
-        return content_digest(self._dataset, reads=not self._workers.num_workers)
+        """A fingerprint of what the data set holds and of the weights by which it is drawn, see
+        `functrain.data.contents`; None if it cannot be told."""
+        return content_digest(self._dataset, self._plan.weights, reads=not self._workers.num_workers)
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: epoch and position say it all."""

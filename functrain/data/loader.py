@@ -1,17 +1,20 @@
 """functrain's own loader: a frozen description of how a data set becomes micro-batches.
 
-Imports torch and `functrain.foundation`.
+Imports torch, numpy and `functrain.foundation`.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from functrain.data.indexed import IndexedStream, Workers
 from functrain.data.order import batch_count
 from functrain.data.plans import ArithmeticPlan, loader_name
+from functrain.data.sampling import checked_weights
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import root_key
 
@@ -29,6 +32,9 @@ class Loader:
             the key, the epoch and its index.
         batch_size: examples in a full micro-batch.
         shuffle: a new permutation for each epoch, or the data set's order.
+        sampling_weights: draw examples with replacement, each as often as its weight says (see `balanced_weights`):
+            numbers `[N]`, 0 or more, of any sum. For rare classes; evaluate without them.
+        num_samples: examples in an epoch, if not as many as the data set has; needs `shuffle`.
         drop_last: leave out the last micro-batch of an epoch if it is not full.
         num_workers: processes that read; 0 reads in the training process. The batches are the same.
         collate_fn: puts samples together; None is torch's `default_collate`.
@@ -38,7 +44,7 @@ class Loader:
 
     Raises:
         TypeError: if `dataset` is not map-style.
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or weights are given without `shuffle`.
         DataError: if there is no batch.
 
     Example:
@@ -53,6 +59,8 @@ class Loader:
     batch_size: int
     _: dataclasses.KW_ONLY
     shuffle: bool = True
+    sampling_weights: Tensor | Sequence[float] | np.ndarray | None = None
+    num_samples: int | None = None
     drop_last: bool = False
     num_workers: int = 0
     collate_fn: Callable[[Any], Any] | None = None
@@ -68,14 +76,21 @@ class Loader:
                 f"Loader needs a data set with __getitem__ and __len__, got {given}; "
                 "give an IterableDataset to torch.utils.data.DataLoader, and that to functrain"
             )
-        for name, least in (("batch_size", 1), ("num_workers", 0)):
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("num_samples", 1)):
             value = getattr(self, name)
+            if name == "num_samples" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
         if not self.num_workers and (self.persistent_workers or self.prefetch_factor is not None):
             raise ValueError("persistent_workers and prefetch_factor need num_workers >= 1, got num_workers=0")
         if self.prefetch_factor is not None and self.prefetch_factor < 1:
             raise ValueError(f"prefetch_factor must be an integer >= 1 or None, got {self.prefetch_factor!r}")
+        for name in ("sampling_weights", "num_samples"):
+            if getattr(self, name) is not None and not self.shuffle:
+                raise ValueError(f"{name} needs shuffle=True: without it an epoch is the data set in its own order")
+        if self.sampling_weights is not None and len(self.dataset):
+            object.__setattr__(self, "sampling_weights", checked_weights(self.sampling_weights, len(self.dataset)))
         if len(self) == 0:
             raise DataError(
                 f"the data set ({given}) has {len(self.dataset)} examples, which make no batch with "
@@ -84,7 +99,10 @@ class Loader:
             )
 
     def __len__(self) -> int:
-        return batch_count(len(self.dataset), self.batch_size, self.drop_last)
+        examples = len(self.dataset)
+        if self.num_samples is not None and examples:
+            examples = self.num_samples
+        return batch_count(examples, self.batch_size, self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
         stream = self.stream(root_key(0))
@@ -108,7 +126,11 @@ class Loader:
             >>> [rows.tolist() for [rows] in stream.batches(epoch=3, start=2)] == whole[2:]
             True
         """
-        plan = ArithmeticPlan(self.dataset, self.batch_size, self.drop_last, self.shuffle)
+        weights = self.sampling_weights
+        assert weights is None or isinstance(weights, Tensor)
+        plan = ArithmeticPlan(
+            self.dataset, self.batch_size, self.drop_last, self.shuffle, self.num_samples, weights=weights
+        )
         workers = Workers(self.num_workers, self.pin_memory, self.persistent_workers, self.prefetch_factor)
         collate_fn = self.collate_fn or default_collate
         return IndexedStream(plan, self.dataset, collate_fn, key, workers, loader_name(what))

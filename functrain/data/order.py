@@ -1,6 +1,6 @@
 """The order of the examples as arithmetic: a function of (key, epoch, position) and nothing else.
 
-Pure. Imports torch and `functrain.foundation`.
+Pure. Imports torch, `functrain.foundation` and `functrain.data.sampling`.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from functrain.data.sampling import weighted_order
 from functrain.foundation.keys import fold_in, generator
 
 VIEWS_AT_ONCE = 1024  # bounds the memory of the views, about 0.5 kB each; no meaning for the order
@@ -21,6 +22,7 @@ def epoch_order(
     *,
     num_samples: int | None = None,
     replacement: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """The indices of the examples in the order in which epoch `epoch` visits them.
 
@@ -32,6 +34,7 @@ def epoch_order(
         num_samples: how many indices an epoch has if not `length`; more than `length` of them are
             drawn as whole permutations and a part of one. Shuffled orders only.
         replacement: draw each index independently of the others. Shuffled orders only.
+        weights: draw so, and each index as often as its weight says, float64 `[length]`. Shuffled orders only.
 
     Returns:
         int64 `[num_samples]`.
@@ -46,6 +49,8 @@ def epoch_order(
         return torch.arange(length)
     count = length if num_samples is None else num_samples
     draws = generator(fold_in(key, "order", epoch))
+    if weights is not None:
+        return weighted_order(weights, count, draws)
     if replacement:
         return torch.randint(length, (count,), generator=draws)
     rounds = max(1, -(-count // length)) if length else 1

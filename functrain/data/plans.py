@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol
 
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, WeightedRandomSampler
 
 from functrain.data.order import batch_count, batches_from, epoch_order
 from functrain.data.randomness import Randomness
@@ -46,6 +47,10 @@ class Plan(Protocol):
     def ragged(self) -> bool:
         """Whether a micro-batch may have another number of examples than the others."""
 
+    @property
+    def weights(self) -> Tensor | None:
+        """Of the examples, where they are drawn by weight."""
+
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches, or None where only iterating tells."""
 
@@ -55,7 +60,7 @@ class Plan(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArithmeticPlan:
-    """An order that `epoch_order` computes: sequential, a permutation, or draws with replacement.
+    """An order that `epoch_order` computes: sequential, a permutation, or draws with replacement, by weight too.
 
     `batch_size` None: every micro-batch is one sample as it is, uncollated.
     """
@@ -66,6 +71,7 @@ class ArithmeticPlan:
     shuffle: bool
     num_samples: int | None = None
     replacement: bool = False
+    weights: Tensor | None = None
 
     @property
     def batched(self) -> bool:
@@ -88,9 +94,15 @@ class ArithmeticPlan:
         """The epoch's micro-batches from number `start`."""
         length, size = len(self.source), self.batch_size or 1
         order = epoch_order(
-            key, epoch, length, self.shuffle, num_samples=self.num_samples, replacement=self.replacement
+            key,
+            epoch,
+            length,
+            self.shuffle,
+            num_samples=self.num_samples,
+            replacement=self.replacement,
+            weights=self.weights,
         )
-        may_repeat = self.replacement or len(order) > length
+        may_repeat = self.replacement or self.weights is not None or len(order) > length
         batches = batches_from(order, size, 0 if may_repeat else start, self.drop_last)
         if may_repeat:
             lists = (rows.tolist() if self.batched else rows.item() for rows in batches)
@@ -107,6 +119,11 @@ class SampledPlan:
     batch_size: int | None
     batched: bool
     ragged = True  # for all that is known
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Those of a `WeightedRandomSampler`."""
+        return next((each.weights for each in _chain(self.sampler) if isinstance(each, WeightedRandomSampler)), None)
 
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches, as the sampler has it."""

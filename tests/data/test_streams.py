@@ -75,6 +75,8 @@ LOADERS = {
     "Loader": lambda d: Loader(d, 4),
     "Loader, drop_last": lambda d: Loader(d, 4, drop_last=True),
     "Loader, collate": lambda d: Loader(d, 4, collate_fn=noisy_collate),
+    "Loader, weighted": lambda d: Loader(d, 4, sampling_weights=torch.linspace(0.1, 1, LENGTH), num_samples=40),
+    "Loader, oversampled": lambda d: Loader(d, 4, num_samples=50),
     "shuffle": lambda d: DataLoader(d, 4, shuffle=True),
     "shuffle, drop_last": lambda d: DataLoader(d, 4, shuffle=True, drop_last=True),
     "sequential": lambda d: DataLoader(d, 4),
