@@ -1,14 +1,17 @@
 """Resumes broken on purpose, for the test that the comparison would find them.
 
-Each replaces what `restore` gives back: as if functrain forgot to save or to restore that part.
+All but one replace what `restore` gives back: as if functrain forgot to save or to restore that part. "sums" leaves
+the order in which threads add to chance.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from functrain.loop import opening
 from functrain.loop.saving import Position
+from functrain.step import execution
 from functrain.step.state import TrainState
 
 Fault = Callable[[TrainState, TrainState, Position], tuple[TrainState, Position]]
@@ -19,10 +22,16 @@ def _keeps(*names: str) -> Fault:
     return lambda state, fresh, position: (state.replace(**{n: getattr(fresh, n) for n in names}), position)
 
 
+def _forgets_buffers(state: TrainState, fresh: TrainState, position: Position) -> tuple[TrainState, Position]:
+    """Of the open window, too, which holds those that its end will bring."""
+    accumulator = dataclasses.replace(state.accumulator, buffers=fresh.accumulator.buffers)
+    return state.replace(buffers=fresh.buffers, accumulator=accumulator), position
+
+
 FAULTS: dict[str, Fault] = {
     "key": lambda state, fresh, position: (state.replace(key=state.key ^ 1), position),
     "order": lambda state, fresh, position: (state.replace(batch_idx=max(state.batch_idx - 1, 0)), position),
-    "buffers": _keeps("buffers"),
+    "buffers": _forgets_buffers,
     "optimizer": _keeps("opt_state"),
     "accumulator": _keeps("accumulator"),
     "ema": _keeps("ema"),
@@ -31,11 +40,14 @@ FAULTS: dict[str, Fault] = {
     "rules": _keeps("plateau", "stopper"),
     "stream": lambda state, fresh, position: (state, dataclasses.replace(position, stream={})),
     "log": lambda state, fresh, position: (state, dataclasses.replace(position, records=position.records - 1)),
+    "sums": lambda state, fresh, position: (state, position),
 }
 
 
 def plant(name: str) -> None:
     """Break the resumes of this process."""
+    if name == "sums":
+        execution.repeatable_sums = lambda device: contextlib.nullcontext()  # type: ignore[assignment]
     restore, fault = opening.restore, FAULTS[name]
 
     def broken(checkpointer: Any, like: TrainState, *args: Any, **kwargs: Any) -> Any:

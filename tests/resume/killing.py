@@ -131,7 +131,7 @@ def _popen(command: list[str], environment: Mapping[str, str], errors: object) -
         stdout=subprocess.PIPE,
         stderr=errors,  # type: ignore[arg-type]
         bufsize=0,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **environment},
     )
 
 

@@ -36,15 +36,23 @@ NOT_COMPILED: Factors = {
     "EMA": {"no": {"ema": False}, "EMA": {"ema": True}},
     "BatchNorm": {"no": {"batchnorm": False}, "BatchNorm": {"batchnorm": True}},
     "dropout": {"no": {"dropout": False}, "dropout": {"dropout": True}},
+    "sums": {
+        "no": {},
+        "2 threads": {"threads": 2},
+        "indexed tables on 2 threads": {"network": "tables", "threads": 2},
+    },
     **_ANY,
 }
-# By inductor, for two networks only: each other one would be compiled for longer than it is killed.
+# By inductor, for three networks only: each other one would be compiled for longer than it is killed.
 COMPILED: Factors = {
     "run": {"compiled": {"run": "compiled"}, "compiled, donated": {"run": "compiled donated"}},
     "network": {
         "fp32, AdamW, EMA, BatchNorm, dropout; windows of 1": {},
         "fp16 with overflows, schedule-free AdamW, dropout; windows of 3": {
             "precision": "fp16", "optimizer": "schedule-free", "ema": False, "batchnorm": False, "accumulate": 3,
+        },
+        "fp32, AdamW, EMA, indexed tables on 2 threads; windows of 1": {
+            "network": "tables", "threads": 2, "batchnorm": False, "dropout": False,
         },
     },
     "tail": {tail: {"tail": tail} for tail in ("extend", "short", "drop")},

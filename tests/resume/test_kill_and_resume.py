@@ -30,7 +30,9 @@ from settings import COMPILED, NOT_COMPILED, moments_of, name_of, options_of, se
 from functrain.checkpoint import read_info
 
 SHORT = {
-    "eager, windows of 3, 2 workers": {"accumulate": 3, "workers": 2, "epochs": 2},
+    "eager, windows of 3, 2 workers, indexed tables on 2 threads": {
+        "accumulate": 3, "workers": 2, "epochs": 2, "network": "tables", "threads": 2,
+    },
     "traced and donated, fp16 with overflows, own state_dict": {
         "run": "traced donated", "precision": "fp16", "loader": "stateful", "accumulate": 3, "epochs": 2,
     },
@@ -42,6 +44,7 @@ SHORT_KILLS = [
     Kill(signal.SIGKILL, "while a checkpoint is written", 1),
 ]
 BREAKABLE = {"precision": "fp16", "accumulate": 3, "rules": True, "save_every": 0, "epochs": 2}
+SHOWN_BY = {"stream": {"loader": "stateful"}, "sums": {"network": "tables", "threads": 2}}  # the other faults: by any
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def test_a_fresh_interpreter_ends_with_the_bits_of_a_forked_one(parents: list[Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", [row for row in settings() if "network" not in row], ids=name_of)
+@pytest.mark.parametrize("setting", [row for row in settings() if row["run"] in NOT_COMPILED["run"]], ids=name_of)
 def test_every_setting_of_the_table_survives_kills(
     setting: dict[str, str], parents: list[Parent], tmp_path: Path
 ) -> None:
@@ -94,14 +97,15 @@ def test_another_signal_ends_at_once_and_leaves_a_valid_checkpoint(parents: list
 
 @pytest.fixture(scope="module")
 def interrupted(parents: list[Parent], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """For a loader, the place of a run killed in a window of its second epoch, next to a whole one."""
+    """For a fault, the place of a run that shows it, killed in a window of its second epoch, next to a whole one."""
 
     @functools.cache
-    def make(loader: str) -> Path:
-        where = tmp_path_factory.mktemp(loader)
-        options = {**BREAKABLE, "loader": loader}
+    def make(fault: str) -> Path:
+        where = tmp_path_factory.mktemp(fault or "any")
+        options = BREAKABLE | SHOWN_BY.get(fault, {})
         to_the_end(parents[0].start(where / "whole", options))
-        assert kill(parents[0], where / "killed", options, Kill(signal.SIGTERM, "inside an accumulation window", 12))
+        assert kill(parents[0], where / "killed", options, Kill(signal.SIGTERM, "inside an accumulation window", 13))
+        assert read_info(where / "killed" / "checkpoints" / "last").micro_step == 2
         return where
 
     return make
@@ -114,11 +118,12 @@ _MANY = [pytest.param(fault, marks=pytest.mark.slow) for fault in FAULTS if faul
 def test_the_comparison_finds_a_resume_that_forgets_something(
     fault: str, interrupted: Callable[[str], Path], parents: list[Parent], tmp_path: Path
 ) -> None:
-    loader = "stateful" if fault == "stream" else "plain"
-    shutil.copytree(interrupted(loader) / "killed", tmp_path / "killed", symlinks=True)
-    whole = outcome(interrupted(loader) / "whole")
+    options = BREAKABLE | SHOWN_BY.get(fault, {})
+    runs = interrupted(fault if fault in SHOWN_BY else "")
+    shutil.copytree(runs / "killed", tmp_path / "killed", symlinks=True)
+    whole = outcome(runs / "whole")
     try:
-        to_the_end(parents[1].start(tmp_path / "killed", {**BREAKABLE, "loader": loader, "fault": fault}))
+        to_the_end(parents[1].start(tmp_path / "killed", {**options, "fault": fault}))
         found = differing(whole, outcome(tmp_path / "killed"))
     except LostRunError:
         found = ["an error"]
