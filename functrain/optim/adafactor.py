@@ -7,12 +7,12 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, stateless, zero_count, zeros_like
-from functrain.optim.checks import require_non_negative, require_positive
+from functrain.optim.checks import require_non_negative, require_positive, unless_schedule
 from functrain.optim.foreach import aligned_leaves, foreach, sums_of_squares
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, decoupled_decay_if
 from functrain.optim.rates import descend, require_learning_rate
-from functrain.optim.schedules import Hyperparameter, Schedule, constant, rate_at
+from functrain.optim.schedules import Hyperparameter, Schedule, constant, rate_at, value_at
 
 Variance = tuple[torch.Tensor, ...]
 
@@ -87,7 +87,7 @@ def adafactor(
     beta2_decay: float = -0.8,
     eps: tuple[float | None, float] = (None, 1e-3),
     d: float = 1.0,
-    weight_decay: float = 0.0,
+    weight_decay: Hyperparameter = 0.0,
     *,
     maximize: bool = False,
     weight_decay_mask: Mask | None = None,
@@ -105,7 +105,7 @@ def adafactor(
         beta2_decay: of the second moment's decay, <= 0.
         eps: least root mean square of a gradient (default: the dtype's epsilon) and of a parameter.
         d: largest root mean square of `u`.
-        weight_decay: coefficient of the decoupled decay, >= 0.
+        weight_decay: coefficient of the decoupled decay, >= 0 or schedule.
         maximize: ascend; the decay still shrinks.
         weight_decay_mask: which parameters decay; all by default.
 
@@ -124,13 +124,13 @@ def adafactor(
         {'w': tensor([-0.1000,  0.1000])}
     """
     require_learning_rate(lr)
-    require_non_negative("weight_decay", weight_decay)
+    unless_schedule(require_non_negative, weight_decay=weight_decay)
     schedule = lr if callable(lr) else constant(lr)
     return chain(
         ascend_if(maximize),
         scale_by_factored_rms(beta2_decay, eps[0], d),
         scale_by_parameter_rms(eps[1]),
-        decoupled_decay_if(_decay_beside(schedule, weight_decay) if weight_decay else 0.0, weight_decay_mask),
+        decoupled_decay_if(_decay_beside(schedule, weight_decay) if weight_decay != 0 else 0.0, weight_decay_mask),
         descend(_capped(schedule)),
     )
 
@@ -140,9 +140,13 @@ def _capped(schedule: Schedule) -> Schedule:
     return lambda count: torch.minimum(rate_at(schedule, count), (count + 1).double().rsqrt())
 
 
-def _decay_beside(schedule: Schedule, weight_decay: float) -> Schedule:
+def _decay_beside(schedule: Schedule, weight_decay: Hyperparameter) -> Schedule:
     """What the capped rate must be multiplied by for `lr * weight_decay`."""
-    return lambda count: weight_decay * (rate_at(schedule, count) * (count + 1).double().sqrt()).clamp(min=1.0)
+
+    def coefficient(count: torch.Tensor) -> torch.Tensor:
+        return value_at(weight_decay, count) * (rate_at(schedule, count) * (count + 1).double().sqrt()).clamp(min=1.0)
+
+    return coefficient
 
 
 def _initial(zeros: torch.Tensor) -> Variance:

@@ -21,7 +21,9 @@ class AdagradState:
     sum: Tree  # of squared gradients, as params
 
 
-def scale_by_adagrad(lr_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10) -> Optimizer:
+def scale_by_adagrad(
+    lr_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: Hyperparameter = 1e-10
+) -> Optimizer:
     """Divide by the root of the sum of all squared gradients, and by `1 + (t - 1) lr_decay`.
 
     References:
@@ -34,7 +36,7 @@ def scale_by_adagrad(lr_decay: float = 0.0, initial_accumulator_value: float = 0
     """
     require_non_negative("lr_decay", lr_decay)
     require_non_negative("initial_accumulator_value", initial_accumulator_value)
-    require_non_negative("eps", eps)
+    unless_schedule(require_non_negative, eps=eps)
 
     def init(params: Tree) -> AdagradState:
         sums = trees.tree_map(lambda zero: zero + initial_accumulator_value, zeros_like(params))
@@ -43,7 +45,7 @@ def scale_by_adagrad(lr_decay: float = 0.0, initial_accumulator_value: float = 0
     def update(updates: Tree, state: AdagradState, _params: Tree) -> tuple[Tree, AdagradState]:
         spec, (grads, sums) = aligned_leaves(updates=updates, sum=state.sum)
         sums = foreach("addcmul", sums, grads, grads, value=1.0)
-        denominators = overwrite("add", foreach("sqrt", sums), eps)
+        denominators = overwrite("add", foreach("sqrt", sums), value_at(eps, state.count))
         directions = divide_into(denominators, grads)
         if lr_decay != 0:
             directions = overwrite("div", directions, 1 + state.count.double() * lr_decay)
@@ -57,7 +59,7 @@ def adagrad(
     lr_decay: float = 0.0,
     weight_decay: Hyperparameter = 0.0,
     initial_accumulator_value: float = 0.0,
-    eps: float = 1e-10,
+    eps: Hyperparameter = 1e-10,
     *,
     maximize: bool = False,
     weight_decay_mask: Mask | None = None,
@@ -74,7 +76,7 @@ def adagrad(
         lr_decay: of the step with the number of updates, >= 0.
         weight_decay: L2 coefficient, >= 0 or schedule.
         initial_accumulator_value: what `s` begins with, >= 0.
-        eps: added to the denominator, >= 0.
+        eps: added to the denominator, >= 0 or schedule.
         maximize: ascend.
         weight_decay_mask: which parameters decay; all by default.
 
@@ -108,7 +110,7 @@ class AdadeltaState:
     acc_delta: Tree  # mean square of the directions, as params
 
 
-def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: float = 1e-6) -> Optimizer:
+def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: Hyperparameter = 1e-6) -> Optimizer:
     """Divide by the root of recent squared gradients, multiply by that of recent squared directions.
 
     References:
@@ -120,7 +122,7 @@ def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: float = 1e-6) -> Optimizer
         {'w': tensor(-0.0010)}
     """
     unless_schedule(require_fraction, rho=rho)
-    require_non_negative("eps", eps)
+    unless_schedule(require_non_negative, eps=eps)
 
     def init(params: Tree) -> AdadeltaState:
         return AdadeltaState(zero_count(params), square_avg=zeros_like(params), acc_delta=zeros_like(params))
@@ -129,10 +131,10 @@ def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: float = 1e-6) -> Optimizer
         spec, (grads, squares, deltas) = aligned_leaves(
             updates=updates, square_avg=state.square_avg, acc_delta=state.acc_delta
         )
-        decay = value_at(rho, state.count)
+        decay, least = value_at(rho, state.count), value_at(eps, state.count)
         squares = average_squares(squares, grads, decay)
-        roots = overwrite("sqrt", foreach("add", squares, eps))
-        directions = overwrite("sqrt", foreach("add", deltas, eps))
+        roots = overwrite("sqrt", foreach("add", squares, least))
+        directions = overwrite("sqrt", foreach("add", deltas, least))
         directions = overwrite("mul", overwrite("div", directions, roots), grads)
         deltas = average_squares(deltas, directions, decay)
         new_state = AdadeltaState(state.count + 1, trees.unflatten(spec, squares), trees.unflatten(spec, deltas))
@@ -144,7 +146,7 @@ def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: float = 1e-6) -> Optimizer
 def adadelta(
     lr: Hyperparameter = 1.0,
     rho: Hyperparameter = 0.9,
-    eps: float = 1e-6,
+    eps: Hyperparameter = 1e-6,
     weight_decay: Hyperparameter = 0.0,
     *,
     maximize: bool = False,
@@ -160,7 +162,7 @@ def adadelta(
     Args:
         lr: factor of the step, number >= 0 or schedule.
         rho: decay of both mean squares, in [0, 1) or a schedule.
-        eps: added inside both roots, >= 0.
+        eps: added inside both roots, >= 0 or schedule.
         weight_decay: L2 coefficient, >= 0 or schedule.
         maximize: ascend.
         weight_decay_mask: which parameters decay; all by default.

@@ -5,7 +5,7 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
-from functrain.optim.checks import require_betas, require_non_negative
+from functrain.optim.checks import require_betas, require_non_negative, unless_schedule
 from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
@@ -24,13 +24,13 @@ class AdamState:
 
 
 def scale_by_adam(
-    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: float = 1e-8, amsgrad: bool = False
+    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: Hyperparameter = 1e-8, amsgrad: bool = False
 ) -> Optimizer:
     """Divide the bias-corrected mean of the gradients by the root of their bias-corrected mean square.
 
     Args:
         betas: decays of the two means, each in [0, 1) or a schedule.
-        eps: added to the root.
+        eps: added to the root, >= 0 or schedule.
         amsgrad: divide by the root of the largest mean square so far.
 
     References:
@@ -43,7 +43,7 @@ def scale_by_adam(
         {'w': tensor(-1.0000)}
     """
     require_betas(betas)
-    require_non_negative("eps", eps)
+    unless_schedule(require_non_negative, eps=eps)
 
     def init(params: Tree) -> AdamState:
         largest = zeros_like(params) if amsgrad else ()
@@ -64,7 +64,7 @@ def scale_by_adam(
         # (sqrt(v) / root + eps) correction, both in the denominator, whose memory is written again; in two passes.
         correction, root = bias_correction(beta1, count), bias_correction(beta2, count).sqrt()
         denominators = overwrite("mul", foreach("sqrt", divisors), correction / root)
-        denominators = overwrite("add", denominators, eps * correction)
+        denominators = overwrite("add", denominators, value_at(eps, state.count) * correction)
         directions = divide_into(denominators, means)
         new_state = AdamState(count, trees.unflatten(spec, means), trees.unflatten(spec, squares), largest)
         return trees.unflatten(spec, directions), new_state
@@ -87,7 +87,7 @@ def bias_correction(beta: Scalar, count: torch.Tensor) -> torch.Tensor:
 def adam(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
     amsgrad: bool = False,
     *,
@@ -106,7 +106,7 @@ def adam(
     Args:
         lr: learning rate, number >= 0 or schedule.
         betas: decays of the first and second moment, each in [0, 1) or a schedule.
-        eps: added to the denominator, >= 0.
+        eps: added to the denominator, >= 0 or schedule.
         weight_decay: L2 coefficient, >= 0 or schedule.
         amsgrad: take the largest v so far for v.
         maximize: ascend.
@@ -137,7 +137,7 @@ def adam(
 def adamw(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 1e-2,
     amsgrad: bool = False,
     *,

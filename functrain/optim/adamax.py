@@ -6,7 +6,7 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
-from functrain.optim.checks import require_betas, require_non_negative
+from functrain.optim.checks import require_betas, require_non_negative, unless_schedule
 from functrain.optim.foreach import aligned_leaves, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, weight_decay_if
@@ -23,7 +23,9 @@ class AdamaxState:
     exp_inf: Tree  # decaying largest magnitude, as params
 
 
-def scale_by_adamax(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: float = 1e-8) -> Optimizer:
+def scale_by_adamax(
+    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: Hyperparameter = 1e-8
+) -> Optimizer:
     """Divide the bias-corrected mean of the gradients by their decaying largest magnitude.
 
     References:
@@ -35,7 +37,7 @@ def scale_by_adamax(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
         {'w': tensor(-1.)}
     """
     require_betas(betas)
-    require_non_negative("eps", eps)
+    unless_schedule(require_non_negative, eps=eps)
 
     def init(params: Tree) -> AdamaxState:
         return AdamaxState(zero_count(params), exp_avg=zeros_like(params), exp_inf=zeros_like(params))
@@ -45,7 +47,7 @@ def scale_by_adamax(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
         beta1, beta2 = (value_at(beta, state.count) for beta in betas)
         count = state.count + 1
         means = lerp(means, grads, 1 - beta1)
-        magnitudes = overwrite("add", foreach("abs", grads), eps)
+        magnitudes = overwrite("add", foreach("abs", grads), value_at(eps, state.count))
         largest = overwrite("maximum", foreach("mul", largest, beta2), magnitudes)
         directions = overwrite("div", foreach("div", means, largest), bias_correction(beta1, count))
         new_state = AdamaxState(count, trees.unflatten(spec, means), trees.unflatten(spec, largest))
@@ -57,7 +59,7 @@ def scale_by_adamax(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
 def adamax(
     lr: Hyperparameter = 2e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
     *,
     maximize: bool = False,
@@ -73,7 +75,7 @@ def adamax(
     Args:
         lr: learning rate, number >= 0 or schedule.
         betas: decays of the mean and of the largest magnitude, each in [0, 1) or a schedule.
-        eps: added to the magnitudes, >= 0.
+        eps: added to the magnitudes, >= 0 or schedule.
         weight_decay: L2 coefficient, >= 0 or schedule.
         maximize: ascend.
         weight_decay_mask: which parameters decay; all by default.

@@ -40,7 +40,7 @@ def scale_by_trust_ratio() -> Optimizer:
 def lamb(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    eps: float = 1e-6,
+    eps: Hyperparameter = 1e-6,
     weight_decay: Hyperparameter = 1e-2,
     *,
     maximize: bool = False,
@@ -54,7 +54,7 @@ def lamb(
     Args:
         lr: learning rate, number >= 0 or schedule.
         betas: decays of the first and second moment, each in [0, 1) or a schedule.
-        eps: added to Adam's denominator, >= 0.
+        eps: added to Adam's denominator, >= 0 or schedule.
         weight_decay: decay coefficient, >= 0 or schedule.
         maximize: ascend; the decay still shrinks.
         weight_decay_mask: which parameters decay; all by default.

@@ -5,8 +5,9 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, zero_count, zeros_like
-from functrain.optim.checks import require_fraction, require_steps
+from functrain.optim.checks import require_fraction, require_steps, unless_schedule
 from functrain.optim.foreach import aligned_leaves, foreach, lerp
+from functrain.optim.schedules import Hyperparameter, value_at
 
 
 @node
@@ -18,7 +19,7 @@ class LookaheadState:
     inner: Tree  # state of the optimizer within
 
 
-def lookahead(optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> Optimizer:
+def lookahead(optimizer: Optimizer, k: int = 5, alpha: Hyperparameter = 0.5) -> Optimizer:
     """Every `k` updates move slow weights towards the parameters, and the parameters to the slow weights.
 
         p += update;  every k-th update:  s += alpha (p - s);  p = s
@@ -26,7 +27,7 @@ def lookahead(optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> Optimizer
     Args:
         optimizer: takes the fast steps; its state goes on through the resets.
         k: updates between two resets.
-        alpha: step of the slow weights, in [0, 1).
+        alpha: step of the slow weights, in [0, 1), or a schedule.
 
     References:
         Zhang et al., Lookahead Optimizer: k steps forward, 1 step back, NeurIPS 2019, algorithm 1.
@@ -38,7 +39,7 @@ def lookahead(optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> Optimizer
         {'w': tensor(-0.1000)}
     """
     require_steps("k", k)
-    require_fraction("alpha", alpha)
+    unless_schedule(require_fraction, alpha=alpha)
 
     def init(params: Tree) -> LookaheadState:
         zeros_like(params)  # refuses what is no real floating-point tensor
@@ -49,7 +50,7 @@ def lookahead(optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> Optimizer
         spec, (steps, fast, slow) = aligned_leaves(updates=updates, params=params, slow=state.slow)
         count = state.count + 1
         resets = count % k == 0
-        moved = lerp(slow, foreach("add", fast, steps), alpha)
+        moved = lerp(slow, foreach("add", fast, steps), value_at(alpha, state.count))
         slow = [torch.where(resets, new, old) for new, old in zip(moved, slow)]
         back = foreach("sub", moved, fast)
         steps = [torch.where(resets, there, step) for there, step in zip(back, steps)]

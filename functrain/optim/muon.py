@@ -132,7 +132,7 @@ def muon(
     adjust_lr_fn: Adjustment | None = None,
     *,
     adamw_betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    adamw_eps: float = 1e-8,
+    adamw_eps: Hyperparameter = 1e-8,
     orthogonal: Callable[[str, torch.Tensor], bool] = is_matrix,
     maximize: bool = False,
     weight_decay_mask: Mask | None = None,
@@ -156,7 +156,7 @@ def muon(
         ns_steps: iterations.
         adjust_lr_fn: None or "original", or "match_rms_adamw".
         adamw_betas: of AdamW.
-        adamw_eps: of AdamW.
+        adamw_eps: of AdamW, >= 0 or schedule.
         orthogonal: `(path, parameter) -> bool`: which parameters are Muon's, matrices all.
         maximize: ascend; the decay still shrinks.
         weight_decay_mask: which parameters decay; all by default.

@@ -6,7 +6,7 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
-from functrain.optim.checks import require_betas, require_non_negative
+from functrain.optim.checks import require_betas, require_non_negative, unless_schedule
 from functrain.optim.foreach import aligned_leaves, average_squares, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
@@ -25,7 +25,9 @@ class NAdamState:
 
 
 def scale_by_nadam(
-    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: float = 1e-8, momentum_decay: float = 4e-3
+    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
+    eps: Hyperparameter = 1e-8,
+    momentum_decay: Hyperparameter = 4e-3,
 ) -> Optimizer:
     """As `scale_by_adam`, looking one update of the momentum ahead.
 
@@ -38,8 +40,8 @@ def scale_by_nadam(
         {'w': tensor(-1.0565)}
     """
     require_betas(betas)
-    require_non_negative("eps", eps)
-    require_non_negative("momentum_decay", momentum_decay)
+    unless_schedule(require_non_negative, eps=eps)
+    unless_schedule(require_non_negative, momentum_decay=momentum_decay)
 
     def init(params: Tree) -> NAdamState:
         count = zero_count(params)
@@ -50,14 +52,14 @@ def scale_by_nadam(
             updates=updates, exp_avg=state.exp_avg, exp_avg_sq=state.exp_avg_sq
         )
         beta1, beta2 = (value_at(beta, state.count) for beta in betas)
-        count = state.count + 1
-        mu = beta1 * (1 - 0.5 * 0.96 ** (count.double() * momentum_decay))
-        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((count + 1).double() * momentum_decay))
+        count, warming = state.count + 1, value_at(momentum_decay, state.count)
+        mu = beta1 * (1 - 0.5 * 0.96 ** (count.double() * warming))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((count + 1).double() * warming))
         mu_product = state.mu_product * mu
         means = lerp(means, grads, 1 - beta1)
         squares = average_squares(squares, grads, beta2)
         denominators = overwrite("mul", foreach("sqrt", squares), 1 / bias_correction(beta2, count).sqrt())
-        denominators = overwrite("add", denominators, eps)
+        denominators = overwrite("add", denominators, value_at(eps, state.count))
         ahead = overwrite(
             "add",
             foreach("mul", grads, (1 - mu) / (1 - mu_product)),
@@ -72,9 +74,9 @@ def scale_by_nadam(
 def nadam(
     lr: Hyperparameter = 2e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
-    momentum_decay: float = 4e-3,
+    momentum_decay: Hyperparameter = 4e-3,
     decoupled_weight_decay: bool = False,
     *,
     maximize: bool = False,
@@ -91,9 +93,9 @@ def nadam(
     Args:
         lr: learning rate, number >= 0 or schedule.
         betas: decays of the first and second moment, each in [0, 1) or a schedule.
-        eps: added to the denominator, >= 0.
+        eps: added to the denominator, >= 0 or schedule.
         weight_decay: coefficient, >= 0 or schedule.
-        momentum_decay: speed of the warm-up of `mu`, >= 0.
+        momentum_decay: speed of the warm-up of `mu`, >= 0 or schedule.
         decoupled_weight_decay: decay beside the step, as `adamw`, not inside the gradient.
         maximize: ascend.
         weight_decay_mask: which parameters decay; all by default.

@@ -6,7 +6,7 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
-from functrain.optim.checks import require_betas, require_non_negative
+from functrain.optim.checks import require_betas, require_non_negative, unless_schedule
 from functrain.optim.foreach import Scalar, aligned_leaves, average_squares, divide_into, foreach, lerp, overwrite
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, decoupled_decay_if, weight_decay_if
@@ -23,7 +23,9 @@ class RAdamState:
     exp_avg_sq: Tree  # second moment, as params
 
 
-def scale_by_radam(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: float = 1e-8) -> Optimizer:
+def scale_by_radam(
+    betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: Hyperparameter = 1e-8
+) -> Optimizer:
     """The bias-corrected mean of the gradients, from the time on that the second moment is reliable as Adam's.
 
     References:
@@ -36,7 +38,7 @@ def scale_by_radam(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), 
         {'w': tensor(-7.)}
     """
     require_betas(betas)
-    require_non_negative("eps", eps)
+    unless_schedule(require_non_negative, eps=eps)
 
     def init(params: Tree) -> RAdamState:
         return RAdamState(zero_count(params), exp_avg=zeros_like(params), exp_avg_sq=zeros_like(params))
@@ -50,7 +52,7 @@ def scale_by_radam(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), 
         means = lerp(means, grads, 1 - beta1)
         squares = average_squares(squares, grads, beta2)
         adaptive, plain = _factors(beta1, beta2, count)
-        denominators = overwrite("add", foreach("sqrt", squares), eps)
+        denominators = overwrite("add", foreach("sqrt", squares), value_at(eps, state.count))
         # One of the factors is 0: a choice without a branch.
         directions = overwrite("mul", divide_into(denominators, means), adaptive)
         directions = overwrite("add", directions, foreach("mul", means, plain))
@@ -75,7 +77,7 @@ def _factors(beta1: Scalar, beta2: Scalar, count: torch.Tensor) -> tuple[torch.T
 def radam(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
     decoupled_weight_decay: bool = False,
     *,
@@ -93,7 +95,7 @@ def radam(
     Args:
         lr: learning rate, number >= 0 or schedule.
         betas: decays of the first and second moment, each in [0, 1) or a schedule.
-        eps: added to the denominator, >= 0.
+        eps: added to the denominator, >= 0 or schedule.
         weight_decay: coefficient, >= 0 or schedule.
         decoupled_weight_decay: decay beside the step, as `adamw`, not inside the gradient.
         maximize: ascend.

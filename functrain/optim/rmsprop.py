@@ -25,13 +25,13 @@ class RMSState:
 
 
 def scale_by_rms(
-    alpha: Hyperparameter = 0.99, eps: float = 1e-8, *, centered: bool = False, debias: bool = False
+    alpha: Hyperparameter = 0.99, eps: Hyperparameter = 1e-8, *, centered: bool = False, debias: bool = False
 ) -> Optimizer:
     """Divide by the root mean square of recent gradients.
 
     Args:
         alpha: decay of the mean, in [0, 1) or a schedule.
-        eps: added to the root, >= 0.
+        eps: added to the root, >= 0 or schedule.
         centered: subtract the squared mean: divide by the standard deviation.
         debias: correct the mean square for its beginning at zero, as Adam does.
 
@@ -45,7 +45,7 @@ def scale_by_rms(
         {'w': tensor(-2.)}
     """
     unless_schedule(require_fraction, alpha=alpha)
-    require_non_negative("eps", eps)
+    unless_schedule(require_non_negative, eps=eps)
 
     def init(params: Tree) -> RMSState:
         return RMSState(zero_count(params), zeros_like(params), zeros_like(params) if centered else ())
@@ -62,7 +62,7 @@ def scale_by_rms(
         roots = foreach("sqrt", variances)
         if debias:
             roots = overwrite("div", roots, bias_correction(decay, count).sqrt())
-        directions = divide_into(overwrite("add", roots, eps), grads)
+        directions = divide_into(overwrite("add", roots, value_at(eps, state.count)), grads)
         return trees.unflatten(spec, directions), RMSState(count, trees.unflatten(spec, squares), means)
 
     return Optimizer(init, update)
@@ -71,7 +71,7 @@ def scale_by_rms(
 def rmsprop(
     lr: Hyperparameter = 1e-2,
     alpha: Hyperparameter = 0.99,
-    eps: float = 1e-8,
+    eps: Hyperparameter = 1e-8,
     weight_decay: Hyperparameter = 0.0,
     momentum: Hyperparameter = 0.0,
     centered: bool = False,
@@ -89,7 +89,7 @@ def rmsprop(
     Args:
         lr: learning rate, number >= 0 or schedule.
         alpha: decay of the means, in [0, 1) or a schedule.
-        eps: added to the denominator, >= 0.
+        eps: added to the denominator, >= 0 or schedule.
         weight_decay: L2 coefficient, >= 0 or schedule.
         momentum: decay of the momentum buffer, >= 0 or schedule; 0 keeps no buffer.
         centered: divide by the standard deviation.

@@ -21,12 +21,12 @@ class TraceState:
     momentum_buffer: Tree  # as params
 
 
-def trace(momentum: Hyperparameter, dampening: float = 0.0, nesterov: bool = False) -> Optimizer:
+def trace(momentum: Hyperparameter, dampening: Hyperparameter = 0.0, nesterov: bool = False) -> Optimizer:
     """Momentum as torch.optim.SGD has it: `b = momentum b + (1 - dampening) g`, the first `b` being `g`.
 
     Args:
         momentum: decay of the buffer, >= 0, or a schedule.
-        dampening: share of each gradient but the first that is left out.
+        dampening: share of each gradient but the first that is left out, >= 0 or schedule.
         nesterov: return `g + momentum * b` instead of `b`.
 
     References:
@@ -40,8 +40,7 @@ def trace(momentum: Hyperparameter, dampening: float = 0.0, nesterov: bool = Fal
         >>> heavy_ball.update(g, state, params)[0]
         {'w': tensor(1.9000)}
     """
-    unless_schedule(require_non_negative, momentum=momentum)
-    require_non_negative("dampening", dampening)
+    unless_schedule(require_non_negative, momentum=momentum, dampening=dampening)
 
     def init(params: Tree) -> TraceState:
         return TraceState(count=zero_count(params), momentum_buffer=zeros_like(params))
@@ -51,7 +50,7 @@ def trace(momentum: Hyperparameter, dampening: float = 0.0, nesterov: bool = Fal
         now = value_at(momentum, state.count)
         incoming = grads
         if dampening != 0:
-            incoming = foreach("mul", grads, 1 - dampening * (state.count > 0).double())
+            incoming = foreach("mul", grads, 1 - value_at(dampening, state.count) * (state.count > 0).double())
         buffers = overwrite("add", foreach("mul", buffers, now), incoming)
         directions = add_scaled(grads, buffers, now) if nesterov else buffers
         new_state = TraceState(count=state.count + 1, momentum_buffer=trees.unflatten(spec, buffers))
@@ -63,7 +62,7 @@ def trace(momentum: Hyperparameter, dampening: float = 0.0, nesterov: bool = Fal
 def sgd(
     lr: Hyperparameter = 1e-3,
     momentum: Hyperparameter = 0.0,
-    dampening: float = 0.0,
+    dampening: Hyperparameter = 0.0,
     weight_decay: Hyperparameter = 0.0,
     nesterov: bool = False,
     *,
@@ -77,7 +76,7 @@ def sgd(
     Args:
         lr: learning rate, number >= 0 or schedule.
         momentum: decay of the momentum buffer, >= 0 or schedule; 0 keeps no buffer.
-        dampening: share of each gradient but the first that stays out of the buffer.
+        dampening: share of each gradient but the first that stays out of the buffer, >= 0 or schedule.
         weight_decay: L2 coefficient, >= 0 or schedule.
         nesterov: Nesterov's momentum; needs momentum > 0 and no dampening.
         maximize: ascend.
