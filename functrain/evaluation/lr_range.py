@@ -215,4 +215,7 @@ def _check(state: TrainState, min_lr: float, max_lr: float, steps: int, smoothin
     if not stop_at > 1:
         raise ValueError(f"stop_at must be greater than 1; got {stop_at!r}")
     if not learning_rates(state.opt_state):
-        raise ValueError("this optimizer has no learning rate that could be swept")
+        raise ValueError(
+            "this optimizer has no learning rate that could be swept; give optim.from_torch its lr as a schedule: "
+            "lr=schedules.constant(1e-3)"
+        )

@@ -42,7 +42,10 @@ class Decisions:
                     "both say whether less or more of the watched metric is better. Give both the same"
                 )
         if self.plateau is not None and not learning_rates(state.opt_state):
-            raise ValueError("plateau: this optimizer has no learning rate that could be reduced; leave plateau out")
+            raise ValueError(
+                "plateau: this optimizer has no learning rate that could be reduced; leave plateau out, or give "
+                "optim.from_torch its lr as a schedule: lr=schedules.constant(1e-3)"
+            )
         if self.early_stopping is not None and self.early_stopping.restore_best and run_dir is None:
             raise ValueError("early_stopping(restore_best=True) goes back to the best checkpoint: give fit a run_dir")
 

@@ -94,12 +94,19 @@ def _alike(left: torch.Tensor, right: torch.Tensor) -> bool:
 def chain(*transforms: Optimizer) -> Optimizer:
     """Apply transforms in order, each to the updates of the one before; the state is a tuple of states.
 
+    Raises:
+        TypeError: one of them is no `Optimizer`.
+
     Example:
         >>> from functrain.optim.parts import scale
         >>> updates, state = chain(scale(2.0), scale(-1.0)).update({"w": torch.tensor(3.0)}, ((), ()), {})
         >>> updates, state
         ({'w': tensor(-6.)}, ((), ()))
     """
+
+    for transform in transforms:
+        if not isinstance(transform, Optimizer):
+            raise TypeError(f"chain takes optimizers and transforms such as clip_by_value(1.0), got {transform!r}")
 
     def init(params: Tree) -> Tree:
         return tuple(transform.init(params) for transform in transforms)

@@ -42,7 +42,7 @@ def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -
             is in the state, where `reduce_learning_rate` finds it; a number is a constant of the graph.
 
     Raises:
-        TypeError: not a class of optimizers; or, from `init`, its state is not all tensors.
+        TypeError: not a class of optimizers, or its step needs a closure; from `init`, its state is not all tensors.
 
     Example:
         >>> optimizer, params = from_torch(torch.optim.Adam, lr=0.1), {"w": torch.tensor(1.0)}
@@ -52,6 +52,12 @@ def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise TypeError(
             f"from_torch takes a subclass of torch.optim.Optimizer, not an instance; got {optimizer_class!r}"
+        )
+    closure = inspect.signature(optimizer_class.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"the step of {optimizer_class.__name__} needs a closure, to evaluate the loss as often as it likes; "
+            "from_torch takes optimizers whose step is a function of one gradient"
         )
     schedule = kwargs.get("lr") if callable(kwargs.get("lr")) else None
     options = {key: value for key, value in kwargs.items() if key != "lr" or schedule is None}

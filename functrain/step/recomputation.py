@@ -39,6 +39,10 @@ def blocks_of(network: nn.Module, patterns: str | Sequence[str]) -> list[str]:
         >>> blocks_of(net, "blocks.*")
         ['blocks.0', 'blocks.1']
     """
+    if not isinstance(patterns, (str, Sequence)):
+        raise TypeError(
+            f"activation_checkpointing must be patterns of module paths, such as 'blocks.*'; got {patterns!r}"
+        )
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
         raise TypeError(

@@ -35,6 +35,7 @@ class LossScaling:
         growth_interval: in updates, >= 1.
 
     Raises:
+        TypeError: an argument is no number.
         ValueError: an argument is out of range.
 
     Example:
@@ -49,6 +50,10 @@ class LossScaling:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        for name in ("init_scale", "growth_factor", "backoff_factor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{name} must be a number, got {value!r}")
         allowed = {
             "init_scale": ("a number in (0, 2^120]", 0 < self.init_scale <= LARGEST_SCALE),
             "growth_factor": ("a finite number > 1", 1 < self.growth_factor < float("inf")),

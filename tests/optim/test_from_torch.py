@@ -191,6 +191,7 @@ class Growing(Sluggish):
         (Growing, "Growing changes the form of its state for 'bias'"),
         (torch.optim.Adam([torch.zeros(1)]), "takes a subclass of torch.optim.Optimizer, not an instance"),
         (torch.nn.Linear, "takes a subclass of torch.optim.Optimizer"),
+        (torch.optim.LBFGS, "the step of LBFGS needs a closure"),
     ],
 )
 def test_what_cannot_be_carried_on_is_refused(optimizer_class, message):

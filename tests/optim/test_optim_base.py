@@ -45,6 +45,11 @@ def test_a_chain_refuses_the_state_of_another_chain():
         optim.chain(optim.identity()).update({}, ((), ()), {})
 
 
+def test_a_chain_refuses_what_is_no_transform():
+    with pytest.raises(TypeError, match=r"chain takes optimizers and transforms .* got 3"):
+        optim.chain(optim.identity(), 3)
+
+
 def test_an_empty_chain_is_the_identity():
     updates = {"w": torch.ones(1)}
     assert optim.chain().update(updates, (), updates) == (updates, ())

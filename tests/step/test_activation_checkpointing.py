@@ -198,3 +198,5 @@ def test_a_pattern_that_names_nothing_is_refused_with_the_closest(pattern: str, 
         make_state(("blocks.0", pattern))
     with pytest.raises(TypeError, match="patterns"):
         make_state((3,))
+    with pytest.raises(TypeError, match=r"must be patterns of module paths, such as 'blocks\.\*'; got 3"):
+        make_state(3)

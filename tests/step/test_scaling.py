@@ -72,6 +72,8 @@ def test_an_overflow_in_a_run_backs_off_by_the_states_rule():
 def test_a_rule_that_cannot_work_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ft.LossScaling(**wrong)
+    with pytest.raises(TypeError, match="init_scale must be a number, got '2'"):
+        ft.LossScaling(init_scale="2")
 
 
 def test_the_scale_stays_finite_and_never_reaches_zero():
