@@ -11,6 +11,7 @@ from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.evaluation import LRRange
 from functrain.evaluation import find_lr as sweep
+from functrain.evaluation.figures import check_path
 
 ROWS = 16  # of the table, at most
 
@@ -28,6 +29,8 @@ def find_lr(
         figure: the image to write.
         console: what to print on.
     """
+    if figure is not None:
+        check_path(figure)
     config = load_config(config_file, overrides)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)

@@ -1,6 +1,7 @@
 """`functrain profile`: where the time of a configuration's training goes. Imports loop and the neighbouring modules."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def profile(config_file: Path, overrides: Sequence[str], steps: int, out: Path |
     Raises:
         FunctrainError: for everything that a user can put right.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or libkineto writes lines of its own to stderr
     config = load_config(config_file, overrides)
     if steps < 1:
         raise ConfigError(f"--steps must be a number of updates, 1 or more; got {steps}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FORMATS = (".png", ".pdf", ".svg")
 COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b3"}
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
 
@@ -26,7 +27,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> P
         The path.
 
     Raises:
-        ValueError: if there is no record with a metric.
+        ValueError: if there is no record with a metric; see also `check_path`.
         ModuleNotFoundError: without matplotlib.
 
     Example:
@@ -82,6 +83,25 @@ def learning_rate_range(
     return _saved(figure, Path(path))
 
 
+def check_path(path: str | Path) -> None:
+    """Refuse a path that no figure can be written to, before the work that it would show is done.
+
+    Raises:
+        ValueError: for another format than .png, .pdf or .svg, or a folder that is not there.
+
+    Example:
+        >>> check_path("curves.txt")
+        Traceback (most recent call last):
+        ...
+        ValueError: a figure's name must end in .png, .pdf or .svg, got 'curves.txt'
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"a figure's name must end in .png, .pdf or .svg, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {str(path.parent)!r} to write the figure {path.name!r} to; make it first")
+
+
 def _figure(width: float) -> "Figure":
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -96,6 +116,7 @@ def _figure(width: float) -> "Figure":
 
 
 def _saved(figure: "Figure", path: Path) -> Path:
+    check_path(path)
     temporary = path.with_name(f".tmp-{path.name}")
     figure.savefig(temporary, metadata={"Software": None} if path.suffix == ".png" else None)
     os.replace(temporary, path)

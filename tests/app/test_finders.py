@@ -24,5 +24,11 @@ def test_mistakes_are_errors_of_one_line(functrain):
         code, _, err = functrain(command, "nope.yaml")
         assert code == 2
         assert err.startswith("functrain: error:")
+    for figure, message in (
+        ("lr.txt", "a figure's name must end in .png, .pdf or .svg, got 'lr.txt'"),
+        ("nowhere/lr.png", "there is no folder 'nowhere' to write the figure 'lr.png' to; make it first"),
+    ):
+        code, out, err = functrain("find-lr", "tiny.yaml", "--figure", figure)
+        assert (code, out, err) == (2, "", f"functrain: error: {message}\n")
     code, _, err = functrain("find-lr", "tiny.yaml", "--steps", "1")
     assert (code, err) == (2, "functrain: error: steps must be a whole number, 2 or more; got 1\n")
