@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = {
     "01_fit.py": (["run"], "stopped by epochs", 95.0),
     "02_pure_step.py": ([], "twice the same bits", 95.0),
+    "03_multi_task.py": ([], "even_weight", 94.0),
 }
 
 
