@@ -31,6 +31,7 @@ _LIBRARIES = (
     Path(__file__).parents[1],
     _STANDARD_LIBRARY,
 )
+_OPTIMIZERS = Path(torch.optim.__file__).parent
 _DEPENDS_ON_DATA = ("DataDependentOutputException", "DynamicOutputShapeException")
 _NO_DATA = ("Cannot access data pointer", "unallocated storage", ".numpy() is not supported")  # .numpy(), .tolist()
 
@@ -167,9 +168,14 @@ def _refuse_own_generators(core: Core, module: torch.fx.GraphModule) -> None:
 
 
 def _users_line(error: BaseException) -> str:
-    """The innermost line that is not a library's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if not any(Path(frame.filename).is_relative_to(library) for library in _LIBRARIES):
-            return f'{frame.filename}, line {frame.lineno}, "{frame.line}"'
+    """The innermost line that is not a library's; if there is none, that of an optimizer of torch's (by from_torch)."""
+    # Source that was made at run time has no file: wrappers of torch's, mostly.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    files = [Path(frame.filename) for frame in frames]
+    users = [not any(file.is_relative_to(library) for library in _LIBRARIES) for file in files]
+    optimizers = [file.is_relative_to(_OPTIMIZERS) for file in files]
+    for wanted in (users, optimizers):
+        for frame, is_wanted in zip(reversed(frames), reversed(wanted)):
+            if is_wanted:
+                return f'{frame.filename}, line {frame.lineno}, "{frame.line}"'
     return "an operation"

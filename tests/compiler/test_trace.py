@@ -67,6 +67,12 @@ def test_data_dependence_is_refused_with_the_users_line_and_the_way_out(rule, ve
         assert ft.train_step(state, vectors())[0].step == 1  # without compiling it runs
 
 
+def test_a_line_of_torchs_optimizer_is_named_where_no_line_is_the_users(vectors):
+    state = ft.init_state(nn.Linear(4, 3), ft.classification(), ft.optim.from_torch(torch.optim.Adafactor))
+    with pytest.raises(TracingError, match=r"cannot be compiled: \S*_adafactor.py, line \d+, .* needs the value of a"):
+        ft.compile(ft.train_step, backend="aot_eager")(state, vectors())
+
+
 def test_a_line_of_the_objective_is_named_too(vectors):
     def objective(model, batch):
         loss = model(batch[0]).sum()
