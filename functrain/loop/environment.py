@@ -32,7 +32,7 @@ REASONS: Mapping[str, str] = {
 SETTING_REASONS: Mapping[str, str] = {
     "key": "the order of the data and all randomness follow from the seed",
     "data": "other batches give other updates",
-    "data_content": "the data set holds other values, which give other updates",
+    "data_content": "the data set holds other values, or is drawn by other weights, which gives other updates",
     "precision": "the step computes in another precision",
     "accumulate": "updates are made of another number of micro-batches",
     "micro_batch": "batches are taken in other parts, whose sums have another order",

@@ -25,6 +25,9 @@ def names():
     return {
         "ft": ft,
         "torch": torch,
+        "data": data,
+        "labels": data.tensors[1],
+        "weights": torch.ones(len(data)),
         "model": model,
         "objective": objective,
         "loader": loader,
@@ -34,7 +37,7 @@ def names():
     }
 
 
-@pytest.mark.parametrize("page", ["optim.md", "accumulation.md"])
+@pytest.mark.parametrize("page", ["optim.md", "accumulation.md", "data.md"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = {"epochs": 2, "compile": False, "progress": False}
