@@ -22,6 +22,7 @@ from functrain.checkpoint.names import Position
 from functrain.checkpoint.orbax_io import COMMIT_MARKERS
 from functrain.foundation.errors import CheckpointError
 
+_PROBED = 65_536  # bytes; all of orbax's small files are a few thousand
 _FILES = 64  # more than orbax makes for a state's groups
 
 
@@ -39,10 +40,10 @@ def make_directory(directory: Path) -> None:
 
 
 def require_room(directory: Path, nbytes: int) -> None:
-    """Look whether a directory can take a checkpoint, before orbax tries.
+    """Look whether a directory can take a checkpoint, before orbax has written a part of it.
 
-    Where orbax cannot make its directory, it leaves threads behind that keep the process from ending
-    for ten minutes, so that condition is met here.
+    Where the first of orbax's small files is refused, tensorstore is still at work for it, and prints that nobody
+    waits for its answer any more. A file of our own, written first, meets a quota, too.
 
     Args:
         directory: where the checkpoint is to be.
@@ -58,7 +59,12 @@ def require_room(directory: Path, nbytes: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
     probe = directory / f"{names.TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
     probe.mkdir()
-    probe.rmdir()
+    file = probe / "room"
+    try:
+        file.write_bytes(bytes(_PROBED))
+    finally:
+        file.unlink(missing_ok=True)
+        probe.rmdir()
 
 
 @contextmanager

@@ -65,6 +65,8 @@ def _context(*, partial_load: bool = False) -> Iterator[Any]:
     # The arrays are ours until the save is done; a second copy costs as much memory as the state.
     context.memory.deepcopy_host_arrays = False
     context.pytree.loading.partial_load = partial_load
+    # Else threads wait for directories that could not be made, and keep the process from ending for ten minutes.
+    context.async_options.create_directories_asynchronously = False
     quiet = _Quiet()
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     for logger in loggers:

@@ -89,6 +89,24 @@ print(*caught[0].message.args)
 """
 )
 
+# Between the look whether there is room and orbax's own directories: orbax has threads that wait for those.
+READ_ONLY_MEANWHILE = (
+    ON_A_SMALL_DISK
+    + """
+from functrain.checkpoint import files
+look = files.require_room
+
+def look_too_early(*arguments):
+    look(*arguments)
+    mount("-o", "remount,ro")
+
+files.require_room = look_too_early
+for step in (2, 3):
+    checkpointer.save(state(step), step=step)
+    print(failure(checkpointer.wait))
+"""
+)
+
 
 def in_a_mount_namespace(script, *arguments):
     """Output lines of a script that may mount; the test is skipped where it may not."""
@@ -96,8 +114,8 @@ def in_a_mount_namespace(script, *arguments):
     if probe.returncode:
         pytest.skip("needs the right to make a mount namespace")
     command = ["unshare", "-rm", sys.executable, "-W", "error::Warning", "-c", script, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.splitlines()
 
 
@@ -127,6 +145,12 @@ def test_a_read_only_disk_costs_a_save_and_nothing_else(tmp_path):
         "and step-00000001 is used instead",
         damaged,
     )
+
+
+def test_a_disk_that_becomes_read_only_within_a_save_does_not_keep_the_process_from_ending(tmp_path):
+    first, second = in_a_mount_namespace(READ_ONLY_MEANWHILE, tmp_path, 0, 2, "")
+    assert "step-00000002: [Errno 30] Read-only file system" in first
+    assert "step-00000003: [Errno 30] Read-only file system" in second
 
 
 def test_all_of_a_checkpoint_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
