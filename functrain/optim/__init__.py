@@ -25,6 +25,7 @@ from functrain.optim.lookahead import LookaheadState, lookahead
 from functrain.optim.masks import Mask, masked, no_decay_1d
 from functrain.optim.muon import MuonState, is_matrix, muon, orthogonalize, scale_by_muon
 from functrain.optim.nadam import NAdamState, nadam, scale_by_nadam
+from functrain.optim.noise import add_noise
 from functrain.optim.partition import partition
 from functrain.optim.parts import CountState, add_decayed_weights, centralize, freeze, scale
 from functrain.optim.plateau import Plateau, PlateauDecision, PlateauState, plateau
@@ -89,6 +90,7 @@ __all__ = [
     "adamax",
     "adamw",
     "add_decayed_weights",
+    "add_noise",
     "apply_updates",
     "ascended_params",
     "asgd",
