@@ -24,12 +24,11 @@ SAMPLES = 8  # where each must be computed or read
 _KEY = 0  # any constant: where to look, and what transforms draw
 
 
-def content_digest(dataset: Any, weights: Tensor | None = None, *, reads: bool = True) -> str | None:
+def content_digest(dataset: Any, *, reads: bool = True) -> str | None:
     """A fingerprint of a map-style data set's contents.
 
     Args:
         dataset: with `len()` and samples by number.
-        weights: by which examples are drawn, if they are.
         reads: whether samples may be read here. Where workers read, the training process should not: a file that
             it opens first would be shared with them.
 
@@ -50,8 +49,6 @@ def content_digest(dataset: Any, weights: Tensor | None = None, *, reads: bool =
         if gather is None and not reads:
             return None
         _add(found, count)
-        if weights is not None:
-            _add(found, weights)
         if gather is not None:
             nbytes = sum(count * (t.nbytes // max(len(t), 1)) for t in gather.tensors)
             _add(found, gather(_positions(count, count if nbytes <= WHOLE_NBYTES else ROWS)))
@@ -60,6 +57,18 @@ def content_digest(dataset: Any, weights: Tensor | None = None, *, reads: bool =
                 _add(found, _samples(dataset, count))
     except Exception:  # whatever is wrong with the data set, training will say it better
         return None
+    return found.hexdigest()
+
+
+def weights_digest(weights: Tensor) -> str:
+    """A fingerprint of the weights by which examples are drawn: 16 hexadecimal digits.
+
+    Example:
+        >>> weights_digest(torch.tensor([1.0, 2.0])) == weights_digest(torch.tensor([1.0, 3.0]))
+        False
+    """
+    found = hashlib.blake2b(digest_size=8)
+    _add(found, weights)
     return found.hexdigest()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from functrain.data.contents import content_digest
+from functrain.data.contents import content_digest, weights_digest
 from functrain.data.forking import start_iterating
 from functrain.data.plans import Plan, Task, check_reached
 from functrain.data.reading import Collate, Reader
@@ -80,9 +80,12 @@ class IndexedStream:
         return map(self._reader(), self._tasks(epoch, start))
 
     def content_digest(self) -> str | None:
-        """A fingerprint of what the data set holds and of the weights by which it is drawn, see
-        `functrain.data.contents`; None if it cannot be told."""
-        return content_digest(self._dataset, self._plan.weights, reads=not self._workers.num_workers)
+        """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""
+        return content_digest(self._dataset, reads=not self._workers.num_workers)
+
+    def weights_digest(self) -> str | None:
+        """A fingerprint of the weights by which examples are drawn; None if they are not."""
+        return None if self._plan.weights is None else weights_digest(self._plan.weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: epoch and position say it all."""

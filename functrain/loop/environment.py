@@ -32,7 +32,8 @@ REASONS: Mapping[str, str] = {
 SETTING_REASONS: Mapping[str, str] = {
     "key": "the order of the data and all randomness follow from the seed",
     "data": "other batches give other updates",
-    "data_content": "the data set holds other values, or is drawn by other weights, which gives other updates",
+    "data_content": "the data set holds other values, which give other updates",
+    "sampling_weights": "other examples are drawn, which give other updates",
     "precision": "the step computes in another precision",
     "accumulate": "updates are made of another number of micro-batches",
     "micro_batch": "batches are taken in other parts, whose sums have another order",
@@ -79,10 +80,12 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
     recipe = state.recipe
     length, size = stream.length(0), stream.batch_size
     content = stream.content_digest() if isinstance(stream, IndexedStream) else None
+    weights = stream.weights_digest() if isinstance(stream, IndexedStream) else None
     return {
         "key": state.key,
         "data": f"{'?' if length is None else length} batches of {'?' if size is None else size} ({stream.kind})",
         **({} if content is None else {"data_content": content}),
+        "sampling_weights": weights,
         "precision": recipe.precision,
         "accumulate": recipe.accumulate,
         "tail": tail,
