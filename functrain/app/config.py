@@ -111,11 +111,14 @@ class LossScalingConfig(Section):
     growth_interval: int = Field(default=2000, ge=1)
 
 
-def _examples_or_auto(value: Any, _: Any) -> int | str | None:
+def _number_or_auto(value: Any, _: Any) -> int | str:
     """One message, where pydantic has one for each type that a value might have been."""
-    if value is None or value == "auto" or (type(value) is int and value >= 1):
+    if value == "auto" or (type(value) is int and value >= 1):
         return value
-    raise ValueError("must be a number of examples, 1 or more, or 'auto'")
+    raise ValueError("must be a whole number, 1 or more, or 'auto'")
+
+
+NumberOrAuto = Annotated[int | str, WrapValidator(_number_or_auto)]
 
 
 class TrainingConfig(Section):
@@ -138,9 +141,9 @@ class TrainingConfig(Section):
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"
-    donate: bool = False
-    micro_batch: Annotated[int | str | None, WrapValidator(_examples_or_auto)] = None
-    steps_per_call: int = Field(default=1, ge=1)
+    donate: bool = True
+    micro_batch: NumberOrAuto | None = None
+    steps_per_call: NumberOrAuto = "auto"
     eval_every: int = Field(default=1, ge=1)
     save_every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=3, ge=1)

@@ -114,8 +114,10 @@ def _inductor_settings() -> str:
 
 def _is_default(config: Any, assignment: str) -> bool:
     """Whether a line `torch._inductor.config.cpp.simdlen = None` says nothing: settings that were patched for a while
-    are listed for ever after, and compiling patches some.
+    are listed for ever after, and compiling patches some. (The metadata are what it writes down about a package.)
     """
     name, _, value = assignment.removeprefix(f"{config.__name__}.").partition(" = ")
+    if name == "aot_inductor.metadata":
+        return True
     entry = config._config.get(name)
     return entry is not None and repr(entry.default) == value

@@ -30,13 +30,9 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
     device = torch.device(device)
-    # The usual case on a CPU, at each step: what is there already needs not be taken apart.
-    plain = type(batch) is tuple or type(batch) is list
-    leaf_list, spec = (batch, None) if plain else flatten(batch)
+    leaf_list, spec = flatten(batch)
     if all(type(leaf) is torch.Tensor and leaf.device == device for leaf in leaf_list):
         return batch
-    if spec is None:
-        leaf_list, spec = flatten(batch)
     return unflatten(spec, list(map(move, leaf_list)))
 
 
@@ -59,11 +55,14 @@ class Transfer:
 
     def __init__(self, device: torch.device, ahead: int = 2) -> None:
         self._device, self._ahead = device, ahead
+        self._is_cpu = device.type == "cpu"
         self._side: torch.cuda.Stream | None = None
         self._used: deque[torch.cuda.Event] = deque()  # each recorded when a batch's work had been asked for
 
     def __call__(self, batch: Any) -> Any:
         """The batch on the device; leaves as of `to_device`."""
+        if self._is_cpu and _is_there(batch):
+            return batch
         if self._device.type != "cuda":
             return to_device(batch, self._device)
         leaf_list, spec = flatten(batch)
@@ -92,6 +91,16 @@ class Transfer:
             return leaf if not isinstance(leaf, torch.Tensor) else leaf.to(self._device)
         pinned = leaf if leaf.is_pinned() else leaf.pin_memory()
         return pinned.to(self._device, non_blocking=True)
+
+
+def _is_there(batch: Any) -> bool:
+    """Whether a batch is a plain sequence of tensors on the CPU: the usual case there, at each step."""
+    if type(batch) is not list and type(batch) is not tuple:
+        return False
+    for leaf in batch:  # noqa: SIM110 - `all` of a generator takes as long as the rest together
+        if type(leaf) is not torch.Tensor or not leaf.is_cpu:
+            return False
+    return True
 
 
 def _as_tensor(leaf: Any) -> Any:

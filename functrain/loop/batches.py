@@ -6,9 +6,8 @@ A ragged batch is padded with examples of weight zero, so that there is one shap
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,8 +18,7 @@ from functrain.objectives.supervised import Objective, takes_weight
 TAILS = ("extend", "short", "drop")
 
 
-@dataclass(frozen=True)
-class MicroBatch:
+class MicroBatch(NamedTuple):
     """A batch on its way into a step.
 
     Attributes:
@@ -44,7 +42,7 @@ class Feed:
 
     def __init__(self, stream: Stream, objective: Objective, device: torch.device, world: World) -> None:
         self.stream = stream
-        self._world = world
+        self._world, self._alone = world, world.size == 1
         even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
         self._pads = takes_weight(objective) and not even
         self._transfer = Transfer(device)
@@ -57,7 +55,7 @@ class Feed:
         if self._pads:
             self.size = max(self.size, examples)
             batch = pad_batch(batch, self.size + -self.size % self._world.size)
-        return MicroBatch(part_of(batch, self._world), examples, ends_window)
+        return MicroBatch(batch if self._alone else part_of(batch, self._world), examples, ends_window)
 
     def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
         """All batches of an epoch, once."""

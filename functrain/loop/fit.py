@@ -47,7 +47,7 @@ def fit(
     backend: str = "inductor",
     mode: str = "default",
     donate: bool = True,
-    steps_per_call: int = 1,
+    steps_per_call: int | str = "auto",
     callbacks: Sequence[Callback] = (),
     micro_batch: int | str | None = None,
     tail: str = "extend",
@@ -89,10 +89,11 @@ def fit(
         donate: let each compiled step's state take over the storage of the one before, in half the memory. Your own
             `state` is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.
         steps_per_call: so many compiled updates one after another without anything in between that a network of
-            microseconds would notice: the same bits, logs and checkpoints. A call is shorter where the run, the epoch
-            or `save_every` ends it, where an update is refused, and after a signal (several ranks stop at the ends of
-            calls). Updates go one by one all the same if they are not compiled, with accumulation, `micro_batch` or
-            `deterministic`, and if a callback of a step's scope is to see each state.
+            microseconds would notice: the same bits, logs and checkpoints. "auto" takes as many as 0.05 s have room
+            for, 64 at most (several ranks: one). A call is shorter where the run, the epoch or `save_every` ends it,
+            where an update is refused, and after a signal (several ranks stop at the ends of calls). Updates go one by
+            one all the same if they are not compiled, with accumulation, `micro_batch` or `deterministic`, and if a
+            callback of a step's scope is to see each state.
         callbacks: functions marked with `functrain.on`.
         micro_batch: examples in a forward and backward pass, at most: larger batches are taken in parts, with the same
             updates (but for BatchNorm, which sees the parts, and the draws of dropout). "auto" begins with the whole

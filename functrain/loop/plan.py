@@ -25,7 +25,7 @@ class Plan:
     decisions: Decisions
     max_time: float | None = None
     deterministic: bool = False
-    steps_per_call: int = 1
+    steps_per_call: int | str = "auto"
 
 
 def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:
@@ -35,9 +35,11 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
     if plan.epochs is None and plan.steps is None:
         raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
     for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips", "steps_per_call"):
-        value = getattr(plan, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}")
+        value, automatic = getattr(plan, name), " or 'auto'" * (name == "steps_per_call")
+        if value is None or (automatic and value == "auto"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number, 1 or more{automatic and ',' + automatic}; got {value!r}")
     limit = plan.max_time
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
         raise ValueError(f"max_time must be a number of seconds, greater than 0; got {limit!r}")

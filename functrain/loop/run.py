@@ -67,7 +67,9 @@ class Run:
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
         self.skips = SkipWatch(self.plan, state, self._save_nonfinite)
-        self.calls = Calls(self.plan, self.runner, self.callbacks, state, ends=self._ends_call, seen=self._log)
+        self.calls = Calls(
+            self.plan, self.runner, self.callbacks, state, self.world, ends=self._ends_call, seen=self._log
+        )
         self._start_display(state)
         state = self._tell("before_loop", state)
         while not self._finished(state):
@@ -199,7 +201,7 @@ class Run:
 
     def _several(self, state: TrainState, micro_batches: Iterator[MicroBatch], count: int) -> tuple[TrainState, bool]:
         """So many updates in a call, or fewer; the state after them, and whether the epoch may have more."""
-        call = self.calls.run(state, partial(self._draw, micro_batches), count)
+        call = self.calls.run(state, micro_batches, count)
         new, last = call.state, call.last
         if call.error is not None and (self.flag.number is None or isinstance(new, DonatedState)):
             raise call.error

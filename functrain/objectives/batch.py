@@ -70,8 +70,8 @@ def batch_length(batch: Any) -> int:
         3
     """
     first = batch[0] if type(batch) in (tuple, list) and batch else None
-    if isinstance(first, Tensor) and first.ndim:
-        return len(first)  # the usual case, at each step, without flattening
+    if isinstance(first, Tensor) and (shape := first.shape):
+        return shape[0]  # the usual case, at each step, without flattening
     for leaf in leaves(batch):
         if getattr(leaf, "ndim", 0):
             return len(leaf)

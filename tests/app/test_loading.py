@@ -98,7 +98,7 @@ def test_the_demos_configuration_is_good():
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, micro_batch: half"),
-            "c.yaml:5: training.micro_batch must be a number of examples, 1 or more, or 'auto'; got 'half'",
+            "c.yaml:5: training.micro_batch must be a whole number, 1 or more, or 'auto'; got 'half'",
         ),
         (GOOD.replace("lr: 3e-4", "lr: fast"), "c.yaml:4: optimizer.lr must be a number; got 'fast'"),
         (GOOD.replace("lr: 3e-4", "lr: .nan"), "c.yaml:4: optimizer.lr must be a finite number; got nan"),

@@ -62,3 +62,11 @@ def test_threads_and_flags_and_the_compilers_settings_count(monkeypatch):
     monkeypatch.delenv("TORCHINDUCTOR_FREEZING")
     assert len(keys) == 5
     assert key() in keys
+
+
+def test_what_inductor_writes_down_about_a_package_does_not_count():
+    import torch._inductor.config as inductor_config
+
+    before = key()
+    with inductor_config.patch({"aot_inductor.metadata": {"AOTI_CPU_ISA": "AVX2"}}):  # as a compilation leaves it
+        assert key() == before

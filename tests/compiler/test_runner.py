@@ -134,8 +134,10 @@ def test_a_batch_that_lies_otherwise_in_memory_is_computed_right(perceptron_stat
         torch.randn(2, 3, 2).mT,
         torch.randn(2, 2, 6)[..., ::2],
         torch.randn(2, 3).expand(2, 2, 3),
+        torch.randn(2, 2, 3),
     ):
         assert_close(step(state, (x, y)), ft.train_step(state, (x, y)))
+    assert step.runner.compilations["update"] == 4
 
 
 def test_a_state_that_lies_otherwise_in_memory_is_computed_right(vectors, assert_close):

@@ -1,5 +1,6 @@
 """steps_per_call: several updates in one call are the updates one by one, whatever ends the call."""
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -14,8 +15,13 @@ from torch import nn
 import functrain as ft
 from functrain.checkpoint import read_info
 from functrain.compiler import CompilingRunner
+from functrain.distributed import World
 from functrain.foundation.errors import NonFiniteError
 from functrain.foundation.trees import copy_tensors
+from functrain.loop.calls import Calls
+from functrain.loop.decisions import Decisions
+from functrain.loop.events import Callbacks
+from functrain.loop.plan import Plan
 from functrain.step.series import Updates
 
 STEPS = 6  # of an epoch of 22 examples in batches of 4, the last of them ragged
@@ -213,9 +219,32 @@ def test_what_cannot_be_in_a_call_goes_one_by_one(state_options: Any, fit_option
     assert_same_bits(four.state, one.state)
 
 
+def test_by_default_quick_updates_come_in_calls_and_slow_ones_one_by_one(
+    calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for seconds in (0.01, 1.0):  # a question and the next: the call between them
+        monkeypatch.setattr("functrain.loop.calls.perf_counter", itertools.count(0.0, seconds).__next__)
+        calls.clear()
+        results.append(quick_fit(make_state(), make_loader(), epochs=3))
+        assert calls == ([2, 2, 6, 6] if seconds < 0.05 else [])
+    assert_same_bits(results[0].state, results[1].state)
+    assert results[0].history == results[1].history
+
+
+def test_by_default_ranks_go_step_by_step() -> None:
+    state = make_state()
+    options = {"ends": lambda step, metrics: False, "seen": lambda at, metrics: None}
+    plan = Plan(1, None, "extend", 1, None, 1, None, "stop", None, Decisions())
+    for size in (1, 2):
+        calls = Calls(plan, CompilingRunner(backend="eager"), Callbacks([]), state, World(0, size), **options)
+        calls.size(state, None)
+        assert calls.size(state, None) == (2 if size == 1 else 1)
+
+
 def test_a_number_of_steps_that_is_none_is_refused() -> None:
-    for wrong in (0, -1, 2.0, True):
-        with pytest.raises(ValueError, match="steps_per_call must be a whole number, 1 or more"):
+    for wrong in (0, -1, 2.0, True, "many"):
+        with pytest.raises(ValueError, match="steps_per_call must be a whole number, 1 or more, or 'auto'"):
             quick_fit(make_state(), make_loader(), epochs=1, steps_per_call=wrong)
 
 
