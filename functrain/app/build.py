@@ -12,7 +12,8 @@ from functrain.app.config import Config, Named, TrainingConfig
 from functrain.app.loading import code_folders
 from functrain.app.parameters import converted, is_objective, signature, takes
 from functrain.app.registry import lookup
-from functrain.data import Loader
+from functrain.data import Loader, balanced_weights
+from functrain.data.sampling import labels_of
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.keys import fold_in, root_key, torch_seed
 from functrain.loop.batches import windows_in
@@ -45,6 +46,7 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
             dataset,
             size,
             shuffle=training,
+            sampling_weights=balanced_weights(labels_of(dataset)) if training and data.balanced else None,
             drop_last=training and data.drop_last,
             num_workers=data.num_workers,
             pin_memory=data.pin_memory,

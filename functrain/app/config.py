@@ -38,10 +38,16 @@ class ModelConfig(Named):
 
 class DataConfig(Named):
     """The data: a function `(split, **parameters)` that returns a map-style data set for "train", "val" and
-    "test", or None for a split there is not; and how it is read, as in `functrain.data.Loader`."""
+    "test", or None for a split there is not; and how it is read, as in `functrain.data.Loader`.
+
+    Attributes:
+        balanced: draw training examples so that all classes are as frequent, with replacement; by the data set's
+            `targets`, or the second of its arrays.
+    """
 
     batch_size: int = Field(default=64, ge=1)
     eval_batch_size: int | None = Field(default=None, ge=1)  # default: batch_size
+    balanced: bool = False
     drop_last: bool = False
     num_workers: int = Field(default=0, ge=0)
     pin_memory: bool = False

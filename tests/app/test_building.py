@@ -1,11 +1,12 @@
-"""From a configuration to its optimizer: schedules by the epoch, sharpness-aware minimisation; and loss scales."""
+"""From a configuration to its optimizer (schedules by the epoch, sharpness-aware minimisation), loss scale and data."""
 
 import pytest
 import torch
 
 from functrain import optim
-from functrain.app.build import build_state, build_training_loader, run_length
+from functrain.app.build import build_loader, build_state, build_training_loader, run_length
 from functrain.app.loading import load_config
+from functrain.data import balanced_weights
 from functrain.foundation.errors import ConfigError
 from functrain.optim import schedules
 from functrain.step import LossScaling, train_step
@@ -77,3 +78,21 @@ def test_a_loss_scale_is_constant_or_adapts_itself_by_a_rule(project):
 def test_sam_trains_by_a_command(functrain, project):
     code, out, err = functrain("train", "tiny.yaml", "optimizer.sam={}")
     assert code == 0, out + err
+
+
+def test_training_is_balanced_and_evaluation_is_not(project):
+    config = load_config("tiny.yaml", ["data.balanced=true"])
+    training, validation = build_training_loader(config), build_loader(config, "val")
+    labels = training.dataset.tensors[1]
+    assert torch.equal(training.sampling_weights, balanced_weights(labels))
+    assert validation.sampling_weights is None
+    assert build_training_loader(load_config("tiny.yaml", [])).sampling_weights is None
+
+
+def test_data_whose_labels_are_unknown_cannot_be_balanced(project):
+    (project / "silent.py").write_text("def data(split): return [([1.0, 2.0], 0)] * 8\n")
+    config = load_config("tiny.yaml", ["data={name: 'silent:data', balanced: true}"])
+    with pytest.raises(
+        ConfigError, match=r"data \(silent:data, split 'train'\): the data set \(list\) does not say its"
+    ):
+        build_training_loader(config)

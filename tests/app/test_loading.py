@@ -114,8 +114,8 @@ def test_the_demos_configuration_is_good():
         ),
         (
             GOOD.replace("{name: digits}", "digits"),
-            "c.yaml:2: data must be a section with keys of its own (name, batch_size, eval_batch_size, drop_last, "
-            "num_workers, pin_memory, persistent_workers, prefetch_factor); got 'digits'",
+            "c.yaml:2: data must be a section with keys of its own (name, batch_size, eval_batch_size, balanced, "
+            "drop_last, num_workers, pin_memory, persistent_workers, prefetch_factor); got 'digits'",
         ),
         (
             "name: a/b" + GOOD,
