@@ -13,6 +13,7 @@ import torch
 
 from functrain.data import Stream, Transfer, batch_length, pad_batch
 from functrain.distributed import World, part_of
+from functrain.foundation.errors import DataError
 from functrain.objectives.supervised import Objective, takes_weight
 
 TAILS = ("extend", "short", "drop")
@@ -63,10 +64,19 @@ class Feed:
         return map(self.prepare, self.stream.batches(epoch))
 
     def windows(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[MicroBatch]:
-        """The epoch's micro-batches from number `start` on, in whole windows as `tail` says."""
+        """The epoch's micro-batches from number `start` on, in whole windows as `tail` says.
+
+        Raises:
+            DataError: if `tail` drops all of them.
+        """
         length = self.stream.length(epoch)
         rest = 0 if length is None else length % accumulate
         if length is not None and tail == "drop":
+            if length == rest > 0:
+                raise DataError(
+                    f"an epoch has {length} batches, fewer than the {accumulate} of an update (accumulate), and "
+                    "tail='drop' leaves out what does not fill one. Set tail='extend' or 'short', or accumulate less"
+                )
             return map(self.prepare, islice(self.stream.batches(epoch, start), max(length - rest - start, 0)))
         if length is not None and tail == "short" and rest:
             numbered = enumerate(self.stream.batches(epoch, start), start + 1)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 import functrain as ft
 from functrain.data import Arrays, Loader
+from functrain.foundation.errors import DataError
 from functrain.foundation.trees import leaves_with_paths
 
 
@@ -27,6 +28,11 @@ def test_tail_decides_what_becomes_of_the_last_window(tail: str, micro_batches: 
     if tail == "extend":
         assert torch.equal(seen[6], seen[0])
         assert torch.equal(seen[7], seen[1])
+
+
+def test_a_tail_that_drops_everything_is_refused_with_the_numbers() -> None:
+    with pytest.raises(DataError, match=r"an epoch has 6 batches, fewer than the 7 of an update .* tail='extend'"):
+        quick_fit(make_state(accumulate=7), make_loader(), epochs=1, tail="drop")
 
 
 @pytest.mark.parametrize("tail", ["extend", "short", "drop"])
