@@ -21,7 +21,7 @@ from functrain.app.ranks import joined
 from functrain.app.rundir import RunDirectory, is_finished, position
 from functrain.app.summary import Loaders, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines
-from functrain.checkpoint import CheckpointInfo
+from functrain.checkpoint import CheckpointInfo, RunLockedError
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, fit
@@ -165,7 +165,7 @@ def _fit(
             tf32=training.tf32,
             metadata={"config": plain(config), "functrain": version("functrain")},
         )
-    except ResumeRefusedError:
+    except (ResumeRefusedError, RunLockedError):
         raise
     except CheckpointError as error:
         if start.reached or request.resume != "auto" or not start.earlier:

@@ -74,6 +74,8 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         CheckpointError: it cannot be written; what was there before is unchanged.
     """
+    if not path.parent.is_dir():
+        raise CheckpointError(f"could not write {path}: there is no directory {path.parent}; make it first")
     temporary = temporary_path(path.parent, path.name)
     try:
         with temporary.open("xb") as file:

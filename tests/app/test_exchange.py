@@ -177,7 +177,7 @@ MISTAKES = [
     (["export", "runs/source", "x"], "x: the suffix says the format; use .pt, .pth (torch.save) or .safetensors"),
     (["export", "runs/source", "x.onnx"], "x.onnx: the suffix says the format; use .pt, .pth (torch.save) or .saf"),
     (["export", "runs/source", "x.safetensors", "--optimizer"], "--optimizer: a .safetensors file holds the model's"),
-    (["export", "runs/source", "no/such/x.pt"], "could not write no/such/x.pt: "),
+    (["export", "runs/source", "no/such/x.pt"], "could not write no/such/x.pt: there is no directory no/such"),
     (["export", "runs/plain", "x.pt", "--ema"], "--ema: the run of "),
     (["export", "runs/plain", "x.pt", "--optimizer"], "--optimizer: the run's optimizer is lion; torch.optim has the"),
     (["train", "tiny.yaml", "--init-from", "nope.pt"], "cannot read "),

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from functrain.checkpoint import RunLock
+
 
 @pytest.fixture
 def run(functrain, project):
@@ -143,3 +145,12 @@ def rooted(width: int = 4):
     functrain("train", "tiny.yaml", "--no-progress", "name=good")
     code, out, _ = functrain("hunt", "runs/good", "--steps", "2")
     assert (code, out) == (0, "all is finite in 2 steps from step-00000006\n")
+
+
+def test_a_run_under_way_is_named_without_advice_that_would_meet_the_same_lock(functrain, run):
+    with RunLock(run):
+        code, _, err = functrain("train", "tiny.yaml", "training.epochs=9", "--no-progress")
+    assert code == 2
+    assert "another run is writing to " in err
+    assert "this very process" in err
+    assert "--resume never" not in err

@@ -83,6 +83,15 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_refusal_does_not_pass_on_torchs_advice_to_load_it_all_the_same(tmp_path):
+    torch.save(small_model(), tmp_path / "module.pt")
+    (tmp_path / "text.pt").write_text("# no weights\n")
+    for name, reason in (("module.pt", "Unsupported global: GLOBAL "), ("text.pt", "Unsupported operand ")):
+        with pytest.raises(CheckpointError, match=f"with weights_only=True: {reason}") as refusal:
+            load_state_dict(tmp_path / name)
+        assert "False" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -85,7 +85,9 @@ def load_plain(path: Path) -> Mapping[Any, Any]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise CheckpointError(f"cannot read {path}: {error}") from error
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        # Torch's advice around its reason, to load the file without weights_only, is not ours.
+        text = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
+        reason = text.splitlines()[0][:200]
         raise CheckpointError(
             f"cannot load {path} with weights_only=True: {reason}. It is damaged, or holds more than tensors, numbers, "
             "strings and containers of these; such a file can run any code when it is opened. If you trust it, open it "
