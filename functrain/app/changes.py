@@ -19,6 +19,7 @@ SHOWS_IN_NO_BIT = (
     "training.donate",
     "training.steps_per_call",
     "training.save_every",
+    "training.save_every_minutes",
     "training.tensorboard",
     "training.keep",
     "training.keep_best",

@@ -152,6 +152,7 @@ class TrainingConfig(Section):
     steps_per_call: NumberOrAuto = "auto"
     eval_every: int = Field(default=1, ge=1)
     save_every: int | None = Field(default=None, ge=1)
+    save_every_minutes: float | None = Field(default=None, gt=0)
     keep: int = Field(default=3, ge=1)
     keep_best: int = Field(default=1, ge=1)
     watch: str | None = None

@@ -148,6 +148,7 @@ def _fit(
             tail=training.tail,
             eval_every=training.eval_every,
             save_every=training.save_every,
+            save_every_minutes=training.save_every_minutes,
             keep=training.keep,
             keep_best=training.keep_best,
             watch=training.watch,

@@ -53,6 +53,7 @@ def fit(
     tail: str = "extend",
     eval_every: int = 1,
     save_every: int | None = None,
+    save_every_minutes: float | None = None,
     keep: int = 3,
     keep_best: int = 1,
     watch: str | None = None,
@@ -103,6 +104,7 @@ def fit(
         tail: what happens if an epoch's batches do not fill the last accumulation window: "extend" it from the
             start of the epoch's order, make it "short" (rightly weighted), or "drop" it.
         save_every: save also every so many updates, not only after each epoch.
+        save_every_minutes: save also after the update at which the last save was begun so long ago.
         keep, keep_best: how many of the newest checkpoints to keep, and how many of the best besides.
         watch, watch_mode: the record whose best value marks the best checkpoint, and whether "min" or "max"
             is better; default: `eval_loss`, or `train_loss` without an eval_loader.
@@ -163,6 +165,7 @@ def fit(
         max_time,
         deterministic,
         steps_per_call,
+        save_every_minutes,
     )
     check(plan, state, resume, on_signal, watch_mode)
     decisions.check(state, watch_mode, run_dir)

@@ -26,6 +26,12 @@ class Plan:
     max_time: float | None = None
     deterministic: bool = False
     steps_per_call: int | str = "auto"
+    save_every_minutes: float | None = None
+
+    def saves_at(self, step: int, seconds: float) -> bool:
+        """Whether to save after an update, so many seconds after the last save."""
+        every, minutes = self.save_every, self.save_every_minutes
+        return (every is not None and step % every == 0) or (minutes is not None and seconds >= 60 * minutes)
 
 
 def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:
@@ -40,9 +46,10 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more{automatic and ',' + automatic}; got {value!r}")
-    limit = plan.max_time
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
-        raise ValueError(f"max_time must be a number of seconds, greater than 0; got {limit!r}")
+    for name, unit in (("max_time", "seconds"), ("save_every_minutes", "minutes")):
+        limit = getattr(plan, name)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
+            raise ValueError(f"{name} must be a number of {unit}, greater than 0; got {limit!r}")
     for name, value, allowed in (
         ("tail", plan.tail, TAILS),
         ("on_nonfinite", plan.on_nonfinite, ("stop", "skip")),

@@ -8,6 +8,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import optree
@@ -56,16 +57,23 @@ class Saver:
         checkpointer: where to.
         constant: metadata that every checkpoint carries: environment, learning rate, the user's own.
         copy: the state's storage will be written to after the save was asked for (donation).
+        begun: when the last save was, or the run; nothing but when to save depends on it.
     """
 
     checkpointer: Checkpointer
     constant: Mapping[str, Any]
     copy: bool
+    begun: float = field(default_factory=lambda: monotonic())
+
+    def seconds_since(self) -> float:
+        """The time since the last save was begun."""
+        return monotonic() - self.begun
 
     def save(
         self, state: TrainState, position: Position, *, status: str = "COMPLETE", metric: float | None = None
     ) -> None:
         """Begin to write a checkpoint. One that fails is reported; training goes on with the last good one."""
+        self.begun = monotonic()
         metadata = {
             **self.constant,
             "settings": {**self.constant.get("settings", {}), "micro_batch": position.micro_batch},

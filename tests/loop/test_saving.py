@@ -10,7 +10,8 @@ from loop_helpers import EXAMPLES, assert_same_bits, make_loader, make_state, qu
 from torch import nn
 
 import functrain as ft
-from functrain.checkpoint import read_info
+from functrain.checkpoint import Checkpointer, read_info
+from functrain.loop import saving
 
 
 def test_the_logs_hold_each_step_once_after_a_resume(tmp_path: Path) -> None:
@@ -47,6 +48,28 @@ def test_best_and_last_are_kept_and_loadable_by_name(tmp_path: Path) -> None:
     with ft.Checkpointer(tmp_path / "checkpoints") as checkpointer:
         restored = checkpointer.restore(make_state(), "last").tree
     assert_same_bits(restored, result.state)
+
+
+def test_a_save_by_the_clock_comes_so_long_after_the_last_one_whatever_that_was_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(saving, "monotonic", lambda: now[0])
+
+    @ft.on("process_batch")
+    def a_minute(event: ft.Event) -> None:
+        now[0] += 60.0
+
+    options = {"epochs": 3, "keep": 99, "callbacks": [a_minute], "run_dir": tmp_path}  # six updates an epoch
+    quick_fit(make_state(), make_loader(), save_every_minutes=4, **options)
+    saved = [info.step for info in Checkpointer(tmp_path / "checkpoints", read_only=True).infos()]
+    assert saved == [4, 6, 10, 12, 16, 18]
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, True, "5", float("nan")])
+def test_minutes_must_be_a_positive_number(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="save_every_minutes must be a number of minutes, greater than 0; got"):
+        quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path, save_every_minutes=wrong)
 
 
 def test_keep_best_keeps_the_best_few(tmp_path: Path) -> None:
