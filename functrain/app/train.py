@@ -23,7 +23,7 @@ from functrain.app.summary import Loaders, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines
 from functrain.checkpoint import CheckpointInfo, RunLockedError
 from functrain.distributed import World
-from functrain.foundation.errors import CheckpointError
+from functrain.foundation.errors import CheckpointError, NonFiniteError
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, fit
 from functrain.step import TrainState
 
@@ -172,6 +172,8 @@ def _fit(
         if start.reached or request.resume != "auto" or not start.earlier:
             raise
         raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{error}\nTo find the module it comes from: functrain hunt {run.path}") from error
     except Interrupted as stop:
         if start.world.rank == 0:
             reached: TrainState = stop.result.state

@@ -86,7 +86,8 @@ class SkipWatch:
                 f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
                 "since then were applied, that one was not)."
             )
-        raise NonFiniteError(message + (" The last good state was saved (status NONFINITE)." * self._save(state)))
+        saved = ". The last good state was saved (status NONFINITE)" * self._save(state)
+        raise NonFiniteError(message.removesuffix(".") + saved)
 
     def wants(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Within a call of several updates: whether this one must be the call's last, for `after` to look at it."""

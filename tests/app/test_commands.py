@@ -204,7 +204,10 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_run_can_be_saved(funct
     assert err.startswith("functrain: error: the ")
     assert "at step 2 (epoch 1, batch 2)" in err
     assert "Try a smaller learning rate" in err
-    assert "The last good state was saved (status NONFINITE)" in err
+    assert err.endswith(
+        "or a warm-up. The last good state was saved (status NONFINITE)\n"
+        "To find the module it comes from: functrain hunt runs/tiny\n"
+    ), err
     assert "stopped (not finite): step 1" in functrain("show", "runs/tiny")[1]
 
 
