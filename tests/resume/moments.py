@@ -39,7 +39,12 @@ WHILE_TRAINING = {
 }
 LAST = {"the last micro-batch": 1, "training done, last save": 1}
 MOMENTS = FIRST | WHILE_TRAINING | LAST
-
+OF_A_BATCH = {
+    "the first micro-batch",
+    "the last micro-batch",
+    "inside an accumulation window",
+    "between two micro-batches",
+}
 
 _lock = threading.Lock()  # some moments come in the writer's thread
 _aim: dict[str, int] = {}  # the moment aimed at, and how often it is still to come
@@ -76,6 +81,8 @@ class Pause(nn.Module):
 
 def watch(last_batch: tuple[int, int]) -> list[Any]:
     """Put the wrappers in; the callbacks that `fit` needs besides.
+
+    The one that sees each batch only if its moments are aimed at: without it, a call may do several updates.
 
     Args:
         last_batch: epoch and number of the last micro-batch.
@@ -121,7 +128,7 @@ def watch(last_batch: tuple[int, int]) -> list[Any]:
     def begin(event: ft.Event) -> None:
         reach("at an epoch's beginning")
 
-    return [batch, end, begin]
+    return [batch, end, begin] if OF_A_BATCH & _aim.keys() else [end, begin]
 
 
 def _in_two_parts(rmtree: Callable[..., None]) -> Callable[..., None]:
