@@ -119,8 +119,11 @@ def test_a_new_shape_is_a_second_compilation_and_an_old_one_is_none(perceptron_s
     for size, count in [(6, 1), (4, 2), (6, 2), (4, 2)]:
         state, _ = step(state, vectors(0, size))
         assert step.runner.compilations["update"] == count
-    step(state, (*vectors(), torch.ones(6)))  # a weight is another structure
+    state, _ = step(state, (*vectors(), torch.ones(6)))  # a weight is another structure
     assert step.runner.compilations["update"] == 3
+    inputs, targets = vectors()
+    step(state, (inputs.half(), targets))  # and what is cast, another program
+    assert step.runner.compilations["update"] == 4
 
 
 def test_a_batch_that_lies_otherwise_in_memory_is_computed_right(perceptron_state, vectors, assert_close):
