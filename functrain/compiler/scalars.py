@@ -1,0 +1,46 @@
+"""Numbers that a compiled step computes once, and not for each element. Imports the standard library; inductor on use.
+
+Inductor computes what is cheap where it is used: a step's bias correction (two powers in double precision), its divisor
+and its guard stood within the loop over all parameters, at each 16 elements. On a CPU that was half of a step's time
+(figures in docs/decisions.md).
+"""
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def computed_once() -> Iterator[None]:
+    """Within, inductor gives a number on the CPU that tensors are computed with a place in memory.
+
+    This changes a method of inductor's, so one thread at a time; a release of torch that has it no more compiles as it
+    did.
+    """
+    try:
+        graph = importlib.import_module("torch._inductor.graph").GraphLowering
+        ir = importlib.import_module("torch._inductor.ir")
+        run_node = graph.run_node
+    except (ImportError, AttributeError):
+        yield
+        return
+
+    def run_and_keep(self: Any, node: Any) -> Any:
+        result = run_node(self, node)
+        if _is_number(node) and not all(map(_is_number, node.users)):
+            box = getattr(result, "data", None)
+            if isinstance(box, ir.StorageBox) and isinstance(box.data, ir.Pointwise) and box.get_read_names():
+                box.realize()
+        return result
+
+    graph.run_node = run_and_keep
+    try:
+        yield
+    finally:
+        graph.run_node = run_node
+
+
+def _is_number(node: Any) -> bool:
+    value = node.meta.get("val")
+    return getattr(value, "is_cpu", False) and value.numel() == 1
