@@ -108,6 +108,13 @@ for step in (2, 3):
 )
 
 
+# Of a disk that fills in the middle of a write tensorstore may tell orbax's event loop when that has been closed. It
+# changes nothing, and whether it comes in time is chance.
+TOLD_TOO_LATE = re.compile(
+    r"(Exception ignored .*\n)?Traceback \(most recent call last\):\n(  .*\n)*RuntimeError: Event loop is closed\n"
+)
+
+
 def in_a_mount_namespace(script, *arguments):
     """Output lines of a script that may mount; the test is skipped where it may not."""
     probe = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False)
@@ -115,7 +122,7 @@ def in_a_mount_namespace(script, *arguments):
         pytest.skip("needs the right to make a mount namespace")
     command = ["unshare", "-rm", sys.executable, "-W", "error::Warning", "-c", script, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, TOLD_TOO_LATE.sub("", result.stderr)) == (0, "")
     return result.stdout.splitlines()
 
 
