@@ -73,7 +73,6 @@ class CompilingRunner:
     on_compile: Callable[[str], None] | None = None
     _forms: dict[Any, _Form] = field(default_factory=dict)
     _programs: dict[Any, _Program] = field(default_factory=dict)
-    _plain_programs: dict[Any, _Program] = field(default_factory=dict)  # the same, for batches of `_plain_memory`
 
     def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """Run `core`, compiling it first if it is new."""
@@ -100,20 +99,21 @@ class CompilingRunner:
         self, core: Core, known: _Known, batch: Any, key: Callable[[], int]
     ) -> tuple[_Program, list[Tensor]]:
         """The program for a core and its arguments, and its inputs."""
-        plain = _plain_memory(batch)
-        if plain is not None and (program := self._plain_programs.get((core, known.form, plain))):
-            return program, [*known.tensors, *batch]
-        batch_leaves, batch_spec = flatten(batch)
-        inputs = known.tensors + [leaf for leaf in batch_leaves if isinstance(leaf, Tensor)]
-        signature = (core, known.form, batch_spec, _memory(batch_leaves))
+        memory = _plain_memory(batch)
+        if memory is None:
+            batch_leaves, batch_spec = flatten(batch)
+            memory = (batch_spec, _memory(batch_leaves))
+            inputs = known.tensors + [leaf for leaf in batch_leaves if isinstance(leaf, Tensor)]
+        else:
+            inputs = [*known.tensors, *batch]
+        signature = (core, known.form, memory)
         program = self._programs.get(signature)
         if program is None:
+            batch_leaves, batch_spec = flatten(batch)
             program = self._compile(core, known.form.layout, Layout.of(batch_leaves, batch_spec), inputs, key)
             program = self._recorded(program, core, known.tensors)
             self._programs[signature] = program
             self.compilations[core.name] += 1
-        if plain is not None:
-            self._plain_programs[core, known.form, plain] = program
         return program, inputs
 
     def _examine(self, state: Any, *, separate: bool) -> _Known:
