@@ -40,12 +40,12 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
         raise TypeError(f"fit takes a TrainState made by init_state, got {type(state).__name__}")
     if plan.epochs is None and plan.steps is None:
         raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
-    for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips", "steps_per_call"):
-        value, automatic = getattr(plan, name), " or 'auto'" * (name == "steps_per_call")
-        if value is None or (automatic and value == "auto"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number, 1 or more{automatic and ',' + automatic}; got {value!r}")
+    for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips"):
+        value = getattr(plan, name)
+        if value is not None and not _is_count(value):
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}")
+    if plan.steps_per_call != "auto" and not _is_count(plan.steps_per_call):
+        raise ValueError(f"steps_per_call must be a whole number, 1 or more, or 'auto'; got {plan.steps_per_call!r}")
     for name, unit in (("max_time", "seconds"), ("save_every_minutes", "minutes")):
         limit = getattr(plan, name)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
@@ -60,3 +60,7 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
             raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     if not isinstance(resume, (str, Path)):
         raise TypeError(f"resume must be 'auto', 'never' or a path, got {resume!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
