@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler import scalars, summation
+from functrain.compiler import summation
 from functrain.compiler.inductor import hastened, prepare
 from functrain.foundation.errors import FunctrainError
 
@@ -65,7 +65,7 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, pat
     # Inductor's own order moves what a checkpointed module computes again to the front, where it lies in memory for as
     # long as if it had been kept (52 MiB against 35 for four blocks).
     options["reorder_for_locality"] = False
-    with torch.no_grad(), hastened(), scalars.computed_once():
+    with torch.no_grad(), hastened():
         files = aot_compile(graph, tuple(examples), options=options)
     package_aoti(str(path), files)  # type: ignore[arg-type]
 

@@ -15,16 +15,14 @@ from typing import Any
 def computed_once() -> Iterator[None]:
     """Within, inductor gives a number on the CPU that tensors are computed with a place in memory.
 
-    This changes a method of inductor's, so one thread at a time; a release of torch that has it no more compiles as it
-    did.
+    This changes a method of inductor's: `inductor.hastened` sees to it that one thread at a time does.
+
+    Raises:
+        ImportError, AttributeError: in a release of torch that has no such method.
     """
-    try:
-        graph = importlib.import_module("torch._inductor.graph").GraphLowering
-        ir = importlib.import_module("torch._inductor.ir")
-        run_node = graph.run_node
-    except (ImportError, AttributeError):
-        yield
-        return
+    graph = importlib.import_module("torch._inductor.graph").GraphLowering
+    ir = importlib.import_module("torch._inductor.ir")
+    run_node = graph.run_node
 
     def run_and_keep(self: Any, node: Any) -> Any:
         result = run_node(self, node)

@@ -10,6 +10,7 @@ from torch._inductor import cpu_vec_isa
 from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.cpp_builder import CppBuilder
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
+from torch._inductor.graph import GraphLowering
 
 from functrain.compiler import inductor
 
@@ -18,6 +19,7 @@ CHANGED = [
     (CppWrapperCpu, "generate_input_output_runtime_checks"),
     (CppBuilder, "build"),
     (cpu_vec_isa, "valid_vec_isa_list"),
+    (GraphLowering, "run_node"),
 ]
 
 
