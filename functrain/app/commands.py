@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_AddCommand = Callable[[str, str, str], argparse.ArgumentParser]  # name, summary, description: the command's parser
+
 _TRAIN = """\
 Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
 where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
@@ -104,6 +106,22 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
 
+    _add_train(command)  # `--help` lists them in this order
+    _add_results(command)
+    _add_profile(command)
+    _add_proofs(command)
+    _add_finders(command)
+    return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
+    )
+
+
+def _add_train(command: _AddCommand) -> None:
     train = command("train", "train, or go on training, what a configuration describes", _TRAIN)
     _add_config(train)
     train.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
@@ -133,6 +151,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--no-progress", action="store_true", help="no progress bar and no line per epoch")
 
+
+def _add_results(command: _AddCommand) -> None:
+    """What is read from a run's checkpoints: scores, a summary, a file for others."""
     evaluate = command("evaluate", "evaluate a run's checkpoint", _EVALUATE)
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
     evaluate.add_argument("--split", choices=("test", "val", "train"), default="test", help="(default: test)")
@@ -152,43 +173,17 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also the optimizer's state, for torch.optim's Adam, AdamW or SGD (.pt and .pth)",
     )
-    _add_profile(command)
-    _add_proofs(command)
-    _add_finders(command)
-    return parser
 
 
-def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
-    command.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
-    )
-
-
-def _add_finders(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
-    compiled = "compile the step, instead of running it eagerly"
-    find_lr = command("find-lr", "find a learning rate", _FIND_LR)
-    _add_config(find_lr)
-    find_lr.add_argument("--steps", type=int, default=100, metavar="N", help="updates (default: 100)")
-    find_lr.add_argument("--figure", type=Path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
-    find_lr.add_argument("--compile", action="store_true", help=compiled)
-
-    find_batch_size = command("find-batch-size", "find the largest batch that fits into memory", _FIND_BATCH_SIZE)
-    _add_config(find_batch_size)
-    find_batch_size.add_argument(
-        "--limit", type=int, metavar="N", help="the largest to try (default: as many as there are training examples)"
-    )
-    find_batch_size.add_argument("--compile", action="store_true", help=compiled)
-
-
-def _add_profile(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+def _add_profile(command: _AddCommand) -> None:
     profile = command("profile", "measure where the time of training goes", _PROFILE)
     _add_config(profile)
     profile.add_argument("--steps", type=int, default=20, metavar="N", help="updates to measure (default: 20)")
     profile.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default: profiles/<name>)")
 
 
-def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+def _add_proofs(command: _AddCommand) -> None:
+    """Those that exit with 1 if they find something."""
     verify = command("verify", "check all checkpoints of a run", _VERIFY)
     verify.add_argument("run", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
 
@@ -206,6 +201,22 @@ def _add_proofs(command: Callable[[str, str, str], argparse.ArgumentParser]) -> 
     hunt.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
     hunt.add_argument("--checkpoint", metavar="NAME", help="begin with this one")
     hunt.add_argument("--steps", type=int, default=100, metavar="N", help="give up after N updates (default: 100)")
+
+
+def _add_finders(command: _AddCommand) -> None:
+    compiled = "compile the step, instead of running it eagerly"
+    find_lr = command("find-lr", "find a learning rate", _FIND_LR)
+    _add_config(find_lr)
+    find_lr.add_argument("--steps", type=int, default=100, metavar="N", help="updates (default: 100)")
+    find_lr.add_argument("--figure", type=Path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
+    find_lr.add_argument("--compile", action="store_true", help=compiled)
+
+    find_batch_size = command("find-batch-size", "find the largest batch that fits into memory", _FIND_BATCH_SIZE)
+    _add_config(find_batch_size)
+    find_batch_size.add_argument(
+        "--limit", type=int, metavar="N", help="the largest to try (default: as many as there are training examples)"
+    )
+    find_batch_size.add_argument("--compile", action="store_true", help=compiled)
 
 
 def _seconds(text: str) -> float:
