@@ -93,3 +93,14 @@ def functrain(project, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def damage():
+    """Overwrite the largest file of a checkpoint with zeros."""
+
+    def damage(checkpoint):
+        victim = max((path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        victim.write_bytes(b"\x00" * victim.stat().st_size)
+
+    return damage

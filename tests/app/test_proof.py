@@ -18,16 +18,11 @@ def _lines(text):
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-def _damage(checkpoint):
-    victim = max((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    victim.write_bytes(b"\x00" * victim.stat().st_size)
-
-
-def test_verify_finds_the_damaged_checkpoint_and_changes_nothing(functrain, run):
+def test_verify_finds_the_damaged_checkpoint_and_changes_nothing(functrain, run, damage):
     code, out, err = functrain("verify", "runs/tiny")
     assert (code, err) == (0, "")
     assert _lines(out)[-1] == "5 checkpoints, every byte as written"
-    _damage(run / "checkpoints" / "step-00000006.r1")
+    damage(run / "checkpoints" / "step-00000006.r1")
     before = sorted(str(path) for path in run.rglob("*"))
     code, out, err = functrain("verify", "runs/tiny")
     assert (code, err) == (1, "")
@@ -36,11 +31,11 @@ def test_verify_finds_the_damaged_checkpoint_and_changes_nothing(functrain, run)
     assert sorted(str(path) for path in run.rglob("*")) == before
 
 
-def test_verify_takes_a_checkpoint_or_the_folder_of_them_too(functrain, run):
+def test_verify_takes_a_checkpoint_or_the_folder_of_them_too(functrain, run, damage):
     assert functrain("verify", "runs/tiny/checkpoints")[0] == 0
     code, out, _ = functrain("verify", "runs/tiny/checkpoints/last")
     assert (code, _lines(out)) == (0, ["step-00000006.r1: every byte as written"])
-    _damage(run / "checkpoints" / "step-00000004")
+    damage(run / "checkpoints" / "step-00000004")
     code, out, err = functrain("verify", "runs/tiny/checkpoints/step-00000004")
     assert (code, err, out.startswith("damaged: ")) == (1, "", True)
 
