@@ -1,6 +1,6 @@
 """Weights by which examples are drawn: checked, balanced over classes, and an order that follows them.
 
-Imports torch, numpy and `functrain.foundation`.
+Imports torch, numpy, `functrain.foundation` and `functrain.data.splits`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from functrain.data.splits import label_codes
 from functrain.foundation.errors import DataError
 
 
@@ -36,13 +37,11 @@ def balanced_weights(labels: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
     References:
         King, Zeng 2001, "Logistic Regression in Rare Events Data", section 3; as scikit-learn's "balanced".
     """
-    values = np.asarray(labels)
-    if values.ndim != 1:
-        raise ValueError(f"balanced_weights takes one label for each example, [N]; got the shape {list(values.shape)}")
-    if not len(values):
+    codes = label_codes(labels)
+    if not len(codes):
         raise DataError("there are no labels to balance: the data set is empty")
-    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return torch.from_numpy(len(values) / (len(counts) * counts[codes]))
+    counts = np.bincount(codes)
+    return torch.from_numpy(len(codes) / (len(counts) * counts[codes]))
 
 
 def labels_of(dataset: Any) -> Any:
@@ -59,7 +58,7 @@ def labels_of(dataset: Any) -> Any:
     """
     if isinstance(dataset, Subset):
         return np.asarray(labels_of(dataset.dataset))[np.asarray(dataset.indices)]
-    if hasattr(dataset, "targets"):
+    if getattr(dataset, "targets", None) is not None:
         return dataset.targets
     arrays: Any = getattr(dataset, "tensors", ())
     if len(arrays) == 2:
@@ -82,7 +81,7 @@ def checked_weights(weights: Any, length: int) -> Tensor:
         tensor([1., 0., 3.], dtype=torch.float64)
     """
     try:
-        checked = torch.as_tensor(weights, dtype=torch.float64, device="cpu").clone()
+        checked = torch.as_tensor(weights, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         given = type(weights).__name__
         raise TypeError(f"sampling_weights must be numbers, one for each example; got {given}: {error}") from error
@@ -117,7 +116,7 @@ def weighted_order(weights: Tensor, count: int, draws: torch.Generator) -> Tenso
         >>> weighted_order(torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64), 3, torch.Generator())
         tensor([1, 1, 1])
     """
-    edges = weights.cumsum(0)
+    edges = (weights / weights.max()).cumsum(0)  # whatever their unit: a sum neither overflows nor is subnormal
     # The largest draw is 1 - 2^-53, and its product with the total rounds below the total: no index is out of range.
     points = torch.rand(count, generator=draws, dtype=torch.float64) * edges[-1]
     return torch.searchsorted(edges, points, right=True)

@@ -55,9 +55,9 @@ def split(
         raise ValueError(f"groups needs one entry for each of the {length} examples, got {len(groups)}")
     shuffled = permutation(fold_in(root_key(seed), "split"), length).numpy()
     if groups is not None:
-        parts = _assign_groups(_codes(groups), shuffled, shares)
+        parts = _assign_groups(label_codes(groups), shuffled, shares)
     else:
-        parts = _assign_rows(_codes(labels) if stratify else np.zeros(length, int), shuffled, shares)
+        parts = _assign_rows(label_codes(labels) if stratify else np.zeros(length, int), shuffled, shares)
     sizes = np.bincount(parts, minlength=len(shares)).tolist()
     if 0 in sizes:
         unit = "examples" if groups is None else "groups"
@@ -97,9 +97,23 @@ def _assign_groups(codes: np.ndarray, shuffled: np.ndarray, shares: np.ndarray) 
     return part_of_group[codes]
 
 
-def _codes(values: Any) -> np.ndarray:
-    """Labels as 0, 1, ..., `[N]`."""
-    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+def label_codes(labels: Any) -> np.ndarray:
+    """Labels of any kind as 0, 1, ..., in their sorted order.
+
+    Args:
+        labels: the label, or group, of each example, `[N]`: numbers or names.
+
+    Returns:
+        int64 `[N]`.
+
+    Raises:
+        ValueError: for another shape.
+
+    Example:
+        >>> label_codes(["cat", "dog", "cat"])
+        array([0, 1, 0])
+    """
+    array = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
     if array.ndim != 1:
         raise ValueError(f"one label or group for each example is needed, shape [N]; got shape {list(array.shape)}")
     return np.unique(array, return_inverse=True)[1]

@@ -18,7 +18,8 @@ from functrain.loop.batches import Feed
 from functrain.loop.saving import ResumeRefusedError
 
 WEIGHTS = [0.0, 1.0, 2.0, 5.0, 0.0, 12.0]
-weight_lists = st.lists(st.sampled_from([0.0, 1e-30, 0.1, 1.0, 7.5, 1e30]), min_size=1, max_size=40).filter(any)
+EXTREMES = [0.0, 5e-324, 1e-30, 0.1, 7.5, 1e30, 1e308]
+weight_lists = st.lists(st.sampled_from(EXTREMES), min_size=1, max_size=40).filter(any)
 
 
 def as_weights(values):
@@ -43,9 +44,9 @@ def test_only_examples_with_a_weight_are_drawn_whatever_the_weights(values, key,
 
 
 def test_draws_are_independent_of_the_unit_of_the_weights():
-    orders = [epoch_order(1, 2, 6, True, weights=as_weights(WEIGHTS) * unit) for unit in (1.0, 2.0**-40, 2.0**60)]
-    assert torch.equal(orders[0], orders[1])
-    assert torch.equal(orders[0], orders[2])
+    units = (1.0, 2.0**-40, 2.0**60, 2.0**-1074, 2.0**1020)  # the last sums would be subnormal, and infinite
+    orders = [epoch_order(1, 2, 6, True, weights=as_weights(WEIGHTS) * unit) for unit in units]
+    assert all(torch.equal(orders[0], order) for order in orders)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50))
@@ -53,7 +54,7 @@ def test_balanced_weights_are_scikit_learns(labels):
     expected = compute_sample_weight("balanced", labels)
     np.testing.assert_allclose(balanced_weights(labels).numpy(), expected, rtol=1e-15)
     named = balanced_weights([f"class {label}" for label in labels])
-    assert torch.equal(named, balanced_weights(torch.tensor(labels)))
+    assert torch.equal(named, balanced_weights(torch.tensor(labels, dtype=torch.float32, requires_grad=True)))
 
 
 def test_balanced_classes_are_equally_frequent_in_an_epoch():
@@ -126,8 +127,11 @@ def test_labels_are_found_without_reading_a_sample():
     assert labels_of(Subset(data, [3, 1])).tolist() == [1, 0]
     data.targets = ["b", "a", "a", "b"]
     assert labels_of(data) == ["b", "a", "a", "b"]
-    with pytest.raises(TypeError, match="does not say its labels: give it an attribute `targets`"):
-        labels_of([1, 2, 3])
+    data.targets = None
+    assert torch.equal(labels_of(data), data.tensors[1])
+    for without in ([1, 2, 3], Subset([1, 2, 3], [0])):
+        with pytest.raises(TypeError, match=r"\(list\) does not say its labels: give it an attribute `targets`"):
+            labels_of(without)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,9 @@ def test_weights_that_cannot_be_drawn_by_are_refused(arguments, message):
 def test_labels_and_weights_of_a_wrong_kind_are_refused():
     with pytest.raises(TypeError, match="sampling_weights must be numbers, one for each example; got str"):
         Loader(Arrays(torch.zeros(3)), 1, sampling_weights="balanced")
-    with pytest.raises(ValueError, match=r"one label for each example, \[N\]; got the shape \[2, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"one label or group for each example is needed, shape \[N\]; got shape \[2, 2\]"
+    ):
         balanced_weights(torch.eye(2))
     with pytest.raises(DataError, match="no labels to balance"):
         balanced_weights([])
