@@ -11,7 +11,7 @@ from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.evaluation import LRRange
 from functrain.evaluation import find_lr as sweep
-from functrain.evaluation.figures import check_path
+from functrain.evaluation.figures import check_figure
 
 ROWS = 16  # of the table, at most
 
@@ -30,7 +30,7 @@ def find_lr(
         console: what to print on.
     """
     if figure is not None:
-        check_path(figure)
+        check_figure(figure)
     config = load_config(config_file, overrides)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)

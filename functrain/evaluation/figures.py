@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -27,7 +28,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> P
         The path.
 
     Raises:
-        ValueError: if there is no record with a metric; see also `check_path`.
+        ValueError: if there is no record with a metric, and as `check_figure`.
         ModuleNotFoundError: without matplotlib.
 
     Example:
@@ -65,7 +66,7 @@ def learning_rate_range(
         The path.
 
     Raises:
-        ModuleNotFoundError: without matplotlib.
+        ValueError, ModuleNotFoundError: as `check_figure`.
     """
     figure = _figure(6.4)
     axes = figure.add_subplot()
@@ -76,21 +77,26 @@ def learning_rate_range(
     axes.set_xscale("log")
     axes.set_title("loss over the learning rate", fontsize=11, loc="left")
     axes.set_xlabel("learning rate", fontsize=9)
-    low, high = min(smoothed), max(smoothed[0], *smoothed[: smoothed.index(min(smoothed)) + 1])
+    low = min(smoothed)
+    high = max(smoothed[: smoothed.index(low) + 1])
     margin = 0.2 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)  # what comes with divergence would flatten the rest
     _tidy(axes)
     return _saved(figure, Path(path))
 
 
-def check_path(path: str | Path) -> None:
-    """Refuse a path that no figure can be written to, before the work that it would show is done.
+def check_figure(path: str | Path) -> None:
+    """Refuse a figure that could not be drawn or written, before the work that it would show is done.
+
+    Args:
+        path: the image to write.
 
     Raises:
         ValueError: for another format than .png, .pdf or .svg, or a folder that is not there.
+        ModuleNotFoundError: without matplotlib.
 
     Example:
-        >>> check_path("curves.txt")
+        >>> check_figure("curves.txt")
         Traceback (most recent call last):
         ...
         ValueError: a figure's name must end in .png, .pdf or .svg, got 'curves.txt'
@@ -100,9 +106,17 @@ def check_path(path: str | Path) -> None:
         raise ValueError(f"a figure's name must end in .png, .pdf or .svg, got {str(path)!r}")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {str(path.parent)!r} to write the figure {path.name!r} to; make it first")
+    _matplotlib()
 
 
 def _figure(width: float) -> "Figure":
+    figure_class, canvas_class = _matplotlib()
+    figure = figure_class(figsize=(width, 3.9), layout="constrained", dpi=130)
+    canvas_class(figure)  # never a window, whatever backend the process has chosen
+    return figure
+
+
+def _matplotlib() -> tuple[type["Figure"], type["FigureCanvasAgg"]]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -110,15 +124,14 @@ def _figure(width: float) -> "Figure":
         raise ModuleNotFoundError(
             "figures are drawn with matplotlib, which is not installed. Run: pip install 'functrain[plots]'"
         ) from error
-    figure = Figure(figsize=(width, 3.9), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)  # never a window, whatever backend the process has chosen
-    return figure
+    return Figure, FigureCanvasAgg
 
 
 def _saved(figure: "Figure", path: Path) -> Path:
-    check_path(path)
+    check_figure(path)
     temporary = path.with_name(f".tmp-{path.name}")
-    figure.savefig(temporary, metadata={"Software": None} if path.suffix == ".png" else None)
+    # In a PNG matplotlib writes its version, and equal curves would be different files.
+    figure.savefig(temporary, metadata={"Software": None} if path.suffix.lower() == ".png" else None)
     os.replace(temporary, path)
     return path
 
@@ -135,7 +148,9 @@ def _draw(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]], steps: S
     if name == "lr":
         axes.plot(*_series(steps, "lr"), color=COLORS["lr"], linewidth=1.8)
         return
-    axes.plot(*_series(steps, name), color=COLORS["train"], alpha=0.3, linewidth=0.9, label="training, single steps")
+    x, y = _series(steps, name)
+    if x:
+        axes.plot(x, y, color=COLORS["train"], alpha=0.3, linewidth=0.9, label="training, single steps")
     for prefix, label in LABELS.items():
         x, y = _series(epochs, f"{prefix}_{name}")
         if x:

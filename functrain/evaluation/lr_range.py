@@ -59,6 +59,7 @@ class LRRange:
             The path.
 
         Raises:
+            ValueError: for another format, or a folder that is not there.
             ModuleNotFoundError: without matplotlib.
         """
         marks = {"smallest loss": self.minimum}
@@ -216,6 +217,6 @@ def _check(state: TrainState, min_lr: float, max_lr: float, steps: int, smoothin
         raise ValueError(f"stop_at must be greater than 1; got {stop_at!r}")
     if not learning_rates(state.opt_state):
         raise ValueError(
-            "this optimizer has no learning rate that could be swept; give optim.from_torch its lr as a schedule: "
+            "this optimizer has no learning rate that could be swept. With optim.from_torch give lr as a schedule: "
             "lr=schedules.constant(1e-3)"
         )

@@ -1,5 +1,7 @@
 """functrain find-lr and find-batch-size."""
 
+import sys
+
 
 def test_find_lr_prints_the_curve_and_a_suggestion_and_draws_it(functrain, project):
     code, out, err = functrain(
@@ -19,7 +21,7 @@ def test_find_batch_size_prints_what_fits(functrain):
     assert "data.batch_size=8, which fits" in out
 
 
-def test_mistakes_are_errors_of_one_line(functrain):
+def test_mistakes_are_errors_of_one_line(functrain, monkeypatch):
     for command in ("find-lr", "find-batch-size"):
         code, _, err = functrain(command, "nope.yaml")
         assert code == 2
@@ -30,5 +32,8 @@ def test_mistakes_are_errors_of_one_line(functrain):
     ):
         code, out, err = functrain("find-lr", "tiny.yaml", "--figure", figure)
         assert (code, out, err) == (2, "", f"functrain: error: {message}\n")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, err = functrain("find-lr", "tiny.yaml", "--figure", "lr.png")
+    assert (code, out, "pip install 'functrain[plots]'" in err) == (2, "", True)
     code, _, err = functrain("find-lr", "tiny.yaml", "--steps", "1")
     assert (code, err) == (2, "functrain: error: steps must be a whole number, 2 or more; got 1\n")

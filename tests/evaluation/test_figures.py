@@ -1,12 +1,13 @@
 import subprocess
 import sys
 
+import matplotlib
 import pytest
 import torch
 from torch import nn
 
 import functrain as ft
-from functrain.evaluation.figures import training_curves
+from functrain.evaluation.figures import check_figure, training_curves
 
 STEPS = [
     {"kind": "step", "epoch": 1 + n // 10, "step": n, "samples": n, "loss": 2.0 / n, "accuracy": 0.5, "lr": 1e-3 * n}
@@ -43,6 +44,18 @@ def test_draws_the_history_of_fit(tmp_path):
     assert training_curves(history, tmp_path / "curves.svg").read_text().count("validation")
 
 
+@pytest.mark.parametrize(("records", "entries"), [(STEPS + EPOCHS, 2), (EPOCHS, 0)])
+def test_only_what_is_drawn_is_in_a_legend(tmp_path, monkeypatch, records, entries):
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
+    drawn = training_curves(records, tmp_path / "curves.svg").read_text()
+    assert drawn.count("training, single steps") == entries  # one for the loss, one for the accuracy
+
+
+def test_a_png_does_not_change_with_matplotlibs_version(tmp_path):
+    for name in ("curves.png", "CURVES.PNG"):
+        assert b"matplotlib" not in training_curves(EPOCHS, tmp_path / name).read_bytes()
+
+
 def test_without_records_there_is_nothing_to_draw(tmp_path):
     for records in ([], [{"kind": "epoch", "epoch": 1, "step": 0}]):
         with pytest.raises(ValueError, match="no records with metrics yet"):
@@ -54,6 +67,8 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'functrain\[plots\]'"):
         training_curves(EPOCHS, tmp_path / "curves.png")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'functrain\[plots\]'"):
+        check_figure(tmp_path / "curves.png")
 
 
 def test_importing_evaluation_loads_neither_matplotlib_nor_scikit_learn():
