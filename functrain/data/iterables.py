@@ -34,6 +34,7 @@ class IterableStream:
     """
 
     kind = "iterable"
+    at_once = 1  # each only when it is asked for: drawing may do anything
     ragged = True  # for all that is known
 
     def __init__(self, loader: Iterable[Any], key: int, what: str):
@@ -107,6 +108,7 @@ class StatefulStream:
     """
 
     kind = "stateful"
+    at_once = 1
     ragged = True  # for all that is known
 
     def __init__(self, loader: Any, key: int, what: str):

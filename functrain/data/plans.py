@@ -90,19 +90,23 @@ class ArithmeticPlan:
     def _count(self) -> int:
         return len(self.source) if self.num_samples is None else self.num_samples
 
-    def tasks(self, key: int, epoch: int, start: int, what: str) -> Iterator[Task]:
-        """The epoch's micro-batches from number `start`."""
-        length, size = len(self.source), self.batch_size or 1
+    def order(self, key: int, epoch: int) -> Tensor:
+        """The indices of the epoch's examples, int64 `[N]`, those of a last micro-batch that is dropped left out."""
         order = epoch_order(
             key,
             epoch,
-            length,
+            len(self.source),
             self.shuffle,
             num_samples=self.num_samples,
             replacement=self.replacement,
             weights=self.weights,
         )
-        may_repeat = self.replacement or self.weights is not None or len(order) > length
+        return order[: self.length(epoch) * self.batch_size] if self.batch_size is not None else order
+
+    def tasks(self, key: int, epoch: int, start: int, what: str) -> Iterator[Task]:
+        """The epoch's micro-batches from number `start`."""
+        order, size = self.order(key, epoch), self.batch_size or 1
+        may_repeat = self.replacement or self.weights is not None or len(order) > len(self.source)
         batches = batches_from(order, size, 0 if may_repeat else start, self.drop_last)
         if may_repeat:
             lists = (rows.tolist() if self.batched else rows.item() for rows in batches)

@@ -19,6 +19,10 @@ from functrain.foundation.keys import fold_in
 
 Collate = Callable[[Any], Any]
 
+# Bytes of small batches that are gathered together: they stay in a processor's second cache beside a small network.
+GATHERED_AT_ONCE = 256 * 1024
+ALIGNMENT = 64  # bytes; torch's allocator on the CPU. Sums of MKL's depend on it.
+
 
 class Reader:
     """A function from a task to its micro-batch, of the key and the task alone.
@@ -99,6 +103,24 @@ class Gather:
         if self.rows is not None:
             rows = self.rows.index_select(0, rows)
         return [tensor.index_select(0, rows) for tensor in self.tensors]
+
+    def at_once(self, batch_size: int) -> int:
+        """How many batches of so many examples to gather together: that of small ones takes hardly longer than of one.
+
+        1 where a batch would then lie in memory otherwise than one that is gathered alone.
+        """
+        sizes = [batch_size * (tensor.nbytes // max(len(tensor), 1)) for tensor in self.tensors]
+        if any(size % ALIGNMENT for size in sizes):
+            return 1
+        return max(1, GATHERED_AT_ONCE // max(sum(sizes), 1))
+
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
+        """The batches of the examples in this order, the last one maybe smaller: views of what was gathered at once."""
+        block = batch_size * self.at_once(batch_size)
+        for first in range(0, len(order), block):
+            gathered = self(order[first : first + block])
+            assert gathered is not None
+            yield from map(list, zip(*(tensor.split(batch_size) for tensor in gathered)))
 
 
 def gather_from(dataset: Any) -> Gather | None:

@@ -30,6 +30,10 @@ class Stream(Protocol):
     ragged: bool
     kind: str
 
+    @property
+    def at_once(self) -> int:
+        """So many micro-batches are read together; to draw them together reads none too early."""
+
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches in one pass over the epoch; None if only iterating tells."""
 

@@ -6,7 +6,7 @@ A ragged batch is padded with examples of weight zero, so that there is one shap
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +47,7 @@ class Feed:
         even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
         self._pads = takes_weight(objective) and not even
         self._transfer = Transfer(device)
+        self._on_cpu = device.type == "cpu"
         self.size = stream.batch_size or 0
 
     def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
@@ -61,7 +62,7 @@ class Feed:
     def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
         """All batches of an epoch, once."""
         self.size = self.stream.batch_size or 0  # what earlier passes saw must not show in this one's rounding
-        return map(self.prepare, self.stream.batches(epoch))
+        return self._prepared(self.stream.batches(epoch))
 
     def windows(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[MicroBatch]:
         """The epoch's micro-batches from number `start` on, in whole windows as `tail` says.
@@ -77,13 +78,21 @@ class Feed:
                     f"an epoch has {length} batches, fewer than the {accumulate} of an update (accumulate), and "
                     "tail='drop' leaves out what does not fill one. Set tail='extend' or 'short', or accumulate less"
                 )
-            return map(self.prepare, islice(self.stream.batches(epoch, start), max(length - rest - start, 0)))
+            return self._prepared(islice(self.stream.batches(epoch, start), max(length - rest - start, 0)))
         if length is not None and tail == "short" and rest:
             numbered = enumerate(self.stream.batches(epoch, start), start + 1)
             return (self.prepare(batch, ends_window=number == length) for number, batch in numbered)
         if accumulate == 1:
-            return map(self.prepare, self.stream.batches(epoch, start))
-        return map(self.prepare, self._extended(epoch, start, length, accumulate))
+            return self._prepared(self.stream.batches(epoch, start))
+        return self._prepared(self._extended(epoch, start, length, accumulate))
+
+    def _prepared(self, batches: Iterator[Any]) -> Iterator[MicroBatch]:
+        """On a CPU small ones are prepared together: one by one, a compiled step in between has cleared the caches."""
+        at_once = self.stream.at_once if self._on_cpu else 1
+        if at_once == 1:
+            return map(self.prepare, batches)
+        blocks = iter(lambda: list(map(self.prepare, islice(batches, at_once))), [])
+        return chain.from_iterable(blocks)
 
     def _extended(self, epoch: int, start: int, length: int | None, accumulate: int) -> Iterator[Any]:
         """One pass from `start`, then on from the epoch's beginning until the window is full."""

@@ -59,6 +59,11 @@ class Records:
                 if tensorboard and directory is not None:
                     self._events = EventFile(directory, records)
 
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether records of single updates go anywhere: each takes reading its metrics."""
+        return self._json is not None
+
     def __len__(self) -> int:
         """Number of records."""
         return self._count

@@ -215,10 +215,10 @@ class Run:
 
     def _ends_call(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Whether an update must be its call's last. Several ranks stop at the ends of calls alone, to stop alike."""
-        return (self.world.size == 1 and self._interrupted()) or self.skips.wants(step, metrics)
+        return (self.world.size == 1 and self.flag.is_up) or self.skips.wants(step, metrics)
 
     def _log(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
-        if at.step % self.plan.log_every == 0:
+        if at.step % self.plan.log_every == 0 and self.records.keeps_steps:
             self.records.append(step_record(at, metrics))
 
     # -- ends, events, checkpoints -------------------------------------------------------------------
@@ -237,7 +237,7 @@ class Run:
 
     def _interrupted(self) -> bool:
         """Whether any rank was told to stop; all of them ask at the same places, and stop at the same batch."""
-        return any_rank(self.flag.number is not None or self.flag.time_is_up, self.world)
+        return any_rank(self.flag.is_up, self.world)
 
     def _stop_if(self, wanted: bool) -> None:
         if wanted and self.stopped_by is None:

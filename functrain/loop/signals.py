@@ -45,7 +45,7 @@ class SignalFlag:
     Handlers are installed in the main thread only, as Python demands; elsewhere the flag stays down.
 
     Args:
-        max_time: seconds from now after which `time_is_up`; None for no limit.
+        max_time: seconds from now after which the flag is up; None for no limit.
 
     Attributes:
         number: the signal that came, or None.
@@ -58,9 +58,9 @@ class SignalFlag:
         self._previous: dict[int, Any] = {}
 
     @property
-    def time_is_up(self) -> bool:
-        """Whether the limit is reached."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def is_up(self) -> bool:
+        """Whether a signal came, or the limit is reached."""
+        return self.number is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def __enter__(self) -> "SignalFlag":
         """Install the handlers."""
