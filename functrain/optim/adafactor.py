@@ -7,7 +7,13 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, stateless, zero_count, zeros_like
-from functrain.optim.checks import require_non_negative, require_positive, unless_schedule
+from functrain.optim.checks import (
+    require_length,
+    require_non_negative,
+    require_number,
+    require_positive,
+    unless_schedule,
+)
 from functrain.optim.foreach import aligned_leaves, foreach, sums_of_squares
 from functrain.optim.masks import Mask
 from functrain.optim.parts import ascend_if, decoupled_decay_if
@@ -43,8 +49,9 @@ def scale_by_factored_rms(beta2_decay: float = -0.8, eps: float | None = None, d
         {'w': tensor([[1., 1.], [1., 1.]])}
     """
     if eps is not None:
-        require_non_negative("eps[0]", eps)
+        require_non_negative("eps", eps)
     require_positive("d", d)
+    require_number("beta2_decay", beta2_decay)
     if not beta2_decay <= 0:
         raise ValueError(f"beta2_decay must be <= 0, got {beta2_decay!r}")
 
@@ -72,7 +79,7 @@ def scale_by_parameter_rms(least: float = 1e-3) -> Optimizer:
         >>> scale_by_parameter_rms().update({"w": torch.ones(2)}, (), {"w": torch.tensor([1.0, 7.0])})[0]
         {'w': tensor([5., 5.])}
     """
-    require_non_negative("eps[1]", least)
+    require_non_negative("least", least)
 
     def update(updates: Tree, params: Tree) -> Tree:
         spec, (leaves, weights) = aligned_leaves(updates=updates, params=params)
@@ -125,6 +132,10 @@ def adafactor(
     """
     require_learning_rate(lr)
     unless_schedule(require_non_negative, weight_decay=weight_decay)
+    require_length("eps", eps, 2, "a pair of numbers >= 0, the first of which may be None")
+    for index, least in enumerate(eps):
+        if least is not None or index == 1:
+            require_non_negative(f"eps[{index}]", least)
     schedule = lr if callable(lr) else constant(lr)
     return chain(
         ascend_if(maximize),

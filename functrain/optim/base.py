@@ -34,6 +34,21 @@ class Optimizer(NamedTuple):
     update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
 
 
+def require_optimizer(taker: str, value: object) -> None:
+    """Raise unless `value` is an `Optimizer`; a function that makes one, not called, is the likely mistake.
+
+    Example:
+        >>> require_optimizer("chain", 0.1)
+        Traceback (most recent call last):
+        ...
+        TypeError: chain takes optimizers and transforms, such as sgd(0.1) and clip_by_value(1.0); got 0.1
+    """
+    if not isinstance(value, Optimizer):
+        raise TypeError(
+            f"{taker} takes optimizers and transforms, such as sgd(0.1) and clip_by_value(1.0); got {value!r}"
+        )
+
+
 def apply_updates(params: Tree, updates: Tree) -> Tree:
     """Add updates to parameters; each sum keeps its parameter's dtype.
 
@@ -103,10 +118,8 @@ def chain(*transforms: Optimizer) -> Optimizer:
         >>> updates, state
         ({'w': tensor(-6.)}, ((), ()))
     """
-
     for transform in transforms:
-        if not isinstance(transform, Optimizer):
-            raise TypeError(f"chain takes optimizers and transforms such as clip_by_value(1.0), got {transform!r}")
+        require_optimizer("chain", transform)
 
     def init(params: Tree) -> Tree:
         return tuple(transform.init(params) for transform in transforms)

@@ -14,31 +14,43 @@ def require_non_negative(name: str, value: Any) -> None:
         ...
         ValueError: lr must be a finite number >= 0, got -0.1
     """
-    _require_number(name, value)
+    require_number(name, value)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
 
 
 def require_positive(name: str, value: Any) -> None:
     """Raise unless `value` is a finite number > 0."""
-    _require_number(name, value)
+    require_number(name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 
 def require_fraction(name: str, value: Any) -> None:
     """Raise unless 0 <= `value` < 1."""
-    _require_number(name, value)
+    require_number(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
 def require_betas(betas: Any) -> None:
     """Raise unless `betas` is a pair of numbers in [0, 1) or schedules."""
-    if not (isinstance(betas, tuple | list) and len(betas) == 2):
-        raise ValueError(f"betas must be a pair of numbers in [0, 1), got {betas!r}")
+    require_length("betas", betas, 2, "a pair of numbers in [0, 1)")
     for index, beta in enumerate(betas):
         unless_schedule(require_fraction, **{f"betas[{index}]": beta})
+
+
+def require_length(name: str, values: Any, length: int, what: str) -> None:
+    """Raise unless `values` is a tuple or list of this length; `what` says in the message what it should be.
+
+    Example:
+        >>> require_length("step_sizes", 0.1, 2, "the smallest and the largest step")
+        Traceback (most recent call last):
+        ...
+        ValueError: step_sizes must be the smallest and the largest step, got 0.1
+    """
+    if not (isinstance(values, tuple | list) and len(values) == length):
+        raise ValueError(f"{name} must be {what}, got {values!r}")
 
 
 def require_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
@@ -69,6 +81,7 @@ def require_steps(name: str, value: Any, *, least: int = 1) -> None:
         raise ValueError(f"{name} must be >= {least}, got {value!r}")
 
 
-def _require_number(name: str, value: Any) -> None:
+def require_number(name: str, value: Any) -> None:
+    """Raise unless `value` is an int or a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")

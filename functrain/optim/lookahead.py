@@ -4,7 +4,7 @@ import torch
 
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
-from functrain.optim.base import Optimizer, zero_count, zeros_like
+from functrain.optim.base import Optimizer, require_optimizer, zero_count, zeros_like
 from functrain.optim.checks import require_fraction, require_steps, unless_schedule
 from functrain.optim.foreach import aligned_leaves, foreach, lerp
 from functrain.optim.schedules import Hyperparameter, value_at
@@ -29,6 +29,10 @@ def lookahead(optimizer: Optimizer, k: int = 5, alpha: Hyperparameter = 0.5) -> 
         k: updates between two resets.
         alpha: step of the slow weights, in [0, 1), or a schedule.
 
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: `k` or `alpha` is out of range.
+
     References:
         Zhang et al., Lookahead Optimizer: k steps forward, 1 step back, NeurIPS 2019, algorithm 1.
 
@@ -38,6 +42,7 @@ def lookahead(optimizer: Optimizer, k: int = 5, alpha: Hyperparameter = 0.5) -> 
         >>> optimizer.update({"w": torch.tensor(2.0)}, optimizer.init(params), params)[0]
         {'w': tensor(-0.1000)}
     """
+    require_optimizer("lookahead", optimizer)
     require_steps("k", k)
     unless_schedule(require_fraction, alpha=alpha)
 

@@ -7,7 +7,7 @@ import torch
 
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree
-from functrain.optim.base import Optimizer
+from functrain.optim.base import Optimizer, require_optimizer
 from functrain.optim.foreach import aligned_leaves
 
 Mask = Callable[[str, torch.Tensor], bool] | Tree
@@ -23,7 +23,7 @@ def masked(transform: Optimizer, mask: Mask) -> Optimizer:
             structure.
 
     Raises:
-        TypeError: a leaf of a tree mask is not a bool.
+        TypeError: `transform` is no `Optimizer`, or a leaf of a tree mask is not a bool.
         ValueError: a tree mask has not the structure of the parameters.
 
     Example:
@@ -32,6 +32,8 @@ def masked(transform: Optimizer, mask: Mask) -> Optimizer:
         >>> masked(scale(0.0), lambda path, parameter: path == "a").update(params, (), params)[0]
         {'a': tensor(0.), 'b': tensor(1.)}
     """
+
+    require_optimizer("masked", transform)
 
     def init(params: Tree) -> Tree:
         return transform.init(select(params, _decisions(mask, params)))

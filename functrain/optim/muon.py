@@ -13,7 +13,9 @@ from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import (
     require_choice,
     require_fraction,
+    require_length,
     require_non_negative,
+    require_number,
     require_steps,
     unless_schedule,
 )
@@ -88,8 +90,9 @@ def scale_by_muon(
     unless_schedule(require_fraction, momentum=momentum)
     require_non_negative("eps", eps)
     require_steps("ns_steps", ns_steps)
-    if len(ns_coefficients) != 3:
-        raise ValueError(f"ns_coefficients must be three numbers, got {ns_coefficients!r}")
+    require_length("ns_coefficients", ns_coefficients, 3, "three numbers")
+    for index, coefficient in enumerate(ns_coefficients):
+        require_number(f"ns_coefficients[{index}]", coefficient)
     if adjust_lr_fn is not None:
         require_choice("adjust_lr_fn", adjust_lr_fn, ("original", "match_rms_adamw"))
 
@@ -151,11 +154,9 @@ def muon(
         weight_decay: coefficient of the decoupled decay of all parameters, >= 0 or schedule.
         momentum: decay of the buffer, in [0, 1) or a schedule.
         nesterov: look one update ahead.
-        ns_coefficients: see `orthogonalize`, and so `eps` and `ns_steps`.
-        eps: least norm.
-        ns_steps: iterations.
+        ns_coefficients, eps, ns_steps: see `orthogonalize`.
         adjust_lr_fn: None or "original", or "match_rms_adamw".
-        adamw_betas: of AdamW.
+        adamw_betas: of AdamW, each in [0, 1) or a schedule.
         adamw_eps: of AdamW, >= 0 or schedule.
         orthogonal: `(path, parameter) -> bool`: which parameters are Muon's, matrices all.
         maximize: ascend; the decay still shrinks.

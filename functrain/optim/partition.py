@@ -22,6 +22,7 @@ def partition(groups: Mapping[str, Optimizer]) -> Optimizer:
         The optimizer; its state is a tuple with one state for each pattern, in order.
 
     Raises:
+        TypeError: one of the groups has no `Optimizer`.
         ValueError: at `init`, if a parameter matches no pattern, or a pattern is the first match of none.
 
     Example:

@@ -7,7 +7,7 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zeros_like
-from functrain.optim.checks import require_non_negative, require_positive
+from functrain.optim.checks import require_length, require_non_negative, require_positive
 from functrain.optim.foreach import aligned_leaves, foreach, overwrite
 from functrain.optim.parts import ascend_if
 
@@ -98,6 +98,8 @@ def _check(lr: Any, etas: Any, step_sizes: Any) -> None:
             "lr must be a number, the first step size: rprop finds its own from there, so a schedule would do nothing"
         )
     require_non_negative("lr", lr)
+    require_length("etas", etas, 2, "a factor below 1 and one above 1")
+    require_length("step_sizes", step_sizes, 2, "the smallest and the largest step")
     for index in (0, 1):
         require_positive(f"etas[{index}]", etas[index])
         require_positive(f"step_sizes[{index}]", step_sizes[index])

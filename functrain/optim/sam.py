@@ -9,7 +9,7 @@ import optree
 
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node, static
-from functrain.optim.base import Optimizer
+from functrain.optim.base import Optimizer, require_optimizer
 from functrain.optim.checks import require_positive
 from functrain.optim.clipping import global_norm
 from functrain.optim.foreach import aligned_leaves, foreach, overwrite
@@ -46,6 +46,7 @@ def sam(optimizer: Optimizer, rho: float = 0.05, *, adaptive: bool = False) -> O
         adaptive: measure distances relative to each parameter, so that rescaled layers change nothing (ASAM).
 
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: `rho` is not positive.
 
     References:
@@ -62,6 +63,7 @@ def sam(optimizer: Optimizer, rho: float = 0.05, *, adaptive: bool = False) -> O
         >>> optimizer.update({"w": torch.tensor([3.6, 4.8])}, state, params)[0]
         {'w': tensor([-0.3600, -0.4800])}
     """
+    require_optimizer("sam", optimizer)
     require_positive("rho", rho)
 
     def init(params: Tree) -> SamState:

@@ -45,9 +45,19 @@ def test_a_chain_refuses_the_state_of_another_chain():
         optim.chain(optim.identity()).update({}, ((), ()), {})
 
 
-def test_a_chain_refuses_what_is_no_transform():
-    with pytest.raises(TypeError, match=r"chain takes optimizers and transforms .* got 3"):
-        optim.chain(optim.identity(), 3)
+@pytest.mark.parametrize(
+    ("taker", "make"),
+    [
+        ("chain", lambda given: optim.chain(optim.identity(), given)),
+        ("lookahead", optim.lookahead),
+        ("masked", lambda given: optim.masked(given, optim.no_decay_1d)),
+        ("sam", optim.sam),
+    ],
+)
+def test_what_takes_an_optimizer_refuses_anything_else(taker, make):
+    for given, name in ((3, "3"), (optim.sgd, "<function sgd")):
+        with pytest.raises(TypeError, match=f"{taker} takes optimizers and transforms, .*; got {name}"):
+            make(given)
 
 
 def test_an_empty_chain_is_the_identity():
