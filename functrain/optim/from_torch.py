@@ -49,16 +49,7 @@ def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -
         >>> optimizer.update({"w": torch.tensor(2.0)}, optimizer.init(params), params)[0]
         {'w': tensor(-0.1000)}
     """
-    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
-        raise TypeError(
-            f"from_torch takes a subclass of torch.optim.Optimizer, not an instance; got {optimizer_class!r}"
-        )
-    closure = inspect.signature(optimizer_class.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise TypeError(
-            f"the step of {optimizer_class.__name__} needs a closure, to evaluate the loss as often as it likes; "
-            "from_torch takes optimizers whose step is a function of one gradient"
-        )
+    _require_class(optimizer_class)
     schedule = kwargs.get("lr") if callable(kwargs.get("lr")) else None
     options = {key: value for key, value in kwargs.items() if key != "lr" or schedule is None}
     if "foreach" in inspect.signature(optimizer_class).parameters:
@@ -86,6 +77,17 @@ def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -
         return trees.unflatten(spec, foreach("sub", new, leaves)), new_state
 
     return Optimizer(init, update)
+
+
+def _require_class(given: Any) -> None:
+    if not (isinstance(given, type) and issubclass(given, torch.optim.Optimizer)):
+        raise TypeError(f"from_torch takes a subclass of torch.optim.Optimizer, not an instance; got {given!r}")
+    closure = inspect.signature(given.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"the step of {given.__name__} needs a closure, to evaluate the loss as often as it likes; "
+            "from_torch takes optimizers whose step is a function of one gradient"
+        )
 
 
 Stepped = tuple[list[torch.Tensor], list[Slot]]

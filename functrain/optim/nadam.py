@@ -40,8 +40,7 @@ def scale_by_nadam(
         {'w': tensor(-1.0565)}
     """
     require_betas(betas)
-    unless_schedule(require_non_negative, eps=eps)
-    unless_schedule(require_non_negative, momentum_decay=momentum_decay)
+    unless_schedule(require_non_negative, eps=eps, momentum_decay=momentum_decay)
 
     def init(params: Tree) -> NAdamState:
         count = zero_count(params)
@@ -52,9 +51,9 @@ def scale_by_nadam(
             updates=updates, exp_avg=state.exp_avg, exp_avg_sq=state.exp_avg_sq
         )
         beta1, beta2 = (value_at(beta, state.count) for beta in betas)
-        count, warming = state.count + 1, value_at(momentum_decay, state.count)
-        mu = beta1 * (1 - 0.5 * 0.96 ** (count.double() * warming))
-        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((count + 1).double() * warming))
+        count, speed = state.count + 1, value_at(momentum_decay, state.count)
+        mu = beta1 * (1 - 0.5 * 0.96 ** (count.double() * speed))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((count + 1).double() * speed))
         mu_product = state.mu_product * mu
         means = lerp(means, grads, 1 - beta1)
         squares = average_squares(squares, grads, beta2)

@@ -13,6 +13,7 @@ from functrain.optim.foreach import add_scaled
 from functrain.optim.parts import CountState
 
 LAST = 2**31 - 1  # of 31 bits; factors are odd and no greater, so that no product leaves int64
+# Shifts and factors: C. Wellons' prospector32 (github.com/skeeto/hash-prospector), with a third round.
 ROUNDS = ((15, 0x2C1B3C6D), (12, 0x297A2D39), (15, 0x5C2D4E8B))
 
 
