@@ -48,8 +48,15 @@ def labels_of(dataset: Any) -> Any:
     """The class of each example, without reading one: `dataset.targets` (torchvision's name), or the second of two
     arrays in memory; of a `torch.utils.data.Subset` those of its part.
 
+    Args:
+        dataset: map-style.
+
+    Returns:
+        One label for each example, `[N]`, as the data set keeps them.
+
     Raises:
         TypeError: if the data set has neither.
+        ValueError: if it has another number of them than of examples.
 
     Example:
         >>> from functrain.data.datasets import Arrays
@@ -58,8 +65,14 @@ def labels_of(dataset: Any) -> Any:
     """
     if isinstance(dataset, Subset):
         return np.asarray(labels_of(dataset.dataset))[np.asarray(dataset.indices)]
-    if getattr(dataset, "targets", None) is not None:
-        return dataset.targets
+    targets = getattr(dataset, "targets", None)
+    if targets is not None and len(targets) != len(dataset):
+        raise ValueError(
+            f"the data set ({type(dataset).__name__}) has {len(dataset)} examples and {len(targets)} `targets`; give "
+            "it the class of each example, in their order"
+        )
+    if targets is not None:
+        return targets
     arrays: Any = getattr(dataset, "tensors", ())
     if len(arrays) == 2:
         return arrays[1]

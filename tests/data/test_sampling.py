@@ -127,6 +127,9 @@ def test_labels_are_found_without_reading_a_sample():
     assert labels_of(Subset(data, [3, 1])).tolist() == [1, 0]
     data.targets = ["b", "a", "a", "b"]
     assert labels_of(data) == ["b", "a", "a", "b"]
+    data.targets = ["b", "a"]
+    with pytest.raises(ValueError, match=r"\(Arrays\) has 4 examples and 2 `targets`; give it the class of each"):
+        labels_of(data)
     data.targets = None
     assert torch.equal(labels_of(data), data.tensors[1])
     for without in ([1, 2, 3], Subset([1, 2, 3], [0])):
