@@ -173,17 +173,22 @@ def _fit(
             raise
         raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
     except NonFiniteError as error:
-        raise NonFiniteError(f"{error}\nTo find the module it comes from: functrain hunt {run.path}") from error
+        hunt = shlex.join(["functrain", "hunt", str(run.path)])
+        raise NonFiniteError(f"{error}\nTo find the module it comes from: {hunt}") from error
     except Interrupted as stop:
         if start.world.rank == 0:
-            reached: TrainState = stop.result.state
-            where = f"step {reached.step} (epoch {reached.epoch + 1})"
-            what = "the time is up" if stop.result.stopped_by == "time" else "interrupted"
-            print(f"functrain: {what} at {where}; everything is saved in {run.path}", file=sys.stderr)
-            under = "torchrun ... -m " if start.world.size > 1 else ""
-            print(f"To continue: {under}{request.command}", file=sys.stderr)
+            _print_how_to_continue(stop.result, request, run, start.world)
         raise
     return result
+
+
+def _print_how_to_continue(result: FitResult, request: Request, run: RunDirectory, world: World) -> None:
+    state: TrainState = result.state
+    where = f"step {state.step} (epoch {state.epoch + 1})"
+    what = "the time is up" if result.stopped_by == "time" else "interrupted"
+    print(f"functrain: {what} at {where}; everything is saved in {run.path}", file=sys.stderr)
+    under = "torchrun ... -m " if world.size > 1 else ""
+    print(f"To continue: {under}{request.command}", file=sys.stderr)
 
 
 class _Start:

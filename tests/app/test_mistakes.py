@@ -72,16 +72,17 @@ def test_a_mistake_of_the_users_is_one_message_and_exit_code_2(functrain, argume
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_run_can_be_saved(functrain, project):
-    code, _, err = functrain("train", "tiny.yaml", "--no-progress", "optimizer.lr=1e30", "optimizer.name=sgd")
+    steep = ("optimizer.lr=1e30", "optimizer.name=sgd", "--run-dir", "runs/too steep")
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", *steep)
     assert code == 2
     assert err.startswith("functrain: error: the ")
     assert "at step 2 (epoch 1, batch 2)" in err
     assert "Try a smaller learning rate" in err
     assert err.endswith(
         "or a warm-up. The last good state was saved (status NONFINITE)\n"
-        "To find the module it comes from: functrain hunt runs/tiny\n"
+        "To find the module it comes from: functrain hunt 'runs/too steep'\n"
     ), err
-    assert "stopped (not finite): step 1" in functrain("show", "runs/tiny")[1]
+    assert "stopped (not finite): step 1" in functrain("show", "runs/too steep")[1]
 
 
 def test_without_a_compiler_the_message_says_what_to_do(functrain, monkeypatch):
