@@ -1,4 +1,4 @@
-"""Figures of a run. Imports numpy; matplotlib on first use, without a display."""
+"""Figures of a run. Imports numpy and step; matplotlib on first use, without a display."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from functrain.step.train import is_about_update
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+POSITION = {"kind", "epoch", "step", "samples"}  # what a record says beside its metrics
 FORMATS = (".png", ".pdf", ".svg")
 COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b3"}
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw loss, metrics and learning rate over the run.
+    """Draw loss, metrics and learning rate over the run; of statistics of layers there are too many.
 
     Args:
         records: of a run: `fit(...).history`, or what `metrics.jsonl` holds, which adds the values of single steps.
@@ -137,10 +140,9 @@ def _saved(figure: "Figure", path: Path) -> Path:
 
 
 def _metric_names(epochs: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The metrics in the records, the loss first."""
+    """The metrics in the records, the loss first, without statistics of layers: thousands for a large network."""
     found = [key.partition("_")[2] for record in epochs for key in record if key.partition("_")[0] in LABELS]
-    about_updates = {"kind", "epoch", "step", "samples", "lr", "grad_norm", "skipped", "loss_scale"}
-    found += [key for record in steps for key in record if key not in about_updates]
+    found += [key for record in steps for key in record if key not in POSITION and not is_about_update(key)]
     return sorted(dict.fromkeys(found), key=lambda name: name != "loss")
 
 

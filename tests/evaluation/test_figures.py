@@ -51,6 +51,18 @@ def test_only_what_is_drawn_is_in_a_legend(tmp_path, monkeypatch, records, entri
     assert drawn.count("training, single steps") == entries  # one for the loss, one for the accuracy
 
 
+def test_statistics_of_layers_get_no_panels(tmp_path, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
+    network = nn.Sequential(nn.Linear(2, 1))
+    state = ft.init_state(network, ft.regression(), ft.optim.sgd(0.1), statistics="module", activations=True)
+    _, metrics = ft.train_step(state, (torch.ones(4, 2), torch.zeros(4, 1)))
+    many = {name: float(value) for name, value in metrics.items() if "/" in name}
+    assert {name.partition("/")[0] for name in many} == {"grad", "update", "activation"}
+    plain = training_curves(STEPS, tmp_path / "plain.svg").read_text()
+    drawn = training_curves([step | many for step in STEPS], tmp_path / "curves.svg").read_text()
+    assert (drawn.count('id="axes_'), drawn.count("/norm")) == (plain.count('id="axes_'), 0)
+
+
 def test_a_png_does_not_change_with_matplotlibs_version(tmp_path):
     for name in ("curves.png", "CURVES.PNG"):
         assert b"matplotlib" not in training_curves(EPOCHS, tmp_path / name).read_bytes()
