@@ -49,7 +49,7 @@ def classification_report(logits: Tensor, targets: Tensor, *, ignore_index: int 
         ignore_index: as in the objective.
 
     Raises:
-        ValueError: if the shapes do not fit, or no target counts.
+        ValueError: if the shapes do not fit, a target is no class of the model, or no target counts.
 
     Example:
         >>> report = classification_report(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]))
@@ -66,6 +66,12 @@ def classification_report(logits: Tensor, targets: Tensor, *, ignore_index: int 
     if not len(truth):
         raise ValueError("there is no target to report on: the data are empty, or every target is ignore_index")
     count = logits.shape[1]
+    strangers = truth[(truth < 0) | (truth >= count)]
+    if len(strangers):
+        raise ValueError(
+            f"targets must be classes 0 to {count - 1}, the columns of the logits, or ignore_index ({ignore_index}); "
+            f"got {int(strangers[0])}"
+        )
     confusion = torch.bincount(truth * count + found, minlength=count * count).view(count, count).double()
     hits, support, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     columns = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)

@@ -40,3 +40,6 @@ def test_refuses_what_is_no_classification():
         classification_report(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="every target is ignore_index"):
         classification_report(torch.zeros(1, 2), torch.tensor([-100]))
+    for stranger in (-1, 2, 7):
+        with pytest.raises(ValueError, match=rf"must be classes 0 to 1, .* or ignore_index \(-100\); got {stranger}"):
+            classification_report(torch.eye(2), torch.tensor([1, stranger]))
