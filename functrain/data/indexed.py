@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from functrain.data.contents import content_digest, weights_digest
 from functrain.data.forking import start_iterating
 from functrain.data.plans import ArithmeticPlan, Plan, Task, check_reached
-from functrain.data.reading import Collate, Gather, Reader
+from functrain.data.reading import Collate, Reader
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in, generator
 
@@ -46,6 +46,7 @@ class IndexedStream:
     """
 
     kind = "indexed"
+    at_once = 1
 
     def __init__(self, plan: Plan, dataset: Any, collate_fn: Collate, key: int, workers: Workers, what: str):
         self.batch_size, self.ragged = plan.batch_size, plan.ragged
@@ -59,12 +60,6 @@ class IndexedStream:
         """The number of micro-batches in one pass; None if only iterating tells."""
         return self._plan.length(epoch)
 
-    @property
-    def at_once(self) -> int:
-        """So many micro-batches are read together; to draw them together reads none too early."""
-        gather = self._gather()
-        return 1 if gather is None else gather.at_once(self._plan.batch_size or 1)
-
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """One pass over the epoch from micro-batch `start`.
 
@@ -77,16 +72,18 @@ class IndexedStream:
         length = self.length(epoch)
         if length is not None:
             check_reached(length, start, epoch, self._what)
-        if self._through_workers:
+        self.at_once = 1
+        pinning = self._workers.pin_memory and torch.accelerator.is_available()
+        if self._workers.num_workers or pinning:
             self._pass_number += 1
             worker_pass = self._pass_through_workers(epoch, start, self._pass_number)
             self._open_pass = weakref.ref(worker_pass)
             return worker_pass
-        plan, gather = self._plan, self._gather()
-        if gather is None or not isinstance(plan, ArithmeticPlan):
-            return map(self._reader(), self._tasks(epoch, start))
-        size = plan.batch_size or 1
-        return gather.batches(plan.order(self._key, epoch)[start * size :], size)
+        plan, size, reader = self._plan, self.batch_size, self._reader()
+        if reader.gather is None or size is None or not isinstance(plan, ArithmeticPlan):
+            return map(reader, self._tasks(epoch, start))
+        self.at_once = reader.gather.at_once(size)
+        return reader.gather.batches(plan.order(self._key, epoch)[start * size :], size)
 
     def content_digest(self) -> str | None:
         """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""
@@ -112,16 +109,6 @@ class IndexedStream:
 
     def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
         return self._plan.tasks(self._key, epoch, start, self._what)
-
-    @property
-    def _through_workers(self) -> bool:
-        return self._workers.num_workers > 0 or (self._workers.pin_memory and torch.accelerator.is_available())
-
-    def _gather(self) -> Gather | None:
-        """What takes whole batches from memory; None where samples must be read, or workers read them."""
-        if self._through_workers or not isinstance(self._plan, ArithmeticPlan):
-            return None
-        return self._reader().gather
 
     def _reader(self) -> Reader:
         return Reader(self._dataset, self._collate_fn, self._key, self._plan.batched)

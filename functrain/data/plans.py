@@ -107,7 +107,7 @@ class ArithmeticPlan:
         """The epoch's micro-batches from number `start`."""
         order, size = self.order(key, epoch), self.batch_size or 1
         may_repeat = self.replacement or self.weights is not None or len(order) > len(self.source)
-        batches = batches_from(order, size, 0 if may_repeat else start, self.drop_last)
+        batches = batches_from(order, size, 0 if may_repeat else start)
         if may_repeat:
             lists = (rows.tolist() if self.batched else rows.item() for rows in batches)
             return _counted(lists, epoch, start, self.batched, what)

@@ -23,16 +23,14 @@ class Stream(Protocol):
     """What the training loop reads from.
 
     `batch_size` is the size of full micro-batches where it is known, `ragged` whether some may be smaller,
-    `kind` one of "indexed", "iterable" and "stateful".
+    `kind` one of "indexed", "iterable" and "stateful". `at_once` is how many micro-batches the pass opened last reads
+    together: to draw so many together reads none too early.
     """
 
     batch_size: int | None
     ragged: bool
     kind: str
-
-    @property
-    def at_once(self) -> int:
-        """So many micro-batches are read together; to draw them together reads none too early."""
+    at_once: int
 
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches in one pass over the epoch; None if only iterating tells."""

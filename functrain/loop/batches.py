@@ -88,10 +88,9 @@ class Feed:
 
     def _prepared(self, batches: Iterator[Any]) -> Iterator[MicroBatch]:
         """On a CPU small ones are prepared together: one by one, a compiled step in between has cleared the caches."""
-        at_once = self.stream.at_once if self._on_cpu else 1
-        if at_once == 1:
+        if not self._on_cpu:
             return map(self.prepare, batches)
-        blocks = iter(lambda: list(map(self.prepare, islice(batches, at_once))), [])
+        blocks = iter(lambda: list(map(self.prepare, islice(batches, self.stream.at_once))), [])
         return chain.from_iterable(blocks)
 
     def _extended(self, epoch: int, start: int, length: int | None, accumulate: int) -> Iterator[Any]:
