@@ -82,7 +82,7 @@ def flatten(tree: Tree) -> tuple[list[Any], optree.PyTreeSpec]:
 
 def unflatten(spec: optree.PyTreeSpec, leaf_list: list[Any]) -> Tree:
     """The tree of structure `spec` with these leaves."""
-    return optree.tree_unflatten(spec, leaf_list)
+    return spec.unflatten(leaf_list)  # `optree.tree_unflatten` without a call in between, at each step
 
 
 def leaves(tree: Tree) -> list[Any]:
