@@ -20,6 +20,7 @@ from functrain.loop.decisions import Decisions
 from functrain.loop.determinism import deterministic_run
 from functrain.loop.environment import fingerprint, settings
 from functrain.loop.events import Callback, Callbacks
+from functrain.loop.heap import kept_heap
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
@@ -185,6 +186,7 @@ def fit(
     with ExitStack() as stack:
         flag = stack.enter_context(SignalFlag(max_time))
         stack.enter_context(tf32_products(state.device, tf32))
+        stack.enter_context(kept_heap(state.device))
         if deterministic:
             stack.enter_context(deterministic_run(state.device))
         for feed in feeds:
