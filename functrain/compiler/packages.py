@@ -69,7 +69,7 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, pat
     # Inductor's own order moves what a checkpointed module computes again to the front, where it lies in memory for as
     # long as if it had been kept (52 MiB against 35 for four blocks).
     options["reorder_for_locality"] = False
-    # All updates read the step's few numbers (a guard, a rate), so inductor tries to fuse each with the next 64 that do:
+    # All updates read the few numbers of a step (guard, rate), so inductor tries to fuse each with the next 64 that do:
     # an eighth of a compilation. Those that share more are neighbours.
     options["max_fusion_buffer_group_pairwise_attempts"] = 8
     options["size_asserts"] = False  # of inputs, off when a program runs: the runner has looked
