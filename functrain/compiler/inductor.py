@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from functrain.compiler import scalars
+from functrain.foundation.trees import leaves
 
 _one_at_a_time = threading.RLock()
 
@@ -27,7 +28,7 @@ def hastened() -> Iterator[None]:
     """Compile faster, and faster programs, inside the block; one thread at a time."""
     with _one_at_a_time, contextlib.ExitStack() as stack:
         stack.enter_context(_fewer_collections())
-        for part in (_rules_once, _no_input_checks, _side_by_side, _one_instruction_set, scalars.computed_once):
+        for part in _PARTS:
             with contextlib.suppress(ImportError, AttributeError):  # another release's inductor
                 stack.enter_context(part())
         yield
@@ -126,6 +127,34 @@ def _best_instruction_set() -> Any:
     if width is not None or "ATEN_CPU_CAPABILITY" in os.environ or not (has := set(sets.x86_isa_checker())):
         return None
     return next((best for best in sets.supported_vec_isa_list if set(str(best).split()) <= has and best), None)
+
+
+def _dead_values_stay_dead() -> contextlib.AbstractContextManager[Any]:
+    """Before a tensor is overwritten inductor gives all that was computed from it a place in memory, then schedules it.
+
+    In a donated step that is each intermediate value of each parameter's update, most of which nobody uses any more:
+    they are no longer among the interpreter's values. Leaving them out saves a quarter of a transformer's compilation.
+    """
+    graph = importlib.import_module("torch._inductor.graph").GraphLowering
+    mark = graph.mark_buffer_mutated
+
+    def mark_for_live_readers(self: Any, name: str) -> None:
+        if name in self.name_to_users:
+            live = {id(value) for value in leaves(list(self.env.values()))}
+            self.name_to_users[name] = [user for user in self.name_to_users[name] if id(user) in live]
+        mark(self, name)
+
+    return _replaced(graph, "mark_buffer_mutated", mark_for_live_readers)
+
+
+_PARTS = (
+    _rules_once,
+    _no_input_checks,
+    _side_by_side,
+    _one_instruction_set,
+    _dead_values_stay_dead,
+    scalars.computed_once,
+)
 
 
 def prepare(device_type: str) -> None:

@@ -11,6 +11,8 @@ from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.cpp_builder import CppBuilder
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
 from torch._inductor.graph import GraphLowering
+from torch._inductor.virtualized import V
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.compiler import inductor
 
@@ -19,6 +21,7 @@ CHANGED = [
     (CppWrapperCpu, "generate_input_output_runtime_checks"),
     (CppBuilder, "build"),
     (cpu_vec_isa, "valid_vec_isa_list"),
+    (GraphLowering, "mark_buffer_mutated"),
     (GraphLowering, "run_node"),
 ]
 
@@ -64,6 +67,30 @@ def test_dtype_rules_are_as_without_the_change() -> None:
         rules = dict(vars(handler))
         assert vars(DtypePropagationOpsHandler())["add"] is rules["add"]  # not made anew
     assert vars(DtypePropagationOpsHandler()).keys() == rules.keys()
+
+
+def overwritten(moment: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Two values between that nobody uses after the third, and one of the old moment that is a result."""
+    doubled = moment * 2
+    new = moment + (gradient - moment) * 0.1
+    moment.copy_(new)
+    return doubled
+
+
+def places() -> int:
+    """How many values have a place in memory when `overwritten` is lowered."""
+    examples = (torch.ones(64), torch.ones(64))
+    module = make_fx(overwritten, tracing_mode="fake")(*examples)
+    graph = GraphLowering(module, example_inputs=list(examples))
+    with V.set_graph_handler(graph):
+        graph.run(*examples)
+    return len(graph.buffers)
+
+
+def test_before_a_tensor_is_overwritten_only_values_that_are_used_later_are_kept() -> None:
+    assert places() == 5
+    with inductor.hastened():
+        assert places() == 3  # the new moment, its copy, what was doubled before
 
 
 class Set:
