@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from functrain.compiler import CompilingRunner
 from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
@@ -172,10 +174,8 @@ def fit(
     decisions.check(state, watch_mode, run_dir)
     if tensorboard and run_dir is None:
         raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
-    if compile:
-        check_backend(backend, mode)
     donates = donate and compile
-    runner: Runner = CompilingRunner(donate=donates, backend=backend, mode=mode) if compile else eager
+    runner = _runner(compile, backend, mode, donates)
     world = current_world()
     check_micro_batch(micro_batch, world)
     if micro_batch is not None:
@@ -185,10 +185,7 @@ def fit(
     _check_tail(plan, feeds[0], state)
     with ExitStack() as stack:
         flag = stack.enter_context(SignalFlag(max_time))
-        stack.enter_context(tf32_products(state.device, tf32))
-        stack.enter_context(kept_heap(state.device))
-        if deterministic:
-            stack.enter_context(deterministic_run(state.device))
+        _prepare_process(stack, state.device, tf32, deterministic)
         for feed in feeds:
             stack.callback(feed.stream.close)
         how = f"{backend}/{mode}" if compile else "eager"
@@ -216,6 +213,21 @@ def fit(
     if on_signal == "exit" and result.stopped_by in ("signal", "time"):
         raise Interrupted(_exit_code(result, flag), result)
     return result
+
+
+def _runner(compile: bool, backend: str, mode: str, donates: bool) -> Runner:
+    if not compile:
+        return eager
+    check_backend(backend, mode)
+    return CompilingRunner(donate=donates, backend=backend, mode=mode)
+
+
+def _prepare_process(stack: ExitStack, device: torch.device, tf32: bool | None, deterministic: bool) -> None:
+    """Settings of the whole process, which are put back when the stack is closed."""
+    stack.enter_context(tf32_products(device, tf32))
+    stack.enter_context(kept_heap(device))
+    if deterministic:
+        stack.enter_context(deterministic_run(device))
 
 
 def _constant(

@@ -261,7 +261,7 @@ class Run:
         self.saved = _counters(state)
 
     def _save_if_due(self, state: TrainState) -> None:
-        if self.saver is not None and self.plan.saves_at(state.step, self.saver.seconds_since()):
+        if self.saver is not None and self.plan.saves_at(state.step, self.saver.seconds_since_save()):
             self._save(state)
 
     def _save_nonfinite(self, state: TrainState) -> bool:

@@ -57,7 +57,7 @@ class Saver:
         checkpointer: where to.
         constant: metadata that every checkpoint carries: environment, learning rate, the user's own.
         copy: the state's storage will be written to after the save was asked for (donation).
-        begun: when the last save was, or the run; nothing but when to save depends on it.
+        begun: when the last save was begun, or the run; nothing but when to save depends on it.
     """
 
     checkpointer: Checkpointer
@@ -65,7 +65,7 @@ class Saver:
     copy: bool
     begun: float = field(default_factory=lambda: monotonic())
 
-    def seconds_since(self) -> float:
+    def seconds_since_save(self) -> float:
         """The time since the last save was begun."""
         return monotonic() - self.begun
 
