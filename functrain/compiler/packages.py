@@ -60,8 +60,18 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
 
 
 def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
-    from torch._inductor import aot_compile, config, list_mode_options
+    from torch._inductor import aot_compile
     from torch._inductor.package import package_aoti
+
+    options = _options(mode, examples[0].device)
+    with torch.no_grad(), hastened():
+        files = aot_compile(graph, tuple(examples), options=options)
+    package_aoti(str(path), files)  # type: ignore[arg-type]
+
+
+def _options(mode: str, device: torch.device) -> dict[str, Any]:
+    """Inductor's, where they are not its defaults."""
+    from torch._inductor import config, list_mode_options
 
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     options.pop("triton.cudagraphs", None)  # a package has none of its own
@@ -69,14 +79,13 @@ def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, pat
     # Inductor's own order moves what a checkpointed module computes again to the front, where it lies in memory for as
     # long as if it had been kept (52 MiB against 35 for four blocks).
     options["reorder_for_locality"] = False
-    # All updates read the few numbers of a step (guard, rate), so inductor tries to fuse each with the next 64 that do:
-    # an eighth of a compilation. Those that share more are neighbours.
-    options["max_fusion_buffer_group_pairwise_attempts"] = 8
     options["size_asserts"] = False  # of inputs, off when a program runs: the runner has looked
-    options["cpp.min_chunk_size"] = max(config.cpp.min_chunk_size, _PARALLEL_FROM // torch.get_num_threads())
-    with torch.no_grad(), hastened():
-        files = aot_compile(graph, tuple(examples), options=options)
-    package_aoti(str(path), files)  # type: ignore[arg-type]
+    if device.type == "cpu":
+        options["cpp.min_chunk_size"] = max(config.cpp.min_chunk_size, _PARALLEL_FROM // torch.get_num_threads())
+        # All updates read the few numbers of a step (guard, rate), so inductor tries to fuse each with the next 64 that
+        # do: an eighth of a compilation. Those that share more are neighbours. (On a GPU a kernel saved is a launch.)
+        options["max_fusion_buffer_group_pairwise_attempts"] = 8
+    return options
 
 
 def load(path: Path, device: torch.device) -> Program:
