@@ -1,6 +1,5 @@
 """Several updates in one call, without a state for each. Imports foundation, objectives and its neighbours."""
 
-from functools import partial
 from typing import Any
 
 from functrain.foundation.keys import fold_in
@@ -44,12 +43,14 @@ class Updates:
 
     def __call__(self, batch: Any, examples: int | None = None) -> Metrics:
         """One update; arguments and metrics as of `train_step`."""
-        key = partial(fold_in, self._key, "step", self.step, 0, self._rank)
-        metrics = self._series(UPDATE, batch, key=key, device=self._device)
+        metrics = self._series(UPDATE, batch, key=self._step_key, device=self._device)
         self.step += 1
         self.batch_idx += 1
         self.samples_seen += batch_length(batch) if examples is None else examples
         return named_metrics(metrics)
+
+    def _step_key(self) -> int:
+        return fold_in(self._key, "step", self.step, 0, self._rank)
 
     def end(self) -> TrainState:
         """The state after the updates; nothing more may be done with the series."""
