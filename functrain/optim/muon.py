@@ -154,7 +154,8 @@ def muon(
         weight_decay: coefficient of the decoupled decay of all parameters, >= 0 or schedule.
         momentum: decay of the buffer, in [0, 1) or a schedule.
         nesterov: look one update ahead.
-        ns_coefficients, eps, ns_steps: see `orthogonalize`.
+        ns_coefficients: a, b, c of `orthogonalize`.
+        eps, ns_steps: likewise.
         adjust_lr_fn: None or "original", or "match_rms_adamw".
         adamw_betas: of AdamW, each in [0, 1) or a schedule.
         adamw_eps: of AdamW, >= 0 or schedule.
