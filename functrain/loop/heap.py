@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import torch
 
-# Of <malloc.h>. A threshold that is set no longer adapts itself.
+# Of <malloc.h>. A threshold that is set no longer adapts itself: at the end both stay where glibc's own adapting ends.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 32 << 20  # bytes; glibc's bound for M_MMAP_THRESHOLD, up to which a block is taken from the heap
-_USERS_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+USERS_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @contextlib.contextmanager
@@ -33,12 +33,12 @@ def kept_heap(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST)  # as far as glibc itself would have gone
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST)
         libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if any(name in os.environ for name in _USERS_OWN):
+    if any(name in os.environ for name in USERS_OWN):
         return None
     try:
         libc = ctypes.CDLL(None)
