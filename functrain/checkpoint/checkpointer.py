@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from functrain.checkpoint import files
+from functrain.checkpoint import files, orbax_io
 from functrain.checkpoint.background import BackgroundSave
 from functrain.checkpoint.catalogue import Catalogue
 from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
@@ -119,6 +119,7 @@ class Checkpointer:
             reason = "closed" if self._closed else "read_only"
             raise CheckpointError(f"cannot save to {self.directory}: this Checkpointer is {reason}")
         index = make_index(step, micro_step, status, metric, metadata)
+        orbax_io.import_orbax()  # not in the writer's thread: what is imported there may draw random numbers
         self.wait()
         held = hold(tree, staging=self._staging if copy else None, known=self._layout)
         self._layout = held.layout

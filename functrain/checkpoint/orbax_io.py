@@ -1,7 +1,7 @@
 """The only module that knows orbax: items of named NumPy arrays <-> a directory.
 
-Imports numpy; orbax and jax inside functions. orbax's v1 functions are called synchronously, from
-whatever thread we are in. Measured with orbax 0.12.8: about 1 ms per array; the data files are
+Imports numpy and functrain.foundation; orbax and jax inside functions. orbax's v1 functions are called
+synchronously, from whatever thread we are in. Measured with orbax 0.12.8: about 1 ms per array; the data files are
 synced to disk by orbax, its metadata are not.
 """
 
@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from functrain.foundation.generators import preserved_generators
+
 # Files that orbax writes last; a directory without them was never completed.
 COMMIT_MARKERS = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _PLACEHOLDER = "functrain"  # orbax refuses a checkpoint without any array
@@ -23,6 +25,7 @@ _PLACEHOLDER = "functrain"  # orbax refuses a checkpoint without any array
 Array = np.ndarray[Any, Any]
 
 _import_lock = threading.Lock()
+_imported: Any = None
 
 
 def save_items(directory: Path, items: Mapping[str, Mapping[str, Array]]) -> None:
@@ -89,14 +92,21 @@ class _Quiet(logging.Filter):
 def import_orbax() -> Any:
     """Import orbax's v1 API.
 
+    The first call belongs in the thread that trains, at a time when nothing is drawn: while it is imported, jax draws
+    from NumPy's global generator. The generators are put back, which would undo what another thread draws meanwhile.
+
     orbax initialises all of jax's backends. With a CUDA build of jax that would take most of the
     GPU's memory away from torch, so jax is told to use the CPU, unless the user has imported or
     configured jax already.
     """
-    with _import_lock:
-        if "jax" not in sys.modules and "JAX_PLATFORMS" not in os.environ:
-            import jax
+    global _imported
+    if _imported is None:
+        with _import_lock, preserved_generators():
+            if "jax" not in sys.modules and "JAX_PLATFORMS" not in os.environ:
+                import jax
 
-            jax.config.update("jax_platforms", "cpu")
-        from orbax.checkpoint import v1
-    return v1
+                jax.config.update("jax_platforms", "cpu")
+            from orbax.checkpoint import v1
+
+            _imported = v1
+    return _imported

@@ -8,6 +8,7 @@ order or another preprocessing; not a single sample that was changed in a large 
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,7 @@ def weights_digest(weights: Tensor) -> str:
 
 def _samples(dataset: Any, count: int) -> list[Any]:
     randomness = Randomness(*chain_of(dataset))
-    samples = []
-    for position in _positions(count, SAMPLES).tolist():
-        randomness.seed(_KEY)
-        samples.append(dataset[position])
-    return samples
+    return [randomness.read(_KEY, partial(dataset.__getitem__, i)) for i in _positions(count, SAMPLES).tolist()]
 
 
 def _positions(count: int, wanted: int) -> Tensor:

@@ -4,6 +4,7 @@ Imports torch, numpy and `functrain.foundation`.
 """
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from functrain.foundation.generators import preserved_generators
 from functrain.foundation.keys import KEY_BITS
 
 _SIGN = 1 << (KEY_BITS - 1)
@@ -46,23 +48,30 @@ class Randomness:
         for own in self.own:
             _seed(own, key)
 
+    def read(self, key: int, reading: Callable[[], Any]) -> Any:
+        """What `reading` gives, as a function of `key`; called a second time if modules were imported in the first.
+
+        A data set may import a library at its first sample. If that draws random numbers while it is imported (jax
+        does), the sample would differ from the same one in a process that begins with another.
+        """
+        modules = len(sys.modules)
+        self.seed(key)
+        value = reading()
+        if len(sys.modules) != modules:
+            self.seed(key)
+            value = reading()
+        return value
+
     @contextmanager
     def preserved(self) -> Iterator[None]:
         """Put all these generators back to where they are now at the end."""
-        torch_state, python_state, numpy_state = (
-            torch.default_generator.get_state(),
-            random.getstate(),
-            np.random.get_state(),
-        )
         put_back = [_restorer(own) for own in self.own]
-        try:
-            yield
-        finally:
-            torch.default_generator.set_state(torch_state)
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
-            for restore in put_back:
-                restore()
+        with preserved_generators():
+            try:
+                yield
+            finally:
+                for restore in put_back:
+                    restore()
 
     @contextmanager
     def seeded(self, key: int) -> Iterator[None]:

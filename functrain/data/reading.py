@@ -4,6 +4,7 @@ Imports torch and `functrain.foundation`.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -56,27 +57,36 @@ class Reader:
         aside = self.randomness.preserved() if get_worker_info() is None else nullcontext()
         with aside, one_thread():
             samples = self._samples(task, seeded=not self.stores_samples)
-            if not self.collates_plainly:
-                self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position))
-            return self.collate_fn(samples)
+            if self.collates_plainly:
+                return self.collate_fn(samples)
+            modules = len(sys.modules)
+            batch = self._collated(task, samples)
+            if len(sys.modules) != modules:  # as in Randomness.read; with new samples, which a collate_fn may change
+                batch = self._collated(task, self._samples(task, seeded=not self.stores_samples))
+            return batch
+
+    def _collated(self, task: Task, samples: Any) -> Any:
+        self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position))
+        return self.collate_fn(samples)
 
     def _samples(self, task: Task, seeded: bool) -> Any:
         indices = task.indices.tolist() if isinstance(task.indices, Tensor) and self.batched else task.indices
         if self.batched and self.reads_batches:
-            if seeded:
-                self.randomness.seed(fold_in(self.key, "samples", task.epoch, task.position))
-            return self.dataset.__getitems__(indices)
+            if not seeded:
+                return self.dataset.__getitems__(indices)
+            key = fold_in(self.key, "samples", task.epoch, task.position)
+            return self.randomness.read(key, lambda: self.dataset.__getitems__(indices))
         epoch_key = fold_in(self.key, "sample", task.epoch) if seeded else None
         if not self.batched:
             return self._sample(task, indices, 0, epoch_key)
         return [self._sample(task, index, row, epoch_key) for row, index in enumerate(indices)]
 
     def _sample(self, task: Task, index: Any, row: int, epoch_key: int | None) -> Any:
-        if epoch_key is not None:
-            repeat = (task.repeats[row],) if task.repeats is not None and task.repeats[row] else ()
-            self.randomness.seed(fold_in(epoch_key, name_of(index), *repeat))
         try:
-            return self.dataset[index]
+            if epoch_key is None:
+                return self.dataset[index]
+            repeat = (task.repeats[row],) if task.repeats is not None and task.repeats[row] else ()
+            return self.randomness.read(fold_in(epoch_key, name_of(index), *repeat), lambda: self.dataset[index])
         except Exception as error:
             error.add_note(
                 f"while reading sample {index!r} for micro-batch {task.position + 1} of epoch {task.epoch + 1}"

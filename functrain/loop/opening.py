@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock
+from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock, import_orbax
 from functrain.distributed import barrier
 from functrain.loop.saving import Position, Saver, restore
 from functrain.loop.tensorboard import FOLDER
@@ -77,6 +77,8 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
             read_only=not leads,
         )
     )
+    if leads:
+        import_orbax()  # before anything is drawn
     saver = Saver(checkpointer, opening.constant, copy=opening.copy) if leads else None
     if opening.resume not in ("auto", "never"):
         state, position, info = restore(
