@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from functrain.app.commands import build_parser
+from functrain.app.output import lasting
 from functrain.foundation.errors import FunctrainError
 
 USER_ERROR = 2
@@ -43,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     arguments = _parse(argv)
+    with lasting("stderr", *["stdout"] * (arguments.command == "train")):
+        return _main(arguments, is_the_process=argv is None)
+
+
+def _main(arguments: argparse.Namespace, *, is_the_process: bool) -> int:
     try:
         with _warnings_for_people():
             return _run(arguments)
@@ -62,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"functrain{rank}: error: {_message(error)}", file=sys.stderr)
         return USER_ERROR
     finally:
-        if argv is None and threading.current_thread() is threading.main_thread():
+        if is_the_process and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; no traceback from Python's shutting down
 
 

@@ -124,8 +124,9 @@ def fit(
             fp16's adapting loss scale are always skipped.)
         max_consecutive_skips: so many updates refused in a row end a run that skips with a `NonFiniteError`, which
             names the first leaf that is not finite; None never does.
-        on_signal: after SIGINT, SIGTERM or SIGUSR1, and after `max_time`, the INTERRUPTED snapshot is saved; then
-            "exit" raises `Interrupted`, a SystemExit with code 128 + signal (75 for the time), and "return" returns.
+        on_signal: after SIGINT, SIGTERM, SIGUSR1 or SIGHUP (a closed terminal; ignored under `nohup`), and after
+            `max_time`, the INTERRUPTED snapshot is saved; then "exit" raises `Interrupted`, a SystemExit with code
+            128 + signal (75 for the time), and "return" returns.
         max_time: seconds, from this call on, after which the run ends as after a signal.
         strict_resume: refuse to resume where that would not be bit for bit, instead of warning.
         deterministic: use torch's deterministic algorithms only, and seed the global generators of torch (CPU), NumPy

@@ -7,7 +7,8 @@ people, so it is redrawn a few times a second at most, and only then are metrics
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from functrain.loop.elapsed import Elapsed
@@ -18,7 +19,20 @@ REDRAW_SECONDS = 0.2
 
 
 class Display:
-    """Shows nothing: the base of the others, and the choice of `progress=False`."""
+    """Shows nothing: the base of the others, and the choice of `progress=False`.
+
+    Training does not end because nobody looks any more: once something cannot be written, a display shows nothing more.
+    """
+
+    _gone = False
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around whatever writes."""
+        try:
+            yield
+        except OSError:  # the pipe or the terminal is closed
+            self._gone = True
 
     def start(self, state: TrainState, total: int | None, done: int, epochs: int | None = None) -> None:
         """Training starts, or goes on, at `state`: `done` micro-batches of `total` in all, of `epochs`, where known."""
@@ -49,7 +63,9 @@ class Lines(Display):
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=sys.stderr, flush=True)
+        if not self._gone:
+            with self._writing():
+                print(text, file=sys.stderr, flush=True)
 
 
 class Bar(Display):
@@ -105,15 +121,19 @@ class Bar(Display):
     def close(self) -> None:
         """Remove the bar."""
         self._over()
-        self._live.stop()
+        with self._writing():
+            self._live.stop()
 
     def _draw(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
         now = time.perf_counter()
         self._redraw_at = now + REDRAW_SECONDS
         self._pace.mark(now, self._batches, state.samples_seen)
         self._sight = self._sight.at(state.epoch + 1, self._batches, metrics, self._pace)
-        self._live.start()
-        self._live.update(self._sight, refresh=True)
+        with self._writing():
+            self._live.start()
+            self._live.update(self._sight, refresh=True)
+        if self._gone:
+            self._redraw_at = float("inf")
 
     def _over(self) -> None:
         if self._elapsed is not None:
@@ -122,12 +142,14 @@ class Bar(Display):
 
     def _print(self, text: str) -> None:
         self._over()
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        if not self._gone:
+            with self._writing():
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def display(progress: bool | None) -> Display:
     """The display for a choice: True, False, or None for a bar on a terminal and lines elsewhere."""
-    if progress is False:
+    if progress is False or sys.stderr is None:
         return Display()
     return Bar() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Lines()
 

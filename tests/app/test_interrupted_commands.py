@@ -1,6 +1,10 @@
 """Ctrl-C and signals: exit codes, messages, and what is saved."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +48,25 @@ def test_a_signal_while_training_saves_and_says_how_to_continue(functrain, proje
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "training.epochs=3", "--run-dir", "r")
     assert code == 0
     assert "resumed from step 2, in epoch 1 after batch 2, where it was interrupted\n" in out
+
+
+@pytest.mark.parametrize("broken", ["stdout", "stderr"])
+def test_training_goes_on_when_nobody_reads_what_it_prints(project, broken):
+    """`functrain train ... | head -1`; the pipe is closed from the start."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    other = "stderr" if broken == "stdout" else "stdout"
+    command = [sys.executable, "-m", "functrain", "train", "tiny.yaml", "--run-dir", "r"]
+    with (project / "other").open("w+") as file:
+        code = subprocess.run(command, **{broken: writer, other: file}, check=False, timeout=300).returncode
+        os.close(writer)
+        file.seek(0)
+        printed = file.read()
+    assert code == 0
+    assert json.loads((project / "r" / "metrics.jsonl").read_text().splitlines()[-1])["epoch"] == 2
+    assert (project / "r" / "training_curves.png").is_file()
+    lines = printed.splitlines()
+    if broken == "stdout":
+        assert [line.split()[:2] for line in lines] == [["epoch", "1"], ["epoch", "2"]]
+    else:
+        assert any(line.startswith("best checkpoint:") for line in lines)

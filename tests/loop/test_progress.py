@@ -94,11 +94,18 @@ class Terminal:
                 self.screen.feed(text)
                 self.text += text
 
+    def hang_up(self) -> None:
+        """Nobody reads it any more, and writing to it is an error."""
+        os.close(self._reader)
+        self._reader = -1
+
     def close(self) -> None:
         os.dup2(self._stdin, 0)
         os.close(self._stdin)
-        self.stderr.close()
-        os.close(self._reader)
+        with contextlib.suppress(OSError):
+            self.stderr.close()
+        if self._reader >= 0:
+            os.close(self._reader)
 
 
 @pytest.fixture
@@ -210,6 +217,32 @@ def test_epoch_lines_stay_above_the_line_and_the_end_leaves_only_them(
     bar.close()
     assert terminal.lines() == said
     assert sys.stderr is terminal.stderr
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_training_goes_on_without_a_display_when_nobody_reads_it_any_more(
+    open_terminal: Callable[[int], Terminal], monkeypatch: pytest.MonkeyPatch, on_a_terminal: bool
+) -> None:
+    terminal = open_terminal(80)
+    reader, writer = os.pipe()
+    pipe = os.fdopen(writer, "w", buffering=1)
+    if not on_a_terminal:
+        monkeypatch.setattr(sys, "stderr", pipe)
+
+    @ft.on("after_step")
+    def close(event: ft.Event) -> None:
+        if event.state.step == 2:
+            terminal.hang_up()
+            os.close(reader)
+
+    data = [(torch.ones(4, 1), torch.zeros(4, 1))] * 4
+    state = make_state()
+    result = ft.fit(state, data, epochs=2, compile=False, callbacks=[close])
+    assert (result.stopped_by, result.state.step) == ("epochs", 8)
+    with pytest.raises(OSError, match=r"Broken pipe|Input/output error"):
+        print("this terminal or pipe is closed", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        pipe.close()
 
 
 def test_a_terminal_that_is_resized_gets_a_line_of_its_width(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from functrain.checkpoint import read_info
 from functrain.loop import run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_with_an_interrupted_snapshot_and_its_exit_code(number: int, tmp_path: Path) -> None:
     @ft.on("after_step")
     def send(event: ft.Event) -> None:
@@ -51,22 +52,79 @@ def test_the_same_signal_twice_within_a_second_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "wait", "code"),
-    [("SIGINT", 0.0, 0), ("SIGINT", 1.1, 130), ("SIGTERM", 0.0, 143)],
-    ids=["a repeat at once is none", "a repeat after a second", "another signal at once"],
+    ("first", "second", "wait", "code"),
+    [
+        ("SIGINT", "SIGINT", 0.0, 0),
+        ("SIGINT", "SIGINT", 1.1, 130),
+        ("SIGINT", "SIGTERM", 0.0, 143),
+        ("SIGTERM", "SIGHUP", 0.0, 0),
+        ("SIGHUP", "SIGHUP", 1.1, 0),
+        ("SIGHUP", "SIGTERM", 0.0, 0),
+    ],
+    ids=[
+        "a repeat at once is none",
+        "a repeat after a second",
+        "another signal at once",
+        "the end of a session",
+        "a terminal closed twice",
+        "a closed terminal, then the end of the session",
+    ],
 )
-def test_a_second_signal_ends_the_process_at_once(second: str, wait: float, code: int) -> None:
+def test_a_second_signal_ends_the_process_at_once(first: str, second: str, wait: float, code: int) -> None:
     program = f"""
 import os, signal, time
 from functrain.loop.signals import SignalFlag
 with SignalFlag() as flag:
-    os.kill(os.getpid(), signal.SIGINT)
-    assert flag.number == signal.SIGINT
+    os.kill(os.getpid(), signal.{first})
+    assert flag.number == signal.{first}
     time.sleep({wait})
     os.kill(os.getpid(), signal.{second})
-    assert flag.number == signal.SIGINT
+    assert flag.number == signal.{first}
 """
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == code
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    @ft.on("after_step")
+    def hang_up(event: ft.Event) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    try:
+        result = quick_fit(make_state(), make_loader(), epochs=1, callbacks=[hang_up])
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    assert result.stopped_by == "epochs"
+
+
+def test_a_closed_terminal_leaves_an_interrupted_snapshot(tmp_path: Path) -> None:
+    program = f"""
+import fcntl, os, sys, termios, time
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal of this session, which gets SIGHUP when it is closed
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from loop_helpers import make_loader, make_state
+import functrain as ft
+
+@ft.on("after_step")
+def wait(event):
+    if event.state.step == 2:
+        open({str(tmp_path / "ready")!r}, "w").close()
+        while os.isatty(0):
+            time.sleep(0.01)
+ft.fit(make_state(), make_loader(), epochs=1, compile=False, callbacks=[wait], run_dir={str(tmp_path / "run")!r})
+"""
+    terminal, slave = pty.openpty()
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    child = subprocess.Popen([sys.executable, "-c", program], **streams, start_new_session=True)
+    os.close(slave)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.close(terminal)
+    assert child.wait(120) == 129
+    info = read_info(tmp_path / "run" / "checkpoints" / "last")
+    assert (info.status, info.step) == ("INTERRUPTED", 2)
 
 
 def test_when_the_time_is_up_the_run_ends_with_75_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
