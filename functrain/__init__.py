@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from functrain.objectives import l2_penalty as l2_penalty
     from functrain.objectives import language_modelling as language_modelling
     from functrain.objectives import losses as losses
+    from functrain.objectives import model_loss as model_loss
     from functrain.objectives import regression as regression
     from functrain.objectives import segmentation as segmentation
     from functrain.objectives import supervised as supervised
@@ -79,6 +80,7 @@ _NAMES = {
         "l2_penalty",
         "language_modelling",
         "losses",
+        "model_loss",
         "regression",
         "segmentation",
         "supervised",

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.foundation.containers import register_containers
 from functrain.foundation.trees import leaves, tree_map
-from functrain.objectives.batch import unpack, with_weight
+from functrain.objectives.batch import refuse_objects, unpack, with_weight
 
 
 def batch_length(batch: Any) -> int:
@@ -26,6 +27,7 @@ def batch_length(batch: Any) -> int:
     first = batch[0] if type(batch) in (tuple, list) and batch else None
     if isinstance(first, Tensor) and first.ndim:
         return len(first)  # the usual case, at each step, without flattening
+    register_containers(batch)
     for leaf in leaves(batch):
         if isinstance(leaf, Tensor) and leaf.ndim:
             return leaf.shape[0]
@@ -43,8 +45,7 @@ def pad_batch(batch: Any, size: int) -> Any:
     see them.
 
     Args:
-        batch: `(inputs, targets[, weight])` or a mapping with these keys; every tensor whose first
-            dimension is the number of examples is padded.
+        batch: as of `objectives.batch`; every tensor whose first dimension is the number of examples is padded.
         size: examples in a full batch.
 
     Returns:
@@ -53,12 +54,14 @@ def pad_batch(batch: Any, size: int) -> Any:
 
     Raises:
         ValueError: if the batch has more than `size` examples, or none.
+        TypeError: if it is no such batch, or an object in it cannot be padded.
 
     Example:
         >>> pad_batch((torch.tensor([5.0, 6.0]), torch.tensor([0, 1])), 3)
         (tensor([5., 6., 5.]), tensor([0, 1, 0]), tensor([1., 1., 0.]))
     """
     length = batch_length(batch)
+    refuse_objects(batch, "padding")
     weight = unpack(batch).weight
     if length == size:
         return batch if weight is not None else with_weight(batch, _real_weight(size, size, _device(batch)))

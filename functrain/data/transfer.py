@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from functrain.foundation.containers import register_containers
 from functrain.foundation.trees import flatten, unflatten
 
 
@@ -13,8 +14,8 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
     """The batch with its tensors on `device` and its NumPy arrays as tensors there.
 
     Args:
-        batch: any tree; leaves that are neither tensors nor arrays stay as they are, except that an
-            object with a method `to` (a graph, a tokenizer's output) is asked to move itself.
+        batch: any tree, see `foundation.containers`; leaves that are neither tensors nor arrays stay as they are,
+            except that an object with a method `to` is asked to move itself.
         device: where to.
         non_blocking: do not wait for copies from pinned memory.
 
@@ -30,6 +31,7 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
     device = torch.device(device)
+    register_containers(batch)
     leaf_list, spec = flatten(batch)
     if all(type(leaf) is torch.Tensor and leaf.device == device for leaf in leaf_list):
         return batch
@@ -65,6 +67,7 @@ class Transfer:
             return batch
         if self._device.type != "cuda":
             return to_device(batch, self._device)
+        register_containers(batch)
         leaf_list, spec = flatten(batch)
         leaf_list = list(map(_as_tensor, leaf_list))
         if any(not isinstance(leaf, torch.Tensor) and callable(getattr(leaf, "to", None)) for leaf in leaf_list):

@@ -17,6 +17,7 @@ from torch.distributed import _functional_collectives as collectives
 from functrain.distributed.world import World, current_world
 from functrain.foundation.trees import flatten, tensors, tree_map, unflatten
 from functrain.objectives import Totals
+from functrain.objectives.batch import refuse_objects
 from functrain.step.state import TrainState
 
 
@@ -74,6 +75,7 @@ def part_of(batch: Any, world: World) -> Any:
     """
     if world.size == 1:
         return batch
+    refuse_objects(batch, "training on several ranks")
 
     def rows(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.ndim:

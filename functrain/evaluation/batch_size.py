@@ -16,6 +16,7 @@ from functrain.evaluation.trials import own_copy, trial_feed
 from functrain.foundation.errors import DataError, OutOfMemoryError
 from functrain.foundation.trees import tree_map
 from functrain.loop.memory import is_out_of_memory, release
+from functrain.objectives.batch import refuse_objects
 from functrain.step import train_step
 from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
@@ -132,6 +133,7 @@ def repeated(batch: Any, size: int) -> Any:
         (tensor([5, 6, 5]), 'name')
     """
     length = batch_length(batch)
+    refuse_objects(batch, "find_batch_size")
 
     def rows(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.ndim or len(leaf) != length:

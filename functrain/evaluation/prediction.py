@@ -7,10 +7,12 @@ import torch
 
 from functrain.compiler import CompilingRunner
 from functrain.data import as_stream, batch_length, pad_batch, to_device
+from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
+from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.supervised import call
 from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager
@@ -96,6 +98,7 @@ def _forward(state: TrainState, inputs: Any) -> Any:
         outputs, _ = recipe.network.apply(
             call, state.params, state.buffers, cast_floating(inputs, recipe.param_dtype), training=False
         )
+    register_containers(outputs)
     return cast_floating(outputs, recipe.param_dtype)
 
 
@@ -104,6 +107,9 @@ FORWARD = Core(_forward, "forward", carries_state=False)
 
 def _split(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets; the latter None where a batch is inputs only."""
+    if has_labels(batch):
+        parts = unpack(batch)
+        return parts.inputs, parts.targets
     if isinstance(batch, Mapping):
         return (batch["inputs"], batch.get("targets")) if "inputs" in batch else (batch, None)
     if isinstance(batch, (tuple, list)):

@@ -2,7 +2,8 @@
 
 Where an epoch's batches do not fill the last accumulation window, `tail` says what happens: "extend" draws on
 from the start of the epoch's order, "short" makes a smaller window, "drop" leaves the rest out.
-A ragged batch is padded with examples of weight zero, so that there is one shape and one compilation.
+A ragged batch is padded with examples of weight zero, so that there is one shape and one compilation. One that holds an
+object, a graph say, stays as it is.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 
 from functrain.data import Stream, Transfer, batch_length, pad_batch
 from functrain.distributed import World, part_of
+from functrain.foundation.containers import objects_in
 from functrain.foundation.errors import DataError
 from functrain.objectives.supervised import Objective, takes_weight
 
@@ -54,7 +56,7 @@ class Feed:
         """Pad to the full size (the largest so far, where the stream does not know it) and move to the device."""
         batch = self._transfer(batch)
         examples = batch_length(batch)
-        if self._pads:
+        if self._pads and not objects_in(batch):
             self.size = max(self.size, examples)
             batch = pad_batch(batch, self.size + -self.size % self._world.size)
         return MicroBatch(batch if self._alone else part_of(batch, self._world), examples, ends_window)

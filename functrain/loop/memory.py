@@ -19,6 +19,7 @@ from functrain.distributed import World
 from functrain.foundation.errors import OutOfMemoryError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import flatten, leaves, tree_map, unflatten
+from functrain.objectives.batch import refuse_objects
 from functrain.objectives.supervised import Objective, takes_weight
 from functrain.step.execution import Core, Runner
 from functrain.step.state import DonatedState, TrainState, empty_accumulator
@@ -208,6 +209,7 @@ def split_batch(batch: Any, rows: int | None, *, pads: bool) -> list[Any]:
     length = batch_length(batch)
     if rows is None or rows >= length:
         return [batch]
+    refuse_objects(batch, "micro_batch")
     count = -(-length // rows)
     size = -(-length // count)
     if pads and size * count != length:

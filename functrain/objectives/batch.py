@@ -1,15 +1,23 @@
 """What a batch looks like. Imports foundation and torch only.
 
-A batch is `(inputs, targets)`, `(inputs, targets, weight)`, or a mapping with the keys "inputs",
-"targets" and, optionally, "weight". `weight`, floating `[B]`, says how much each example counts;
-an example of weight zero (padding) contributes nothing to the loss or to a metric.
+| a batch | inputs | targets |
+|---|---|---|
+| `(inputs, targets)` or `(inputs, targets, weight)` | the first | the second |
+| a mapping with the keys "inputs", "targets" and, optionally, "weight" | under "inputs" | under "targets" |
+| a mapping with the key "labels" and, optionally, "weight" | all other keys, the model's arguments | under "labels" |
+
+`weight`, floating `[B]`, says how much each example counts; an example of weight zero (padding)
+contributes nothing to the loss or to a metric. A mapping is a `dict` or any other, such as a tokenizer's output.
 """
 
+import copy
+from collections import UserDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from functrain.foundation.containers import objects_in, register_containers
 from functrain.foundation.trees import leaves
 
 
@@ -32,10 +40,14 @@ def unpack(batch: Any) -> Parts:
         Parts(inputs='x', targets='y', weight=None)
     """
     if isinstance(batch, Mapping):
-        if {"inputs", "targets"} <= batch.keys():
+        if "inputs" in batch and "targets" in batch:
             return Parts(batch["inputs"], batch["targets"], batch.get("weight"))
+        if has_labels(batch):
+            inputs = {name: part for name, part in batch.items() if name not in ("labels", "weight")}
+            return Parts(inputs, batch["labels"], batch.get("weight"))
         raise TypeError(
-            f"a batch given as a mapping needs the keys 'inputs' and 'targets', got {', '.join(map(repr, batch))}"
+            "a batch given as a mapping needs the keys 'inputs' and 'targets', or 'labels' beside the model's "
+            f"arguments; got {', '.join(map(repr, batch))}"
         )
     if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
         return Parts(*batch, *(None,) * (3 - len(batch)))
@@ -43,6 +55,16 @@ def unpack(batch: Any) -> Parts:
         "a batch is (inputs, targets), (inputs, targets, weight) or a mapping with these keys; got "
         f"{_describe(batch)}. Write an objective of your own, (model, batch) -> Loss, for other batches"
     )
+
+
+def has_labels(batch: Any) -> bool:
+    """Whether a batch is a mapping of the model's arguments with the targets under "labels".
+
+    Example:
+        >>> has_labels({"input_ids": 1, "labels": 2}), has_labels({"inputs": 1, "targets": 2})
+        (True, False)
+    """
+    return isinstance(batch, Mapping) and "labels" in batch and not ("inputs" in batch and "targets" in batch)
 
 
 def with_weight(batch: Any, weight: Tensor) -> Any:
@@ -54,8 +76,20 @@ def with_weight(batch: Any, weight: Tensor) -> Any:
     """
     parts = unpack(batch)
     if isinstance(batch, Mapping):
-        return {**batch, "weight": weight}
+        return replaced(batch, "weight", weight)
     return (parts.inputs, parts.targets, weight)
+
+
+def replaced(batch: Mapping[str, Any], key: str, value: Any) -> Any:
+    """A copy of a mapping with another value at a key, of the same class if it is a `dict` or a `UserDict`.
+
+    Example:
+        >>> replaced({"labels": 1, "x": 2}, "labels", 3)
+        {'labels': 3, 'x': 2}
+    """
+    copied = copy.copy(batch) if isinstance(batch, (dict, UserDict)) else dict(batch)
+    copied[key] = value
+    return copied
 
 
 def batch_length(batch: Any) -> int:
@@ -72,10 +106,28 @@ def batch_length(batch: Any) -> int:
     first = batch[0] if type(batch) in (tuple, list) and batch else None
     if isinstance(first, Tensor) and (shape := first.shape):
         return shape[0]  # the usual case, at each step, without flattening
+    register_containers(batch)
     for leaf in leaves(batch):
         if getattr(leaf, "ndim", 0):
             return len(leaf)
     raise TypeError(f"a batch needs a tensor with a leading dimension, got {_describe(batch)} without one")
+
+
+def refuse_objects(batch: Any, what: str) -> None:
+    """Refuse a batch with an object in it, a graph say, whose tensors need not have a row for each example.
+
+    Args:
+        batch: any batch.
+        what: who wants to cut or extend it, for the message.
+
+    Raises:
+        TypeError: if there is such an object.
+    """
+    for found in objects_in(batch):
+        raise TypeError(
+            f"{what} needs batches of tensors with a row for each example, in tuples, lists or mappings; this batch "
+            f"holds a {type(found).__name__}, which cannot be cut into examples"
+        )
 
 
 def _describe(batch: Any) -> str:

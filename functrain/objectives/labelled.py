@@ -1,5 +1,6 @@
 """Ready-made objectives of labels: classes, regions, tokens, yes or no. Imports foundation and torch only."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from functrain.objectives import losses
-from functrain.objectives.batch import unpack
+from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.binding import BoundLoss, bind, takes
 from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import PerExample, sum_dtype, times_example_weight
+from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.supervised import Objective, call
 
 
@@ -19,18 +21,27 @@ class _Classes:
     loss: BoundLoss
     ignore_index: int
     class_dim: int
+    output: Key | None = None
+    next_token: bool | None = False
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        logits = call(model, inputs).movedim(self.class_dim, 1)
+        logits = output_of(call(model, inputs), self.output, "logits").movedim(self.class_dim, 1)
+        if self.next_token is None and has_labels(batch):
+            raise ValueError(
+                "the labels of language_modelling may be the targets of the same positions, or the tokens of the "
+                "input, each the target of the position before. Say which: next_token=False or next_token=True"
+            )
+        if self.next_token:
+            logits, targets = logits[:, :, :-1], targets[:, 1:]
         sums = self.loss(logits, targets, weight).sums()
         return Loss(*sums, _accuracy(logits.argmax(1) == targets, targets != self.ignore_index, weight, logits))
 
     def complaint(self, model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
         inputs, targets, _ = unpack(batch)
-        classes = call(model, inputs).shape[self.class_dim]
+        classes = output_of(call(model, inputs), self.output, "logits").shape[self.class_dim]
         bad = (targets != self.ignore_index) & ((targets < 0) | (targets >= classes))
         if not bad.any():
             return None
@@ -45,11 +56,12 @@ class _Classes:
 class _Binary:
     loss: BoundLoss
     ignore_index: int
+    output: Key | None = None
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        logits = call(model, inputs)
+        logits = output_of(call(model, inputs), self.output, "logits")
         sums = self.loss(logits, targets, weight).sums()
         correct = (logits.reshape(targets.shape) > 0) == (targets >= 0.5)
         return Loss(*sums, _accuracy(correct, targets != self.ignore_index, weight, logits))
@@ -70,6 +82,7 @@ def classification(
     label_smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
     ignore_index: int = -100,
+    output: Key | None = None,
     options: dict[str, Any] | None = None,
 ) -> Objective:
     """A loss of logits `[B, C]` against classes `[B]`, with the metric `accuracy`.
@@ -80,6 +93,7 @@ def classification(
         class_weights: one number for each class; the mean divides by their sum over the targets, as torch's does.
             `accuracy` does not look at them.
         ignore_index: class of a target that does not count.
+        output: which of the model's outputs has the logits (a name or an index); None: the only one, or "logits".
         options: further keyword arguments of the loss.
 
     Raises:
@@ -92,7 +106,7 @@ def classification(
         (2.0, 1.0)
         >>> objective = classification("focal", class_weights=(1.0, 5.0), options={"gamma": 1.5})
     """
-    return _classes(loss, label_smoothing, class_weights, ignore_index, options, class_dim=1)
+    return _classes(loss, label_smoothing, class_weights, ignore_index, output, options, class_dim=1)
 
 
 def segmentation(
@@ -101,6 +115,7 @@ def segmentation(
     label_smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
     ignore_index: int = -100,
+    output: Key | None = None,
     options: dict[str, Any] | None = None,
 ) -> Objective:
     """A loss of logits `[B, C, H, W]` against classes `[B, H, W]`, with pixel `accuracy`.
@@ -115,7 +130,7 @@ def segmentation(
         >>> objective(torch.nn.Identity(), batch).weight.item()
         2.0
     """
-    return _classes(loss, label_smoothing, class_weights, ignore_index, options, class_dim=1)
+    return _classes(loss, label_smoothing, class_weights, ignore_index, output, options, class_dim=1)
 
 
 def language_modelling(
@@ -124,12 +139,18 @@ def language_modelling(
     label_smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
     ignore_index: int = -100,
+    output: Key | None = None,
+    next_token: bool | None = None,
     options: dict[str, Any] | None = None,
 ) -> Objective:
     """A loss per token of logits `[B, T, V]` against tokens `[B, T]`, with token `accuracy`.
 
     The weight is the number of tokens that are not `ignore_index`, so that long and short texts in
-    different micro-batches count by their tokens. Arguments as of `classification`.
+    different micro-batches count by their tokens. Other arguments as of `classification`.
+
+    Args:
+        next_token: the targets are the tokens of the input: compare the logits of each position with the target
+            of the next one. None: do not, and refuse a batch with "labels", which libraries use both ways.
 
     Example:
         >>> import torch
@@ -137,13 +158,15 @@ def language_modelling(
         >>> language_modelling()(torch.nn.Identity(), batch).weight.item()
         2.0
     """
-    return _classes(loss, label_smoothing, class_weights, ignore_index, options, class_dim=-1)
+    objective = _classes(loss, label_smoothing, class_weights, ignore_index, output, options, class_dim=-1)
+    return dataclasses.replace(objective, next_token=next_token)
 
 
 def binary_classification(
     loss: str | losses.LossFunction = "binary_cross_entropy",
     *,
     ignore_index: int = -100,
+    output: Key | None = None,
     options: dict[str, Any] | None = None,
 ) -> Objective:
     """A loss of logits against labels 0 or 1 of one shape, with the metric `accuracy`: `[B]`, several labels, a mask.
@@ -152,6 +175,7 @@ def binary_classification(
         loss: "binary_cross_entropy", "binary_focal", "binary_dice", "binary_iou", or a function
             `(logits, targets) -> PerExample`.
         ignore_index: label that does not count (a missing one).
+        output: which of the model's outputs has the logits (a name or an index); None: the only one, or "logits".
         options: further keyword arguments of the loss, such as `pos_weight`.
 
     Raises:
@@ -164,7 +188,7 @@ def binary_classification(
         >>> loss.totals().means()["accuracy"].item()
         0.5
     """
-    return _Binary(_with_ignored(loss, ignore_index, options, losses.BINARY), ignore_index)
+    return _Binary(_with_ignored(loss, ignore_index, options, losses.BINARY), ignore_index, output)
 
 
 def _classes(
@@ -172,17 +196,18 @@ def _classes(
     label_smoothing: float,
     class_weights: tuple[float, ...] | None,
     ignore_index: int,
+    output: Key | None,
     options: dict[str, Any] | None,
     *,
     class_dim: int,
-) -> Objective:
+) -> _Classes:
     given = dict(options or {})
     if label_smoothing:
         given["label_smoothing"] = label_smoothing
     if class_weights is not None:
         # Numbers, of which an objective can be compared and hashed; of a tensor too.
         given["class_weights"] = tuple(float(weight) for weight in class_weights)
-    return _Classes(_with_ignored(loss, ignore_index, given, losses.CLASSES), ignore_index, class_dim)
+    return _Classes(_with_ignored(loss, ignore_index, given, losses.CLASSES), ignore_index, class_dim, output)
 
 
 def _with_ignored(

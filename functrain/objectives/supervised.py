@@ -18,6 +18,7 @@ from functrain.objectives.binding import BoundLoss, bind, returns_per_example
 from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import PerExample, one_each, sum_dtype, times_example_weight, total
 from functrain.objectives.mean_losses import refuse_own_denominator, single_values
+from functrain.objectives.outputs import Key, output_of
 
 Objective = Callable[[Any, Any], Loss]
 ExampleMetric = Callable[[Any, Any], Tensor]
@@ -126,24 +127,29 @@ class _PerExample:
 @dataclass(frozen=True)
 class _Regression:
     loss: BoundLoss
+    output: Key | None = None
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        predictions = call(model, inputs)
+        predictions = output_of(call(model, inputs), self.output, "logits")
         loss = self.loss(predictions, targets, weight)
         mae = times_example_weight(losses.absolute_error(predictions, targets), weight)
         return Loss(*loss.sums(), {"mae": mae.sums()})
 
 
 def regression(
-    loss: str | losses.LossFunction = "squared_error", *, options: dict[str, Any] | None = None
+    loss: str | losses.LossFunction = "squared_error",
+    *,
+    output: Key | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Objective:
     """A loss of predictions against targets of the same shape, with the metric `mae`.
 
     Args:
         loss: "squared_error", "absolute_error", "huber", "smooth_l1", or a function
             `(predictions, targets) -> PerExample`.
+        output: which of the model's outputs has the predictions (a name or an index); None: the only one, or "logits".
         options: keyword arguments of the loss.
 
     Raises:
@@ -155,7 +161,7 @@ def regression(
         (10.0, 2.0)
         >>> objective = regression("huber", options={"delta": 0.5})
     """
-    return _Regression(bind(loss, options, losses.VALUES))
+    return _Regression(bind(loss, options, losses.VALUES), output)
 
 
 def example_metrics(

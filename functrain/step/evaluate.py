@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.objectives.loss import Totals
@@ -35,6 +36,7 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
         (['loss', 'mae'], 8.0)
     """
     refuse_autocast(state.device)
+    register_containers(batch)
     key = partial(fold_in, state.key, "evaluate", state.step)
     return run(EVALUATE, to_evaluate(state, ema=ema), batch, key=key, device=state.device)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.foundation.containers import register_containers
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import batch_length
@@ -73,6 +74,7 @@ def train_step(
         (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped'])
     """
     refuse_autocast(state.device)
+    register_containers(batch)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)

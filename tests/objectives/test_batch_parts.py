@@ -42,7 +42,7 @@ def test_with_weight_replaces_the_weight_and_keeps_the_rest(batch):
         (X, "got a Tensor"),
         ((X,), "got a tuple of 1"),
         ([X, Y, W, W], "got a list of 4"),
-        ({"image": X, 3: Y}, "needs the keys 'inputs' and 'targets', got 'image', 3"),
+        ({"image": X, 3: Y}, "needs the keys 'inputs' and 'targets', or 'labels' .*; got 'image', 3"),
     ],
 )
 def test_other_batches_are_refused_with_what_was_given(batch, message):
