@@ -44,7 +44,7 @@ def _lasting(name: str) -> Iterator[None]:
     raw = _LastingFile(usual.fileno(), "w", closefd=False)
     is_buffered = isinstance(usual.buffer, io.BufferedWriter)  # it is not with `python -u`
     stream = io.TextIOWrapper(
-        io.BufferedWriter(raw) if is_buffered else raw,  # type: ignore[arg-type]
+        io.BufferedWriter(raw) if is_buffered else raw,
         encoding=usual.encoding,
         errors=usual.errors,
         line_buffering=usual.line_buffering,
