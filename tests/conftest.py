@@ -1,4 +1,4 @@
-"""For all tests: one thread, random numbers from one seed, no deadlines, compiled steps kept here, comparison by bits.
+"""For all tests: one thread, seeded random numbers, no deadlines, compiled steps and the key kept here, bits compared.
 
 One thread each, as `pytest -n 2` on two cores has no more to give; and for tiny tensors a second one is no gain: on a
 busy machine waiting for it takes 25 ms an operation.
@@ -14,7 +14,9 @@ from hypothesis import settings
 from functrain.foundation import trees
 
 torch.set_num_threads(1)
-os.environ.setdefault("FUNCTRAIN_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "functrain"))
+_KEPT = Path(__file__).parents[1] / ".pytest_cache"
+os.environ.setdefault("FUNCTRAIN_CACHE_DIR", str(_KEPT / "functrain"))
+os.environ["XDG_STATE_HOME"] = str(_KEPT / "state")
 # No deadline: torch imports parts of itself at the first call of a function. The same examples each time, so that what
 # passed once passes in CI; `make test-all` looks for new ones.
 settings.register_profile("functrain", deadline=None, max_examples=25, derandomize=True)

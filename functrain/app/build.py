@@ -9,7 +9,6 @@ import torch
 
 from functrain import optim
 from functrain.app.config import Config, Named, TrainingConfig
-from functrain.app.loading import code_folders
 from functrain.app.parameters import converted, is_objective, signature, takes
 from functrain.app.registry import lookup
 from functrain.data import Loader, balanced_weights
@@ -221,7 +220,7 @@ def _build_schedule(config: Config, length: Length) -> float | Schedule:
 
 def _function(config: Config, kind: str, section: Named) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function a section names, and its parameters in the types that it wants; `load_config` has checked them."""
-    function = lookup(kind, section.name, code_folders(config))
+    function = lookup(kind, section.name, config.code_folders)
     expected = signature(kind, function).types
     given = section.parameters
     return function, {

@@ -100,9 +100,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "diff":
         return proof.diff(arguments.left, arguments.right, console)
     if arguments.command == "replay":
-        return proof.replay_checkpoint(arguments.checkpoint, arguments.steps, console)
+        return proof.replay_checkpoint(arguments.checkpoint, arguments.steps, arguments.trust, console)
     if arguments.command == "hunt":
-        return proof.hunt(arguments.run, arguments.checkpoint, arguments.steps, console)
+        return proof.hunt(arguments.run, arguments.checkpoint, arguments.steps, arguments.trust, console)
     if arguments.command == "train":
         request = train.Request(
             arguments.config,
@@ -113,21 +113,34 @@ def _run(arguments: argparse.Namespace) -> int:
             max_time=arguments.max_time,
             strict_resume=arguments.strict_resume,
             init_from=arguments.init_from,
+            trust=arguments.trust,
         )
         train.train(request, console)
     elif arguments.command == "evaluate":
-        evaluate.evaluate_run(arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, console=console)
+        evaluate.evaluate_run(
+            arguments.run,
+            split=arguments.split,
+            checkpoint=arguments.checkpoint,
+            trust=arguments.trust,
+            console=console,
+        )
     elif arguments.command == "profile":
-        profile.profile(arguments.config, arguments.overrides, arguments.steps, arguments.out, console)
+        profile.profile(arguments.config, arguments.overrides, arguments.steps, arguments.out, arguments.trust, console)
     elif arguments.command == "export":
-        export.export(arguments.path, arguments.out, arguments.ema, arguments.optimizer, console)
+        export.export(arguments.path, arguments.out, arguments.ema, arguments.optimizer, arguments.trust, console)
     elif arguments.command == "find-lr":
         find_lr.find_lr(
-            arguments.config, arguments.overrides, arguments.steps, arguments.compile, arguments.figure, console
+            arguments.config,
+            arguments.overrides,
+            arguments.steps,
+            arguments.compile,
+            arguments.figure,
+            arguments.trust,
+            console,
         )
     elif arguments.command == "find-batch-size":
         find_batch_size.find_batch_size(
-            arguments.config, arguments.overrides, arguments.limit, arguments.compile, console
+            arguments.config, arguments.overrides, arguments.limit, arguments.compile, arguments.trust, console
         )
     else:
         show.show(arguments.path, console)

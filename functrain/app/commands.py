@@ -7,6 +7,11 @@ from typing import Any
 
 _AddCommand = Callable[[str, str, str], argparse.ArgumentParser]  # name, summary, description: the command's parser
 
+# What runs the functions that a configuration names, and so takes --trust (docs/trust.md). The others import nothing.
+RUNS_CODE = frozenset(
+    {"train", "evaluate", "export", "profile", "replay", "hunt", "find-lr", "find-batch-size"},
+)
+
 _TRAIN = """\
 Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
 where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
@@ -94,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     for target, default in ((parser, False), (common, argparse.SUPPRESS)):
         target.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+    trust = argparse.ArgumentParser(add_help=False)
+    trust.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that a run or checkpoint of somebody else's names, or that lies in a run's directory",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
@@ -101,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=description,
-            parents=[common],
+            parents=[common, trust] if name in RUNS_CODE else [common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -4,9 +4,11 @@ A section with a `name` (model, data, objective, optimizer, schedule) also takes
 that the name stands for; `functrain.app.loading` checks them against its signature.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, WrapValidator, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WrapValidator, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -227,6 +229,28 @@ class Config(Section):
     optimizer: OptimizerConfig
     training: TrainingConfig
     init_from: InitFromConfig | None = None
+
+    _code_folders: tuple[Path, ...] | None = PrivateAttr(default=None)
+
+    @property
+    def code_folders(self) -> tuple[Path, ...] | None:
+        """Where its functions are imported from; None if nobody has said that it may run code of its own."""
+        return self._code_folders
+
+    def with_code(self, folders: Sequence[Path]) -> Self:
+        """This configuration, which may now import functions from these folders; `functrain.app.trust` decides."""
+        allowed = self.model_copy()
+        allowed._code_folders = tuple(folders)
+        return allowed
+
+    @property
+    def references(self) -> list[str]:
+        """The functions it names as "package.module:function"."""
+        schedule = self.optimizer.schedule
+        sections: list[Named] = [self.model, self.data, self.objective, self.optimizer]
+        if schedule is not None:
+            sections.append(schedule)
+        return [section.name for section in sections if ":" in section.name]
 
     @field_validator("name")
     @classmethod

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from functrain.app.build import build_loader, build_state
 from functrain.app.config import Config
-from functrain.app.rundir import RunDirectory, existing_run, position, write_json, write_text
+from functrain.app.rundir import RunDirectory, position, trusted_run, write_json, write_text
 from functrain.app.tables import number, print_lines, print_metrics, print_table
 from functrain.data import Loader
 from functrain.evaluation import (
@@ -81,20 +81,21 @@ def write_evaluation(run: RunDirectory, evaluation: Evaluation, checkpoint: str 
     return [folder / "metrics.json", folder / "metrics.csv"]
 
 
-def evaluate_run(path: str | Path, *, split: str, checkpoint: str, console: Console) -> None:
+def evaluate_run(path: str | Path, *, split: str, checkpoint: str, trust: bool, console: Console) -> None:
     """The command: evaluate, print, write.
 
     Args:
         path: the run's directory.
         split: "test", "val" or "train".
         checkpoint: "last", "best", or a checkpoint's name or path.
+        trust: the user vouches for a run that somebody else wrote.
         console: what to print on.
 
     Raises:
         ConfigError: if it is no run, or its data set has no such split.
         CheckpointError: if there is no such checkpoint.
     """
-    run, config = existing_run(path)
+    run, config = trusted_run(path, trust)
     loader = build_loader(config, split)
     if loader is None:
         raise ConfigError(f"the data set of this run ({config.data.name}) has no split {split!r}")

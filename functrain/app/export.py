@@ -29,7 +29,7 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, console: Console) -> None:
+def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, trust: bool, console: Console) -> None:
     """The command.
 
     Args:
@@ -37,6 +37,7 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, consol
         out: the file, in the format of its suffix.
         ema: write the averaged parameters.
         optimizer: write the optimizer's state, too.
+        trust: the user vouches for a checkpoint that somebody else wrote.
         console: what to print on.
 
     Raises:
@@ -45,7 +46,7 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, consol
     """
     out = Path(out)
     _check_suffix(out, optimizer)
-    info, config = config_of(checkpoint_at(Path(path)))
+    info, config = config_of(checkpoint_at(Path(path)), trust)
     config = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
     if ema and config.training.ema_decay is None:
         raise ConfigError(f"--ema: the run of {info.path} keeps no averages (training.ema_decay is not set)")

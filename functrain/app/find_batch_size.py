@@ -13,7 +13,7 @@ from functrain.evaluation import find_batch_size as search
 
 
 def find_batch_size(
-    config_file: Path, overrides: Sequence[str], limit: int | None, compiled: bool, console: Console
+    config_file: Path, overrides: Sequence[str], limit: int | None, compiled: bool, trust: bool, console: Console
 ) -> None:
     """The command: try batches, print what fits and how fast it is, and how to use it.
 
@@ -22,9 +22,10 @@ def find_batch_size(
         overrides: "key.path=value" each.
         limit: the largest to try; None: as many as there are examples.
         compiled: compile the steps.
+        trust: its code may lie in a run's directory.
         console: what to print on.
     """
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, trust=trust)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     loader = build_training_loader(config)

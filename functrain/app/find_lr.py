@@ -17,7 +17,13 @@ ROWS = 16  # of the table, at most
 
 
 def find_lr(
-    config_file: Path, overrides: Sequence[str], steps: int, compiled: bool, figure: Path | None, console: Console
+    config_file: Path,
+    overrides: Sequence[str],
+    steps: int,
+    compiled: bool,
+    figure: Path | None,
+    trust: bool,
+    console: Console,
 ) -> None:
     """The command: sweep, print the curve, the suggestion and how to use it; draw if asked to.
 
@@ -27,11 +33,12 @@ def find_lr(
         steps: updates of the sweep.
         compiled: compile the step.
         figure: the image to write.
+        trust: its code may lie in a run's directory.
         console: what to print on.
     """
     if figure is not None:
         check_figure(figure)
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, trust=trust)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     loader = build_training_loader(config)

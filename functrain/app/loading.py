@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from functrain.app.config import Config, Named, Section
 from functrain.app.parameters import complaint, shown, signature, wish
 from functrain.app.registry import did_you_mean, lookup
+from functrain.app.signature import signed_yaml
 from functrain.app.source import Path_, Source, dump, override, read_source
+from functrain.app.trust import trust_users_config
 from functrain.foundation.errors import ConfigError
 
 MOST_PROBLEMS = 8  # in one message
@@ -48,12 +50,25 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read, override and check a configuration.
+def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
+    """Read, override and check a configuration that the user has named: it may import the functions it names.
 
     Args:
         path: a YAML (or JSON) file.
         overrides: "key.path=value" each, the later ones over the earlier ones over the file.
+        trust: it may import them from a run's directory, too.
+
+    Raises:
+        ConfigError: with a line for each problem.
+    """
+    config, source = read_config(path, overrides)
+    config = trust_users_config(config, trust)
+    check_parameters(config, source)
+    return config
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Source]:
+    """Read a configuration and where its values come from. The functions it names are neither imported nor looked at.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -77,18 +92,26 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise _config_error(_schema_problem(details, source) for details in error.errors()) from None
+    return config, source
+
+
+def check_parameters(config: Config, source: Source) -> None:
+    """Check the names of functions and the parameters for them.
+
+    Raises:
+        ConfigError: with a line for each problem.
+    """
     problems = [
         problem for section in named_sections(config) for problem in _parameter_problems(section, config, source)
     ]
     if problems:
         raise _config_error(problems)
-    return config
 
 
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration so that `load_config` reads the same one; a kill leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(dump(plain(config)), encoding="utf-8")
+    temporary.write_text(signed_yaml(dump(plain(config))), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -131,12 +154,6 @@ def named_sections(config: Config) -> list[NamedSection]:
     if config.optimizer.schedule is not None:
         found.append(NamedSection(("optimizer", "schedule"), "schedule", config.optimizer.schedule))
     return found
-
-
-def code_folders(config: Config) -> list[Path]:
-    """Where "package.module:function" is looked for."""
-    folders = [Path(config.code)] if config.code is not None else []
-    return list(dict.fromkeys([*folders, Path.cwd()]))
 
 
 def _names_own_code(values: Mapping[str, Any]) -> bool:
@@ -214,7 +231,7 @@ def _parameter_problems(section: NamedSection, config: Config, source: Source) -
     """What is wrong with the parameters of a named function."""
     path, kind, value = section
     try:
-        function = lookup(kind, value.name, code_folders(config))
+        function = lookup(kind, value.name, config.code_folders)
     except ConfigError as error:
         yield f"{source.origin((*path, 'name'))}: {error}"
         return

@@ -18,7 +18,9 @@ from functrain.loop.profiling import profile as measure
 PROFILES = Path("profiles")
 
 
-def profile(config_file: Path, overrides: Sequence[str], steps: int, out: Path | None, console: Console) -> None:
+def profile(
+    config_file: Path, overrides: Sequence[str], steps: int, out: Path | None, trust: bool, console: Console
+) -> None:
     """The command.
 
     Args:
@@ -26,13 +28,14 @@ def profile(config_file: Path, overrides: Sequence[str], steps: int, out: Path |
         overrides: "key.path=value" each.
         steps: updates to measure.
         out: where the files go; default: `profiles/<name>`.
+        trust: its code may lie in a run's directory.
         console: what to print on.
 
     Raises:
         FunctrainError: for everything that a user can put right.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or libkineto writes lines of its own to stderr
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, trust=trust)
     if steps < 1:
         raise ConfigError(f"--steps must be a number of updates, 1 or more; got {steps}")
     folder = out if out is not None else PROFILES / config.name

@@ -98,18 +98,19 @@ def diff(left: str | Path, right: str | Path, console: Console) -> int:
     return FOUND
 
 
-def replay_checkpoint(path: str | Path, steps: int | None, console: Console) -> int:
+def replay_checkpoint(path: str | Path, steps: int | None, trust: bool, console: Console) -> int:
     """The command: train again from a checkpoint and compare with those that follow it.
 
     Args:
         path: a checkpoint's directory.
         steps: optimizer updates; None: up to the next checkpoint.
+        trust: the user vouches for a checkpoint that somebody else wrote.
         console: what to print on.
 
     Returns:
         The exit code: 1 if a checkpoint is not confirmed.
     """
-    setting = setting_of(checkpoint_at(Path(path), whole_runs=False))
+    setting = setting_of(checkpoint_at(Path(path), whole_runs=False), trust)
     report = replay(setting.state, setting.loader, setting.info.path, steps=steps)
     print_lines(console, [f"note: {difference}" for difference in report.environment])
     rows = [[comparison.name, _outcome(comparison)] for comparison in report.compared]
@@ -124,13 +125,14 @@ def replay_checkpoint(path: str | Path, steps: int | None, console: Console) -> 
     return 0 if report.ok else FOUND
 
 
-def hunt(path: str | Path, checkpoint: str | None, steps: int, console: Console) -> int:
+def hunt(path: str | Path, checkpoint: str | None, steps: int, trust: bool, console: Console) -> int:
     """The command: train again eagerly until something is not finite, and say what.
 
     Args:
         path: a run's directory.
         checkpoint: the name of the one to begin with; None: the newest of status NONFINITE, or else the newest.
         steps: give up after so many updates.
+        trust: the user vouches for a run that somebody else wrote.
         console: what to print on.
 
     Returns:
@@ -141,7 +143,7 @@ def hunt(path: str | Path, checkpoint: str | None, steps: int, console: Console)
         infos = Checkpointer(folder, read_only=True).infos()
         stopped = [info.name for info in infos if info.status == "NONFINITE"]
         checkpoint = (stopped or [info.name for info in infos])[-1]
-    setting = setting_of(checkpoint_at(folder / checkpoint, whole_runs=False))
+    setting = setting_of(checkpoint_at(folder / checkpoint, whole_runs=False), trust)
     found = find_nonfinite(setting.state, setting.loader, checkpoint=setting.info.path, steps=steps)
     if found is None:
         print_lines(console, [f"all is finite in {_count(steps, 'step')} from {checkpoint}"])

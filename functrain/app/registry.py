@@ -1,16 +1,19 @@
 """What a configuration can name. Imports every layer that has something to name.
 
 The tables are written out: nothing registers itself by being imported. A user's own function is named
-"package.module:function" and imported from the configuration's folder or the current directory.
+"package.module:function" and imported from the configuration's folder or the current directory, where
+`functrain.app.trust` allows it.
 """
 
 import difflib
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from functrain import optim
@@ -45,13 +48,13 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
 }
 
 
-def lookup(kind: str, name: str, folders: Iterable[Path] = ()) -> Callable[..., Any]:
+def lookup(kind: str, name: str, folders: Iterable[Path] | None = None) -> Callable[..., Any]:
     """The function that a name stands for.
 
     Args:
         kind: a key of `REGISTRY`.
         name: a key of its table, or "package.module:function".
-        folders: where modules are looked for, besides the installed ones.
+        folders: where modules are looked for, besides the installed ones; None: nothing may be imported.
 
     Raises:
         ConfigError: if there is none.
@@ -65,6 +68,10 @@ def lookup(kind: str, name: str, folders: Iterable[Path] = ()) -> Callable[..., 
         functrain.foundation.errors.ConfigError: unknown optimizer 'adamww'; did you mean 'adamw'? known: ...
     """
     if ":" in name:
+        if folders is None:
+            raise ConfigError(
+                f"{name!r} is not imported here; functions of functrain's own have no colon in their name"
+            )
         return _imported(name, [str(folder) for folder in folders])
     table = REGISTRY[kind]
     if name not in table:
@@ -91,6 +98,7 @@ def _imported(reference: str, folders: list[str]) -> Callable[..., Any]:
     module_name, _, attribute = reference.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise ConfigError(f"{reference!r} is not of the form package.module:function")
+    _refuse_if_foreign(reference, module_name)
     # At the end, so that a file beside the configuration cannot take the place of an installed module.
     sys.path.extend(folder for folder in folders if folder not in sys.path)
     importlib.invalidate_caches()
@@ -99,14 +107,39 @@ def _imported(reference: str, folders: list[str]) -> Callable[..., Any]:
     except Exception as error:
         raise ConfigError(_import_message(reference, module_name, error, folders)) from error
     try:
-        found = reduce(getattr, attribute.split("."), module)
+        found: Any = reduce(partial(_member, reference), attribute.split("."), module)
     except AttributeError:
         public = [key for key in vars(module) if not key.startswith("_")]
         hint = did_you_mean(attribute, public).rstrip(";")
         raise ConfigError(f"module {module_name!r} ({module.__file__}) has no {attribute!r}{hint}") from None
     if not callable(found):
         raise ConfigError(f"{reference!r} is a {type(found).__name__}, not a function or class")
+    if not isinstance(found, partial) and (isinstance(found, type) or inspect.isroutine(found)):
+        _refuse_if_foreign(reference, found.__module__)
     return found
+
+
+def _member(reference: str, owner: Any, name: str) -> Any:
+    found = getattr(owner, name)
+    if isinstance(found, ModuleType):
+        _refuse_if_foreign(reference, found.__name__)
+    return found
+
+
+def _refuse_if_foreign(reference: str, module: str | None) -> None:
+    """Refuse what no model, data set or optimizer is made by: `os:system`, `torch:load`, `my_package:os.system`.
+
+    Raises:
+        ConfigError: if the module belongs to Python or torch.
+    """
+    package = (module or "builtins").partition(".")[0]
+    if package == "torch":
+        owner, way_out = "torch", "write a function of your own that calls torch, and name that"
+    elif package in sys.stdlib_module_names or package == "__main__":
+        owner, way_out = "Python's standard library", "name a function of your own; a file of yours needs another name"
+    else:
+        return
+    raise ConfigError(f"{reference!r} is not allowed: {package!r} belongs to {owner}; {way_out}")
 
 
 def _import_message(reference: str, module: str, error: Exception, folders: list[str]) -> str:

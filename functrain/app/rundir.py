@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from functrain.app.config import Config
-from functrain.app.loading import load_config
+from functrain.app.loading import check_parameters, read_config
+from functrain.app.source import read_source
+from functrain.app.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.loop.records import Record, read_records
@@ -84,17 +86,33 @@ class RunDirectory:
 
 
 def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:
-    """A run that was started before, and its configuration.
+    """A run that was started before, and its configuration; the functions that this names are not imported.
 
     Raises:
         ConfigError: if there is none, or its configuration cannot be read.
     """
     run = RunDirectory(Path(path))
     if run.config_file.is_file():
-        return run, load_config(run.config_file)
+        return run, read_config(run.config_file)[0]
     if not run.path.exists():
         raise ConfigError(f"there is no run directory {path}{runs_beside(run.path)}")
     raise ConfigError(f"{path} is no run directory: there is no config.yaml in it{runs_beside(run.path)}")
+
+
+def trusted_run(path: str | Path, trust: bool) -> tuple[RunDirectory, Config]:
+    """As `existing_run`, with a configuration that may import its functions.
+
+    Args:
+        path: the run's directory.
+        trust: the user vouches for a run that somebody else wrote.
+
+    Raises:
+        ConfigError: likewise; or it names functions, and it is not this user's (see `functrain.app.trust`).
+    """
+    run, config = existing_run(path)
+    config = trust_run(config, run.path, trust)
+    check_parameters(config, read_source(run.config_file))
+    return run, config
 
 
 def status(info: CheckpointInfo, config: Config) -> str:

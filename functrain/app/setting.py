@@ -11,7 +11,10 @@ from pydantic import ValidationError
 
 from functrain.app.build import build_state, build_training_loader, run_length
 from functrain.app.config import Config
+from functrain.app.loading import check_parameters
 from functrain.app.rundir import runs_beside
+from functrain.app.source import Source
+from functrain.app.trust import trust_checkpoint
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.data import Loader
 from functrain.foundation.errors import ConfigError
@@ -59,24 +62,29 @@ class Setting(NamedTuple):
     loader: Loader
 
 
-def setting_of(checkpoint: Path) -> Setting:
+def setting_of(checkpoint: Path, trust: bool) -> Setting:
     """The configuration that a checkpoint carries, and what it describes: to train on from there.
 
     Raises:
         ConfigError: see `config_of`.
     """
-    info, config = config_of(checkpoint)
+    info, config = config_of(checkpoint, trust)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     loader = build_training_loader(config)
     return Setting(info, config, build_state(config, run_length(config, loader)), loader)
 
 
-def config_of(checkpoint: Path) -> tuple[CheckpointInfo, Config]:
+def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
     """What a checkpoint says about itself, and the configuration that it carries.
 
+    Args:
+        checkpoint: its directory.
+        trust: the user vouches for a checkpoint that somebody else wrote.
+
     Raises:
-        ConfigError: if it carries none, as one of a run without the command line, or one of another version.
+        ConfigError: if it carries none, as one of a run without the command line, or one of another version; or it
+            names functions, and it is not this user's (see `functrain.app.trust`).
     """
     info = read_info(checkpoint)
     values: Any = info.metadata.get("config")
@@ -86,7 +94,9 @@ def config_of(checkpoint: Path) -> tuple[CheckpointInfo, Config]:
             "functrain.replay, functrain.find_nonfinite and functrain.checkpoint.save_torch for it"
         )
     try:
-        return info, Config.model_validate(values)
+        config = trust_checkpoint(Config.model_validate(values), info, trust)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise ConfigError(f"the configuration in {checkpoint} is another version's: see its key {place!r}") from None
+    check_parameters(config, Source(values, {(): f"the configuration in {checkpoint}"}))
+    return info, config

@@ -19,6 +19,7 @@ from functrain.app.evaluate import evaluate_split
 from functrain.app.loading import load_config, plain, save_config
 from functrain.app.ranks import joined
 from functrain.app.rundir import RunDirectory, is_finished, position
+from functrain.app.signature import canonical, sign
 from functrain.app.summary import Loaders, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines
 from functrain.checkpoint import CheckpointInfo, RunLockedError
@@ -47,6 +48,7 @@ class Request:
         max_time: seconds of training after which to save and end.
         strict_resume: refuse a resume that would not be bit for bit.
         init_from: what wins over the configuration's `init_from.path`.
+        trust: its code may lie in a run's directory.
     """
 
     config_file: Path
@@ -57,6 +59,7 @@ class Request:
     max_time: float | None = None
     strict_resume: bool = False
     init_from: Path | None = None
+    trust: bool = False
 
     @property
     def command(self) -> str:
@@ -65,7 +68,8 @@ class Request:
         strict = ["--strict-resume"] if self.strict_resume else []
         begin = [] if self.init_from is None else ["--init-from", str(self.init_from)]
         limit = [] if self.max_time is None else ["--max-time", f"{self.max_time:g}"]
-        options = [*place, *begin, *strict, *limit]
+        trust = ["--trust"] if self.trust else []
+        options = [*place, *begin, *strict, *limit, *trust]
         return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *options])
 
 
@@ -78,7 +82,8 @@ def train(request: Request, console: Console) -> None:
         FunctrainError: for everything that a user can put right.
         Interrupted: after a signal, when the run is saved.
     """
-    config = load_config(request.config_file, [*request.overrides, *begin_override(request.init_from, request.resume)])
+    overrides = [*request.overrides, *begin_override(request.init_from, request.resume)]
+    config = load_config(request.config_file, overrides, trust=request.trust)
     run = RunDirectory(request.run_dir if request.run_dir is not None else RUNS / config.name)
     run.check()
     if config.training.threads is not None:
@@ -128,7 +133,7 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
 def _fit(
     request: Request, config: Config, run: RunDirectory, state: TrainState, loaders: Loaders, start: "_Start"
 ) -> FitResult:
-    training, rules = config.training, build_rules(config)
+    training, rules, written = config.training, build_rules(config), plain(config)
     try:
         result = fit(
             state,
@@ -164,7 +169,7 @@ def _fit(
             strict_resume=request.strict_resume,
             deterministic=training.deterministic,
             tf32=training.tf32,
-            metadata={"config": plain(config), "functrain": version("functrain")},
+            metadata={"config": written, "signature": sign(canonical(written)), "functrain": version("functrain")},
         )
     except (ResumeRefusedError, RunLockedError):
         raise

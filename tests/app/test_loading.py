@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from functrain import optim
 from functrain.app.config import TrainingConfig
-from functrain.app.loading import OTHER_NAMES, changes, load_config, plain, save_config
+from functrain.app.loading import OTHER_NAMES, changes, load_config, plain, read_config, save_config
 from functrain.foundation.errors import ConfigError
 from functrain.optim import schedules
 
@@ -219,7 +219,7 @@ def test_saving_and_loading_gives_the_same_configuration(tmp_path_factory, epoch
     raw["training"]["epochs"], raw["training"]["clip_norm"] = epochs, clip
     changed = type(config).model_validate(raw)
     save_config(changed, folder / "saved.yaml")
-    assert load_config(folder / "saved.yaml") == changed
+    assert read_config(folder / "saved.yaml")[0] == changed
     assert plain(load_config(folder / "saved.yaml")) == raw
 
 

@@ -21,8 +21,8 @@ def message_for(kind, name, *folders):
 def test_own_functions_are_imported_from_the_folders_given(project):
     net = lookup("model", "tiny_project:net", [project])
     assert net.__module__ == "tiny_project"
-    assert lookup("model", "torch.nn:Linear").__name__ == "Linear"
-    assert lookup("model", "torch:nn.Linear").__name__ == "Linear"
+    assert lookup("model", "functrain.models:DigitsCNN", []).__name__ == "DigitsCNN"
+    assert lookup("model", "functrain:models.DigitsCNN", []).__name__ == "DigitsCNN"
 
 
 def test_a_folder_cannot_take_the_place_of_an_installed_module(project):
@@ -45,4 +45,4 @@ def test_messages(project):
     assert "RuntimeError: no licence" in message_for("model", "raising_module:net", project)
     assert message_for("model", "a b:net") == "'a b:net' is not of the form package.module:function"
     assert message_for("model", "os:environ.x y").endswith("is not of the form package.module:function")
-    assert message_for("model", "sys:version") == "'sys:version' is a str, not a function or class"
+    assert message_for("model", "tiny_project:__name__") == "'tiny_project:__name__' is a str, not a function or class"

@@ -1,0 +1,103 @@
+"""Whose code a configuration may run; docs/trust.md has the rules.
+
+A `Config` as it is read may name functions of functrain's registry only. The functions here return one that may also
+import the functions it names, or raise.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from functrain.app.config import Config
+from functrain.app.signature import canonical, is_signed, is_signed_yaml
+from functrain.checkpoint import CheckpointInfo
+from functrain.foundation.errors import ConfigError
+
+WAY_OUT = "If you trust where it comes from, give --trust"
+
+
+def trust_users_config(config: Config, trust: bool) -> Config:
+    """A configuration that the user has named: it may run code, but not code that came with somebody's run.
+
+    Args:
+        config: as it was read.
+        trust: `--trust` was given.
+
+    Raises:
+        ConfigError: if its code lies in the directory of a run that this user has not written.
+    """
+    names = config.references
+    if names and not trust and config.code is not None:
+        run = _run_around(Path(config.code))
+        if run is not None and not is_own_run(run):
+            raise ConfigError(
+                f"this configuration runs code ({_listed(names)}) out of {config.code}, which lies in the directory of "
+                f"a run that somebody else wrote. {WAY_OUT}"
+            )
+    return _allowed(config)
+
+
+def trust_run(config: Config, run: Path, trust: bool) -> Config:
+    """The configuration in a run's directory, which somebody else may have written.
+
+    Args:
+        config: as it was read from the run's config.yaml.
+        run: the run's directory.
+        trust: `--trust` was given.
+
+    Raises:
+        ConfigError: if it names functions, and this user has not written it or the code lies in the directory.
+    """
+    return _trust_foreign(config, run, run, is_own_run(run), trust)
+
+
+def trust_checkpoint(config: Config, info: CheckpointInfo, trust: bool) -> Config:
+    """The configuration that a checkpoint carries, likewise."""
+    values = info.metadata.get("config")
+    own = isinstance(values, dict) and is_signed(canonical(values), info.metadata.get("signature"))
+    return _trust_foreign(config, info.path, info.path.resolve().parent.parent, own, trust)
+
+
+def is_own_run(run: Path) -> bool:
+    """Whether this user's `functrain train` wrote the run's config.yaml."""
+    try:
+        return is_signed_yaml((run / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _trust_foreign(config: Config, origin: Path, run: Path, own: bool, trust: bool) -> Config:
+    names = config.references
+    if not names or trust:
+        return _allowed(config)
+    if not own:
+        raise ConfigError(
+            f"{origin} names functions that are not functrain's own ({_listed(names)}), and you did not write it: it "
+            f"carries no signature of yours. To run them would run its author's code. {WAY_OUT}"
+        )
+    if config.code is not None and Path(config.code).resolve().is_relative_to(run.resolve()):
+        raise ConfigError(
+            f"{origin} runs code ({_listed(names)}) out of {config.code}, which lies in the run's directory: whoever "
+            f"sends the run sends that code. {WAY_OUT}"
+        )
+    return _allowed(config)
+
+
+def _allowed(config: Config) -> Config:
+    folders = [Path(config.code)] if config.code is not None else []
+    here = Path.cwd()
+    if _run_around(here) is None:
+        folders.append(here)
+    return config.with_code(list(dict.fromkeys(folders)))
+
+
+def _run_around(folder: Path) -> Path | None:
+    """The run's directory that a folder is, or lies in."""
+    folder = folder.resolve()
+    for place in (folder, *folder.parents):
+        if (place / "checkpoints").is_dir() and (place / "config.yaml").is_file():
+            return place
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
