@@ -3,10 +3,11 @@
 Imports the standard library, functrain.foundation and the neighbouring modules only.
 """
 
-import concurrent.futures.thread  # noqa: F401 - for the order of exit hooks, see _finish_at_exit
+import concurrent.futures.thread  # noqa: F401 - for the order of exit hooks, see before_pools_close
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 from functrain.checkpoint.errors import CheckpointWarning, describe
 from functrain.foundation.errors import CheckpointError
@@ -24,8 +25,10 @@ class BackgroundSave:
         self._work: Callable[[], None] | None = work
         self._description = description
         self._error: CheckpointError | None = None
+        self._done = threading.Event()  # not the thread's `join`: interrupted, it takes it for ended (Python 3.11)
         self._thread = threading.Thread(target=self._run, name="functrain-checkpoint", daemon=False)
-        _finish_at_exit(self)
+        _unfinished.add(self)
+        before_pools_close(_finish_all)
         try:
             self._thread.start()
         except BaseException:
@@ -44,10 +47,12 @@ class BackgroundSave:
             self._error.__cause__ = error
         else:
             _unfinished.discard(self)
+        finally:
+            self._done.set()
 
     def join(self) -> None:
         """Wait until the work is done; never raises its error."""
-        self._thread.join()
+        self._done.wait()
 
     def take_error(self) -> CheckpointError | None:
         """The error of finished work, the first time it is asked for."""
@@ -58,20 +63,21 @@ class BackgroundSave:
 
 # Saves that still run, and failed ones whose error nobody has seen.
 _unfinished: set[BackgroundSave] = set()
-_hook_installed = False
+_hooks: set[Callable[[], None]] = set()
 
 
-def _finish_at_exit(save: BackgroundSave) -> None:
-    global _hook_installed
-    _unfinished.add(save)
-    if not _hook_installed:
-        _hook_installed = True
-        # The hooks run last in, first out, so importing concurrent.futures.thread above puts its
-        # closing of the pools after ours. `atexit` runs too late. The name is private to Python but
-        # unchanged since 3.9; without it only the thread itself keeps the interpreter waiting.
-        register = getattr(threading, "_register_atexit", None)
-        if register is not None:
-            register(_finish_all)
+def before_pools_close(hook: Callable[[], None]) -> None:
+    """Call `hook` once when the interpreter ends, before it closes the thread pools that orbax needs.
+
+    The hooks run last in, first out, so importing concurrent.futures.thread above puts its closing of the pools
+    after ours. `atexit` runs too late. The name is private to Python but unchanged since 3.9; without it only a
+    thread itself keeps the interpreter waiting.
+    """
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None and hook not in _hooks:
+        _hooks.add(hook)
+        with suppress(RuntimeError):  # it is ending already
+            register(hook)
 
 
 def _finish_all() -> None:

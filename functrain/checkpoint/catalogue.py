@@ -10,6 +10,7 @@ from pathlib import Path
 from functrain.checkpoint import files
 from functrain.checkpoint.index import INDEX_FILE, Index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info, read_info
+from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
 
 _Identity = tuple[int, ...]
@@ -24,6 +25,9 @@ class Catalogue:
 
     def read(self) -> tuple[list[CheckpointInfo], list[CheckpointError]]:
         """What can be read, oldest first, and why the rest cannot: incomplete, or the index is damaged."""
+        return uninterrupted(self._read)
+
+    def _read(self) -> tuple[list[CheckpointInfo], list[CheckpointError]]:
         found: list[CheckpointInfo] = []
         failures: list[CheckpointError] = []
         known: dict[str, tuple[_Identity, CheckpointInfo]] = {}

@@ -26,7 +26,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 def reading_error(directory: Path, error: OSError) -> CheckpointError:
-    """What a system's error while reading a checkpoint is: damage if the disk cannot give the bytes back.
+    """What a system's error while reading a checkpoint is: damage if the bytes are not there.
 
     Example:
         >>> type(reading_error(Path("x"), OSError(5, "Input/output error"))).__name__
@@ -34,8 +34,8 @@ def reading_error(directory: Path, error: OSError) -> CheckpointError:
         >>> reading_error(Path("x"), OSError(24, "Too many open files"))
         CheckpointError('cannot read checkpoint x: [Errno 24] Too many open files')
     """
-    if error.errno == errno.EIO:
-        return DamagedCheckpointError(directory, f"the disk cannot read it ({error})")
+    if error.errno in _OF_MISSING_BYTES:
+        return DamagedCheckpointError(directory, f"it cannot be read ({error})")
     return CheckpointError(f"cannot read checkpoint {directory}: {error}")
 
 
@@ -57,6 +57,12 @@ class CheckpointWarning(UserWarning):
 
 # tensorstore raises ValueError whatever is wrong, and tells the system's error number in the text only.
 _SYSTEM_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
+# Its words for what may be otherwise the next time. What is wrong with the bytes is DATA_LOSS, or has no such word.
+_PASSING = re.compile(r"\A(UNAVAILABLE|CANCELLED|ABORTED|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|PERMISSION_DENIED)\b")
+# What reading wrong bytes ends with, in orbax, json and tensorstore. Everything else is not known to be damage.
+_OF_WRONG_BYTES = (ValueError, LookupError, EOFError)
+# The file is not there, or the disk cannot give its bytes back.
+_OF_MISSING_BYTES = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -65,6 +71,44 @@ def causes(error: BaseException) -> list[BaseException]:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     return chain
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error proves that a checkpoint's bytes are wrong or not there, which takes more than an error.
+
+    Example:
+        >>> is_damage(ValueError("DATA_LOSS: CRC-32C checksum verification failed"))
+        True
+        >>> is_damage(ValueError("cannot open [os_error_code='24']")), is_damage(RuntimeError("can't start new thread"))
+        (False, False)
+    """
+    number = system_errno(error)
+    if number is not None:
+        return number in _OF_MISSING_BYTES
+    known = all(isinstance(link, _OF_WRONG_BYTES) for link in causes(error))
+    return known and not any(_PASSING.match(str(link)) for link in causes(error))
+
+
+def passing(error: BaseException) -> BaseException | None:
+    """The interruption, cancellation or lack of memory behind an error, which libraries turn into errors of theirs.
+
+    Example:
+        >>> error = ValueError("no entry")
+        >>> error.__context__ = KeyboardInterrupt()
+        >>> passing(error), passing(ValueError("no entry"))
+        (KeyboardInterrupt(), None)
+    """
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is None or any(link is other for other in seen):
+            continue
+        if isinstance(link, MemoryError) or not isinstance(link, Exception):
+            return link
+        seen.append(link)
+        waiting += [link.__cause__, link.__context__]
+    return None
 
 
 def system_errno(error: BaseException) -> int | None:

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from functrain.checkpoint.index import Index, load_index
+from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
 
 
@@ -68,6 +70,10 @@ def read_info(path: str | os.PathLike[str]) -> CheckpointInfo:
         >>> info.step, info.metric, info.groups
         (4, 0.5, {'params': {'w': LeafInfo(shape=(2, 3), dtype='float32')}})
     """
+    return uninterrupted(partial(_read, path))
+
+
+def _read(path: str | os.PathLike[str]) -> CheckpointInfo:
     directory = checkpoint_directory(path)
     return make_info(directory, load_index(directory))
 

@@ -3,31 +3,29 @@
 Imports torch, functrain.foundation and the neighbouring modules only.
 """
 
-import errno
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 
 from functrain.checkpoint import arrays, bundles, orbax_io
-from functrain.checkpoint.errors import DamagedCheckpointError, describe, reading_error, system_errno
+from functrain.checkpoint.errors import DamagedCheckpointError, describe, is_damage, passing, reading_error
 from functrain.checkpoint.grouping import full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
 from functrain.checkpoint.inventory import check_inventory
 from functrain.checkpoint.matching import check_fit
 from functrain.checkpoint.scalars import Scalar
+from functrain.checkpoint.uninterrupted import stop_if_abandoned, uninterrupted
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.trees import Tree
 
 _Source = tuple[str, str]  # (group, path) of a leaf whose data are stored
-
-# Conditions of the machine, which say nothing about the checkpoint.
-_PASSING_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 
 
 class Restored(NamedTuple):
@@ -65,19 +63,25 @@ def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterabl
         ...     read_checkpoint(f"{directory}/step-00000004", like).tree
         {'params': {'w': tensor([1., 1.])}, 'key': 18446744073709551615}
     """
+    grouped = split(like)
+    chosen = None if groups is None else list([groups] if isinstance(groups, str) else groups)
+    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen))
+    return Restored(grouped.rebuild(leaves), info)
+
+
+def _read_groups(
+    path: str | os.PathLike[str], like: Mapping[str, Mapping[str, Any]], groups: list[str] | None
+) -> tuple[dict[str, list[Any]], CheckpointInfo]:
+    """The values of each group of `like` in its order, and what the checkpoint says about itself."""
     directory = checkpoint_directory(path)
     index = load_index(directory)
-    grouped = split(like)
-    if groups is None:
-        chosen = list(dict.fromkeys([*grouped.groups, *index.groups]))
-    else:
-        chosen = _known_groups(directory, groups, grouped.groups)
-    targets = {group: grouped.groups.get(group, {}) for group in chosen}
+    chosen = list(dict.fromkeys([*like, *index.groups])) if groups is None else _known_groups(directory, groups, like)
+    targets = {group: like.get(group, {}) for group in chosen}
     check_fit(directory, index, targets)
     values = _read_leaves(directory, index, _records(index, targets), targets)
     # A leaf without a value is None on both sides, or None here and absent there.
     leaves = {group: [values.get((group, leaf)) for leaf in targets[group]] for group in targets}
-    return Restored(grouped.rebuild(leaves), make_info(directory, index))
+    return leaves, make_info(directory, index)
 
 
 def read_arrays(
@@ -105,6 +109,13 @@ def read_arrays(
         ...     read_arrays(f"{directory}/step-00000004", groups=["optimizer"])
         {'optimizer': {'0': tensor([0., 0.]), '1': 3}}
     """
+    chosen = None if groups is None else list([groups] if isinstance(groups, str) else groups)
+    return uninterrupted(partial(_read_everything, path, chosen))
+
+
+def _read_everything(
+    path: str | os.PathLike[str], groups: list[str] | None
+) -> dict[str, dict[str, torch.Tensor | Scalar]]:
     directory = checkpoint_directory(path)
     index = load_index(directory)
     chosen = list(index.groups) if groups is None else _known_groups(directory, groups, index.groups)
@@ -126,6 +137,10 @@ def verify_checkpoint(path: str | os.PathLike[str]) -> CheckpointInfo:
         DamagedCheckpointError: bytes are missing or are not those that were written.
         CheckpointError: there is no such directory, or it cannot be read now.
     """
+    return uninterrupted(partial(_verify, path))
+
+
+def _verify(path: str | os.PathLike[str]) -> CheckpointInfo:
     directory = checkpoint_directory(path)
     index = load_index(directory)
     _check_files(directory, index, index.groups)
@@ -142,7 +157,7 @@ def _records(index: Index, targets: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 
 def _known_groups(directory: Path, wanted: Iterable[str], known: Mapping[str, Any]) -> list[str]:
-    chosen = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted))
+    chosen = list(dict.fromkeys(wanted))
     for group in chosen:
         if group not in known:
             raise CheckpointError(f"there is no group {group!r} to read from {directory}: there are {', '.join(known)}")
@@ -209,6 +224,7 @@ def _verified_arrays(
     for group, path in wanted:
         paths.setdefault(group, []).append(path)
     for name, group_paths in paths.items():
+        stop_if_abandoned()
         loaded = _load_group(directory, index.groups[name], group_paths)
         records = [index.groups[name].leaves[path] for path in group_paths]
         with _Checksums([bundles.unpack(record, loaded) for record in records]) as checksums:
@@ -229,13 +245,15 @@ def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> di
     orbax_io.import_orbax()  # outside of the try: a broken installation is not a damaged checkpoint
     try:
         return orbax_io.load_item(directory, group.item, wanted, whole=whole)
-    except MemoryError:
-        raise
     except Exception as error:
+        if condition := passing(error):
+            raise condition from error
         reason = f"the arrays of {group.name} cannot be read ({describe(error)})"
-        if system_errno(error) in _PASSING_ERRNOS:
-            raise CheckpointError(f"checkpoint {directory}: {reason}") from error
-        raise DamagedCheckpointError(directory, reason) from error
+        if is_damage(error):
+            raise DamagedCheckpointError(directory, reason) from error
+        raise CheckpointError(
+            f"checkpoint {directory}: {reason}; nothing says that it is damaged: try again"
+        ) from error
 
 
 class _Checksums:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from functrain.checkpoint import arrays
 from functrain.checkpoint.files import write_atomically
+from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
 
 _DTYPES = {
@@ -53,6 +55,10 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         ...     read_safetensors(f"{directory}/model.safetensors")
         {'w': tensor([0, 1, 2])}
     """
+    return uninterrupted(partial(_read, path))
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size

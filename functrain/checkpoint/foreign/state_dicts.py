@@ -6,15 +6,18 @@ Imports torch, functrain.foundation and the neighbouring modules only.
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from functrain.checkpoint.errors import passing
 from functrain.checkpoint.foreign.safetensors_format import read_safetensors
 from functrain.checkpoint.index import INDEX_FILE
 from functrain.checkpoint.reader import read_arrays
+from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
 
 # Where files keep the model's state dict; without any of these keys the file is the state dict.
@@ -80,9 +83,15 @@ def load_plain(path: Path) -> Mapping[Any, Any]:
     Raises:
         CheckpointError: it cannot be read, or holds other things.
     """
+    return uninterrupted(partial(_load_plain, path))
+
+
+def _load_plain(path: Path) -> Mapping[Any, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if condition := passing(error):
+            raise condition from error
         if isinstance(error, OSError) and error.filename is not None:
             raise CheckpointError(f"cannot read {path}: {error}") from error
         # Torch's advice around its reason, to load the file without weights_only, is not ours.
