@@ -5,6 +5,7 @@ runs/<name>/config.yaml  metrics.csv  metrics.jsonl  events/  training_curves.pn
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from functrain.app.source import read_source
 from functrain.app.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.foundation.errors import ConfigError, FunctrainError
-from functrain.loop.records import Record, read_records
+from functrain.loop.log_files import LogWarning, Record, readable_records
 from functrain.loop.tensorboard import FOLDER
 
 
@@ -81,8 +82,11 @@ class RunDirectory:
         return Path(os.path.realpath(path)).name if path.is_dir() else None
 
     def records(self) -> list[Record]:
-        """The log."""
-        return read_records(self.path / "metrics.jsonl")
+        """The log, as far as it can be read; a warning names what is damaged."""
+        found = readable_records(self.path)
+        if found.fault:
+            warnings.warn(f"{found.fault}; {found.mended}", LogWarning, stacklevel=2)
+        return found.records
 
 
 def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:

@@ -194,7 +194,8 @@ def fit(
         directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
         opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume)
         saver, state, position = open_run(opening, state, stack)
-        records = Records(directory, position.records, writes=leads, tensorboard=tensorboard)
+        records = Records(directory, position.records, position.log, writes=leads, tensorboard=tensorboard)
+        stack.callback(records.close)
         display = displays.display(progress if leads else False)
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):

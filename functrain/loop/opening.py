@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock, import_orbax
 from functrain.distributed import barrier
+from functrain.loop.log_files import CSV, JSON, NO_MARK
 from functrain.loop.saving import Position, Saver, restore
 from functrain.loop.tensorboard import FOLDER
 from functrain.step.state import TrainState
 
-LOGS = ("metrics.jsonl", "metrics.csv", FOLDER)
+LOGS = (JSON, CSV, FOLDER)
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,16 @@ def _make_room(
     log = info.path.parent.parent / LOGS[0]
     inside = info.path.parent == checkpointer.directory.resolve()
     if not inside and not log.is_file():
-        position = dataclasses.replace(position, records=0)
+        position = dataclasses.replace(position, records=0, log=NO_MARK)
     barrier()
     if leads and inside:
         names = checkpointer.names()
         _move([checkpointer.directory / name for name in names[names.index(info.name) + 1 :]], run_dir)
     elif leads:
         set_aside(run_dir)
-        if log.is_file():
-            shutil.copyfile(log, run_dir / LOGS[0])
+        for name in LOGS[:2]:  # the second to mend the first by
+            if log.with_name(name).is_file():
+                shutil.copyfile(log.with_name(name), run_dir / name)
     return position
 
 

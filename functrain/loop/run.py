@@ -256,7 +256,7 @@ class Run:
         if self.saver is None:
             return
         stream, rows = self.feed.stream.state_dict(), getattr(self.runner, "rows", None)
-        position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows)
+        position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows, self.records.mark())
         self.saver.save(state, position, status=status, metric=metric)
         self.saved = _counters(state)
 

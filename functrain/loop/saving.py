@@ -18,6 +18,7 @@ from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
 from functrain.loop.environment import SETTING_REASONS, differences
+from functrain.loop.log_files import NO_MARK, LogMark
 from functrain.optim import LearningRateState, learning_rate
 from functrain.step.state import TrainState
 
@@ -36,6 +37,7 @@ class Position:
 
     Attributes:
         records: log records that belong to the state.
+        log: what tells whether they are intact.
         metric_names: what the slots of `epoch_totals` hold.
         batch_size: rows that the training batches are padded to, 0 before the first.
         stream: a stateful loader's own state.
@@ -47,6 +49,7 @@ class Position:
     metric_names: tuple[str, ...] = ()
     stream: Mapping[str, Any] = field(default_factory=dict)
     micro_batch: int | None = None
+    log: LogMark = NO_MARK
 
 
 @dataclass
@@ -78,6 +81,7 @@ class Saver:
             **self.constant,
             "settings": {**self.constant.get("settings", {}), "micro_batch": position.micro_batch},
             "records": position.records,
+            "log": dataclasses.asdict(position.log),
             "metric_names": list(position.metric_names),
             "batch_size": position.batch_size,
             "stream": _to_json(position.stream),
@@ -151,6 +155,7 @@ def position_of(info: CheckpointInfo) -> Position:
         tuple(metadata["metric_names"]),
         _from_json(metadata["stream"]),
         metadata.get("settings", {}).get("micro_batch"),
+        LogMark(**metadata.get("log", {})),
     )
 
 

@@ -34,6 +34,9 @@ _POLYNOMIAL, _MASK_DELTA = 0x82F63B78, 0xA282EAD8  # CRC-32C, reflected; TFRecor
 class EventFile:
     """The event file of a run.
 
+    Attributes:
+        path: the file's.
+
     Args:
         directory: the run's.
         records: those that belong to the state at hand. Their events are taken over from the file that is there,
@@ -48,20 +51,19 @@ class EventFile:
         there = list(_frames(older[-1][1].read_bytes()))[1:] if older else []
         kept = [frame for frame, _ in takewhile(_same, zip(there, events))]
         number = older[-1][0] + 1 if older else 1
-        self._path = folder / f"events.out.tfevents.{number:06d}.functrain"
+        self.path = folder / f"events.out.tfevents.{number:06d}.functrain"
         version = _frame(_field(1, _FIXED64, time.time()) + _field(3, _BYTES, b"brain.Event:2"))
         made = [_frame(event) for event in events[len(kept) :]]
         # A name that TensorBoard does not look at. Should a kill leave both files, the next start takes the newer.
         temporary = folder / ".incomplete"
         temporary.write_bytes(b"".join([version, *kept, *made]))
-        os.replace(temporary, self._path)
+        os.replace(temporary, self.path)
         for _, path in older:
             path.unlink()
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record's event and hand it to the operating system, where it outlives this process."""
-        with self._path.open("ab") as file:
-            file.write(_frame(_event(record)))
+    def frame(self, record: Mapping[str, Any]) -> bytes:
+        """What is appended to the file for a record."""
+        return _frame(_event(record))
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:

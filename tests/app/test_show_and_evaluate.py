@@ -41,3 +41,22 @@ def test_show_lists_checkpoints_and_records(functrain, project):
         assert code == 0
         for text in ("status", "COMPLETE", "params", "opt_state", "environment", "torch", "eager"):
             assert text in out
+
+
+@pytest.mark.filterwarnings("default::functrain.loop.log_files.LogWarning")
+def test_a_damaged_log_is_named_and_the_run_is_shown_all_the_same(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    expected = functrain("show", "runs/tiny")[1]
+    run = project / "runs" / "tiny"
+    for damage in (lambda log: log.replace(b'"kind"', b'"kind', 1), lambda log: b"\xff" + log):
+        log = (run / "metrics.jsonl").read_bytes()
+        (run / "metrics.jsonl").write_bytes(damage(log))
+        code, out, err = functrain("show", "runs/tiny")
+        assert (code, out) == (0, expected)
+        assert "metrics.jsonl is damaged: line 1 is not JSON; metrics.csv is shown instead" in err.replace(
+            "UTF-8", "JSON"
+        )
+    (run / "metrics.csv").unlink()
+    code, out, err = functrain("show", "runs/tiny")
+    assert code == 0
+    assert "1 line left out" in err

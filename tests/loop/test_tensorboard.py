@@ -106,7 +106,9 @@ def test_an_event_that_is_not_the_records_is_made_anew(tmp_path):
     records = [{"kind": "step", "step": step, "loss": 1.0 / step} for step in range(1, 5)]
     EventFile(tmp_path, records)
     changed = [*records[:2], {**records[2], "loss": 9.0}, records[3]]
-    EventFile(tmp_path, changed).append({"kind": "step", "step": 5, "loss": 0.0})
+    file = EventFile(tmp_path, changed)
+    with file.path.open("ab") as stream:
+        stream.write(file.frame({"kind": "step", "step": 5, "loss": 0.0}))
     values = [(1, 1.0), (2, 0.5), (3, 9.0), (4, 0.25), (5, 0.0)]
     assert shown(tmp_path) == {"step/loss": values}
 
