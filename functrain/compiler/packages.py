@@ -5,10 +5,11 @@ milliseconds and imports no part of the compiler, where compiling takes half a m
 alone takes two seconds.
 """
 
+import contextlib
 import importlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ import torch
 from torch import Tensor
 
 from functrain.compiler import summation
+from functrain.compiler.constants import constants_as_operations
 from functrain.compiler.inductor import hastened, prepare
 from functrain.foundation.errors import FunctrainError
 
 Program = Callable[[list[Tensor]], list[Tensor]]
 
 _NAME = "model"
+_NO_COMPILER = (
+    "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one in the environment "
+    "variable CXX), or run without compiling (compile=False; in a config training.compile: false)"
+)
 
 # Elements of a loop below which one thread takes it: to wake the others takes longer. (With inductor's own bound, 512
 # for each thread, a tiny network's program took a sixth longer on two threads than on one.)
@@ -34,9 +40,7 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
     Raises:
         FunctrainError: if there is no working C++ compiler.
     """
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning):  # torch's, about its own old parts
-            warnings.simplefilter("ignore", category)
+    with _without_torchs_warnings():
         importlib.import_module("torch._inductor.compile_fx")
         threading.Thread(target=prepare, args=[examples[0].device.type], daemon=True).start()
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
@@ -46,17 +50,38 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
         except Exception as error:
             for cause in _causes(error):
                 if isinstance(cause, InvalidCxxCompiler):
-                    raise FunctrainError(
-                        "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one "
-                        "in the environment variable CXX), or run without compiling (compile=False; in a config "
-                        "training.compile: false)"
-                    ) from error
+                    raise FunctrainError(_NO_COMPILER) from error
                 if isinstance(cause, CppCompileError):
                     raise FunctrainError(
                         f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
                         "(compile=False; in a config training.compile: false) it would run"
                     ) from error
             raise
+
+
+@contextlib.contextmanager
+def _without_torchs_warnings() -> Iterator[None]:
+    """Leave out what torch says about its own old parts."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+def check_compiler() -> None:
+    """Refuse to begin what a machine without a C++ compiler cannot end.
+
+    Raises:
+        FunctrainError: if there is none.
+    """
+    with _without_torchs_warnings():
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError) as error:
+        raise FunctrainError(_NO_COMPILER) from error
 
 
 def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
@@ -75,7 +100,7 @@ def _options(mode: str, device: torch.device) -> dict[str, Any]:
 
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     options.pop("triton.cudagraphs", None)  # a package has none of its own
-    options |= {"aot_inductor.package": True, "post_grad_custom_pre_pass": summation.order_sums, **summation.OPTIONS}
+    options |= {"aot_inductor.package": True, "post_grad_custom_pre_pass": _rewrite, **summation.OPTIONS}
     # Inductor's own order moves what a checkpointed module computes again to the front, where it lies in memory for as
     # long as if it had been kept (52 MiB against 35 for four blocks).
     options["reorder_for_locality"] = False
@@ -86,6 +111,12 @@ def _options(mode: str, device: torch.device) -> dict[str, Any]:
         # do: an eighth of a compilation. Those that share more are neighbours. (On a GPU a kernel saved is a launch.)
         options["max_fusion_buffer_group_pairwise_attempts"] = 8
     return options
+
+
+def _rewrite(graph: torch.fx.Graph) -> None:
+    """Our passes; inductor calls this before its own."""
+    constants_as_operations(graph)
+    summation.order_sums(graph)
 
 
 def load(path: Path, device: torch.device) -> Program:

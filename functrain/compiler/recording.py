@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from functrain.compiler.layout import Layout
+from functrain.compiler.session import run_model
+from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core
@@ -56,16 +58,21 @@ def record(
     if sum(t.numel() * t.element_size() for t in inputs) > LARGEST_STATE:
         return None
     n_state = sum(state.is_tensor)
-    recorder = _Recorder(inputs)
-    try:
+
+    def run() -> tuple["_Recorder", Any]:
+        recorder = _Recorder(inputs)
         with torch_seed(key(), inputs[0].device), recorder:
             result = core.fn(state.fill(inputs[:n_state]), batch.fill(inputs[n_state:]))
+        if not recorder.fixed:
+            raise TracingError("a shape or a Python value depends on the values of tensors")
+        return recorder, result
+
+    try:
+        recorder, result = run_model(run)
     except Exception:
         if dynamo := sys.modules.get("torch._dynamo"):
             dynamo.reset()  # torch.cond keeps what it compiled under the recorder, and the tracer would stumble over it
         return None  # the tracer will meet the same error, and say what there is to say
-    if not recorder.fixed:
-        return None
     carried, result = result if core.carries_state else ((), result)
     result_leaves, spec = flatten(result)
     carried_tensors = [leaf for leaf in flatten(carried)[0] if isinstance(leaf, Tensor)]

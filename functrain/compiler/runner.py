@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler import backends, cuda_graphs, fingerprint
+from functrain.compiler import backends, cuda_graphs, fingerprint, packages
 from functrain.compiler.layout import Layout
 from functrain.compiler.repeatability import record_twice
 from functrain.compiler.trace import trace
@@ -151,10 +151,14 @@ class CompilingRunner:
             recording = record_twice(core, state, batch, inputs, key=key, known=lambda made: bool(kept(made.digest)))
         if recording is not None and (program := kept(recording.digest)):
             return _Program(program, recording.out, recording.random)
+        if recording is not None:  # before the wait for the tracer; without a recording the store may yet have it
+            packages.check_compiler()
         graph = trace(core, state, batch, inputs, donate=donates)
         digest = "" if not stores else recording.digest if recording else fingerprint.graph_digest(graph.module)
         if stores and (program := kept(digest)):
             return _Program(program, graph.out, graph.random)
+        if stores and recording is None:
+            packages.check_compiler()
         if self.on_compile is not None:
             self.on_compile(core.name)
         program = backends.build(

@@ -20,6 +20,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.compiler.layout import HOST, Layout
+from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.trees import flatten, leaves_with_paths
 from functrain.step.execution import Core
@@ -79,7 +80,7 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
             carried = []
         return carried + found[-1].tensors(result_leaves)
 
-    module = _make_fx(core, flat, examples)
+    module = run_model(lambda: _make_fx(core, flat, examples))
     _refuse_own_generators(core, module)
     return Graph(module, found[-1], _draws(module))
 

@@ -1,0 +1,51 @@
+"""Runs a model's code for tracing and recording: as an eager step does, and then as torch.compile does."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+
+from functrain.foundation.errors import TracingError
+from functrain.foundation.recursion import deep_calls
+
+T = TypeVar("T")
+
+
+def run_model(fn: Callable[[], T]) -> T:
+    """The result of `fn`, which runs a model's code; after an error it runs again, within `compiling`.
+
+    Libraries ask `torch.compiler.is_compiling()` before they read a tensor's value or call a kernel that cannot be
+    traced. Some also leave out what they need, such as a default mask. So what runs without the flag stays without it.
+
+    Raises:
+        Exception: what the first run raised, or the second if that alone is a `TracingError`.
+    """
+    with deep_calls(), _without_nested_compilers():
+        try:
+            return fn()
+        except Exception as first:
+            try:
+                with compiling():
+                    return fn()
+            except Exception as second:
+                use_second = isinstance(second, TracingError) and not isinstance(first, TracingError)
+                raise (second if use_second else first) from None
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Let `torch.compiler.is_compiling()` be true, as it is within torch.compile and torch.export."""
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
+
+
+def _without_nested_compilers() -> contextlib.AbstractContextManager[Any]:
+    """Functions that a user gave to torch.compile are traced as plain Python, since the whole step is compiled."""
+    dynamo = sys.modules.get("torch._dynamo")  # slow to import, and nobody calls torch.compile without it
+    return contextlib.nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
