@@ -1,6 +1,7 @@
 """The commands of the command line and their options. Imports the standard library: `--help` waits for nothing."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
+    command.add_argument("config", type=_path, metavar="CONFIG", help="a YAML file")
     command.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
     )
@@ -135,7 +136,7 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 def _add_train(command: _AddCommand) -> None:
     train = command("train", "train, or go on training, what a configuration describes", _TRAIN)
     _add_config(train)
-    train.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
+    train.add_argument("--run-dir", type=_path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
     train.add_argument(
         "--resume",
         default="auto",
@@ -145,7 +146,7 @@ def _add_train(command: _AddCommand) -> None:
     )
     train.add_argument(
         "--init-from",
-        type=Path,
+        type=_path,
         metavar="FILE|RUN|CHECKPOINT",
         help="where a run that starts afresh has its parameters and buffers from: .pt, .pth, .ckpt, .safetensors, or a "
         "functrain checkpoint (of a run, its last); short for init_from.path=..., see also init_from.new, .dropped and "
@@ -166,18 +167,18 @@ def _add_train(command: _AddCommand) -> None:
 def _add_results(command: _AddCommand) -> None:
     """What is read from a run's checkpoints: scores, a summary, a file for others."""
     evaluate = command("evaluate", "evaluate a run's checkpoint", _EVALUATE)
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    evaluate.add_argument("run", type=_path, metavar="RUN", help="a run's directory")
     evaluate.add_argument("--split", choices=("test", "val", "train"), default="test", help="(default: test)")
     evaluate.add_argument(
         "--checkpoint", default="last", metavar="best|last|NAME", help="which checkpoint (default: last)"
     )
 
     show = command("show", "show a run or a checkpoint", _SHOW)
-    show.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    show.add_argument("path", type=_path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
 
     export = command("export", "write a checkpoint's model for torch or safetensors", _EXPORT)
-    export.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
-    export.add_argument("out", type=Path, metavar="OUT", help="the file: .safetensors, .pt or .pth")
+    export.add_argument("path", type=_path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    export.add_argument("out", type=_path, metavar="OUT", help="the file: .safetensors, .pt or .pth")
     export.add_argument("--ema", action="store_true", help="the averaged parameters")
     export.add_argument(
         "--optimizer",
@@ -190,26 +191,26 @@ def _add_profile(command: _AddCommand) -> None:
     profile = command("profile", "measure where the time of training goes", _PROFILE)
     _add_config(profile)
     profile.add_argument("--steps", type=int, default=20, metavar="N", help="updates to measure (default: 20)")
-    profile.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default: profiles/<name>)")
+    profile.add_argument("--out", type=_path, metavar="DIR", help="where the files go (default: profiles/<name>)")
 
 
 def _add_proofs(command: _AddCommand) -> None:
     """Those that exit with 1 if they find something."""
     verify = command("verify", "check all checkpoints of a run", _VERIFY)
-    verify.add_argument("run", type=Path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    verify.add_argument("run", type=_path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
 
     diff = command("diff", "compare two checkpoints bit for bit", _DIFF)
     for name, metavar in (("left", "A"), ("right", "B")):
-        diff.add_argument(name, type=Path, metavar=metavar, help="the directory of a run or of a checkpoint")
+        diff.add_argument(name, type=_path, metavar=metavar, help="the directory of a run or of a checkpoint")
 
     replay = command("replay", "train again from a checkpoint, and compare", _REPLAY)
-    replay.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint's directory")
+    replay.add_argument("checkpoint", type=_path, metavar="CHECKPOINT", help="a checkpoint's directory")
     replay.add_argument(
         "--steps", type=int, metavar="N", help="optimizer updates to train again (default: up to the next checkpoint)"
     )
 
     hunt = command("hunt", "find the first value that is not finite", _HUNT)
-    hunt.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
+    hunt.add_argument("run", type=_path, metavar="RUN", help="a run's directory")
     hunt.add_argument("--checkpoint", metavar="NAME", help="begin with this one")
     hunt.add_argument("--steps", type=int, default=100, metavar="N", help="give up after N updates (default: 100)")
 
@@ -219,7 +220,7 @@ def _add_finders(command: _AddCommand) -> None:
     find_lr = command("find-lr", "find a learning rate", _FIND_LR)
     _add_config(find_lr)
     find_lr.add_argument("--steps", type=int, default=100, metavar="N", help="updates (default: 100)")
-    find_lr.add_argument("--figure", type=Path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
+    find_lr.add_argument("--figure", type=_path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
     find_lr.add_argument("--compile", action="store_true", help=compiled)
 
     find_batch_size = command("find-batch-size", "find the largest batch that fits into memory", _FIND_BATCH_SIZE)
@@ -228,6 +229,11 @@ def _add_finders(command: _AddCommand) -> None:
         "--limit", type=int, metavar="N", help="the largest to try (default: as many as there are training examples)"
     )
     find_batch_size.add_argument("--compile", action="store_true", help=compiled)
+
+
+def _path(text: str) -> Path:
+    """A path; a shell leaves the `~` of `--out=~/x` to us."""
+    return Path(os.path.expanduser(text))
 
 
 def _seconds(text: str) -> float:

@@ -84,10 +84,10 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config
     values = {"name": path.stem, **source.values}
     if _names_own_code(values):
         # Absolute, so that the copy in the run's directory finds the code as well.
-        values["code"] = os.path.abspath(path.parent / str(values.get("code") or "."))
+        values["code"] = os.path.abspath(path.parent / os.path.expanduser(str(values.get("code") or ".")))
     begins = values.get("init_from")
     if isinstance(begins, dict) and isinstance(begins.get("path"), str) and begins["path"]:
-        values["init_from"] = {**begins, "path": os.path.abspath(path.parent / begins["path"])}
+        values["init_from"] = {**begins, "path": os.path.abspath(path.parent / os.path.expanduser(begins["path"]))}
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

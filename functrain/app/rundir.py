@@ -16,6 +16,7 @@ from functrain.app.source import read_source
 from functrain.app.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.foundation.errors import ConfigError, FunctrainError
+from functrain.foundation.paths import shown_path
 from functrain.loop.log_files import LogWarning, Record, readable_records
 from functrain.loop.tensorboard import FOLDER
 
@@ -60,8 +61,8 @@ class RunDirectory:
             reason = "a directory that you may not write to"
         if reason:
             raise ConfigError(
-                f"the run directory {self.path} cannot be written to: {place} is {reason}; choose another one with "
-                "--run-dir"
+                f"the run directory {shown_path(self.path)} cannot be written to: {shown_path(place)} is {reason}; "
+                "choose another one with --run-dir"
             )
 
     def results(self, split: str) -> Path:

@@ -14,6 +14,7 @@ from functrain.app.tables import print_facts, print_lines, print_metrics
 from functrain.data import Loader
 from functrain.distributed import World
 from functrain.evaluation import figures
+from functrain.foundation.paths import shown_path
 from functrain.loop.records import Record
 from functrain.step import TrainState
 
@@ -68,7 +69,7 @@ def conclude(
     print_metrics(console, _rows(records, test))
     print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])
-    print_facts(console, "files", [(file.name, str(file)) for file in files])
+    print_facts(console, "files", [(file.name, shown_path(file)) for file in files])
 
 
 def _rows(records: Sequence[Record], test: Evaluation | None) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from functrain.app.tables import duration, print_facts, print_lines
 from functrain.checkpoint import CheckpointInfo, RunLockedError
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError, NonFiniteError
+from functrain.foundation.paths import absolute, shown_path
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, fit
 from functrain.step import TrainState
 
@@ -84,7 +85,7 @@ def train(request: Request, console: Console) -> None:
     """
     overrides = [*request.overrides, *begin_override(request.init_from, request.resume)]
     config = load_config(request.config_file, overrides, trust=request.trust)
-    run = RunDirectory(request.run_dir if request.run_dir is not None else RUNS / config.name)
+    run = RunDirectory(absolute(request.run_dir if request.run_dir is not None else RUNS / config.name))
     run.check()
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
@@ -96,7 +97,7 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
     state = build_state(config, length)
-    title = f"functrain {version('functrain')}: {run.path}"
+    title = f"functrain {version('functrain')}: {shown_path(run.path)}"
     print_facts(console, title, facts(config, state, loaders, length, world))
     if request.resume != "never" and run.checkpoints():
         changed = changes_since(run, config)
@@ -178,7 +179,7 @@ def _fit(
             raise
         raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
     except NonFiniteError as error:
-        hunt = shlex.join(["functrain", "hunt", str(run.path)])
+        hunt = shlex.join(["functrain", "hunt", shown_path(run.path)])
         raise NonFiniteError(f"{error}\nTo find the module it comes from: {hunt}") from error
     except Interrupted as stop:
         if start.world.rank == 0:
@@ -191,7 +192,7 @@ def _print_how_to_continue(result: FitResult, request: Request, run: RunDirector
     state: TrainState = result.state
     where = f"step {state.step} (epoch {state.epoch + 1})"
     what = "the time is up" if result.stopped_by == "time" else "interrupted"
-    print(f"functrain: {what} at {where}; everything is saved in {run.path}", file=sys.stderr)
+    print(f"functrain: {what} at {where}; everything is saved in {shown_path(run.path)}", file=sys.stderr)
     under = "torchrun ... -m " if world.size > 1 else ""
     print(f"To continue: {under}{request.command}", file=sys.stderr)
 

@@ -8,6 +8,7 @@ from functrain.checkpoint.checkpointer import Checkpointer as Checkpointer
 from functrain.checkpoint.errors import CheckpointWarning as CheckpointWarning
 from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpointError
 from functrain.checkpoint.errors import RunLockedError as RunLockedError
+from functrain.checkpoint.errors import RunLostError as RunLostError
 from functrain.checkpoint.foreign import init_from as init_from
 from functrain.checkpoint.foreign import load_state_dict as load_state_dict
 from functrain.checkpoint.foreign import load_torch as load_torch

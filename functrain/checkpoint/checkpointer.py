@@ -27,6 +27,7 @@ from functrain.checkpoint.snapshot import Held, hold
 from functrain.checkpoint.staging import Staging
 from functrain.checkpoint.writer import write_checkpoint
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.paths import absolute
 from functrain.foundation.trees import Tree
 
 
@@ -74,7 +75,7 @@ class Checkpointer:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        self.directory = Path(os.path.abspath(directory))  # a later chdir must not move it
+        self.directory = absolute(directory)  # a later chdir must not move it
         self._keep = keep
         self._keep_best = keep_best
         self._mode: Mode = mode

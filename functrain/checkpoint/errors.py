@@ -51,6 +51,10 @@ class RunLockedError(CheckpointError):
         self.owner = owner
 
 
+class RunLostError(CheckpointError):
+    """The directory that a run writes to was deleted, renamed or replaced meanwhile."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint was passed over, or a save failed where no error could be raised."""
 

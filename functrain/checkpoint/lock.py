@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,8 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from functrain.checkpoint.errors import RunLockedError
+from functrain.checkpoint.errors import CheckpointWarning, RunLockedError, RunLostError
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.paths import absolute
 
 try:
     import fcntl
@@ -86,9 +88,10 @@ class RunLock:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.abspath(directory)) / LOCK_FILE
+        self.path = absolute(directory) / LOCK_FILE
         self.previous: LockOwner | None = None
         self._descriptor: int | None = None
+        self._directory: os.stat_result | None = None
 
     def acquire(self) -> Self:
         """Take the lock; never waits for a living owner.
@@ -109,6 +112,36 @@ class RunLock:
                     f"cannot lock the run directory {self.path.parent}: {error}; choose a directory that can be "
                     "written to"
                 ) from error
+
+    def check(self) -> None:
+        """See that the lock is still there. If only its file was removed, take it again; takes a few microseconds.
+
+        Raises:
+            RunLostError: the directory was deleted, renamed or replaced.
+            RunLockedError: another run has the directory now.
+        """
+        if self._descriptor is None or _is_current(self._descriptor, self.path):
+            return
+        directory = self.path.parent
+        assert self._directory is not None
+        try:
+            is_there = os.path.samestat(os.stat(directory), self._directory)
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise RunLostError(
+                f"the run directory {directory} was deleted, renamed or replaced while this run was writing to it, so "
+                "the run ends. If it was renamed, go on with its new name: training continues from its newest "
+                "checkpoint. Without it, start again"
+            )
+        self.release()
+        self.acquire()
+        warnings.warn(
+            f"the lock file {self.path} was removed while this run was writing to its directory. It is there again, "
+            "and training goes on",
+            CheckpointWarning,
+            stacklevel=3,
+        )
 
     def release(self) -> None:
         """Give the lock back. Without a lock, nothing happens."""
@@ -145,6 +178,7 @@ class RunLock:
                 if owner is not None and _may_be_alive(owner, locked=taken is True):
                     raise RunLockedError(_refusal(self.path, owner), owner)
                 _write_owner(descriptor)
+                self._directory = os.stat(self.path.parent)
                 self.previous, self._descriptor, keep = owner, descriptor, True
                 _held.add(self)
         finally:
@@ -179,7 +213,7 @@ def _is_current(descriptor: int, path: Path) -> bool:
     """Whether the open file is still the one at `path`: its owner removes it when done."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

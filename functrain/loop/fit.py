@@ -1,6 +1,7 @@
 """Training, as a user calls it. Imports what is above it in DESIGN's list."""
 
 import dataclasses
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
+from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
@@ -86,7 +88,7 @@ def fit(
             `state_dict()`/`load_state_dict()`, or any iterable of batches.
         eval_loader: evaluated after every `eval_every` epochs, and at the end.
         epochs, steps: how long; at least one of them.
-        run_dir: where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing.
+        run_dir: where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing. `~` is expanded.
         resume: "auto" continues from the newest valid checkpoint in `run_dir`, if there is one; "never" starts
             afresh and moves an earlier run aside to `run_dir/previous-N`; a path continues from that checkpoint.
         compile: run steps as compiled graphs; `backend` and `mode` as in `functrain.compile`.
@@ -142,6 +144,7 @@ def fit(
         OutOfMemoryError: if a step does not fit into memory; the message says what to set.
         NonFiniteError: see `on_nonfinite` and `max_consecutive_skips`; the state before the step is saved as NONFINITE.
         RunLockedError: if another run is writing to the run directory.
+        RunLostError: if the run directory was deleted, renamed or replaced while the run was writing to it.
         CheckpointError: if the run directory belongs to another model, or cannot be written.
         ResumeRefusedError: see `strict_resume`.
         Interrupted: see `on_signal`.
@@ -191,10 +194,13 @@ def fit(
             stack.callback(feed.stream.close)
         how = f"{backend}/{mode}" if compile else "eager"
         constant = _constant(state, feeds[0], tail, micro_batch, how, metadata or {})
-        directory, leads = Path(run_dir) if run_dir is not None else None, world.rank == 0
-        opening = Opening(directory, str(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume)
+        directory, leads = None if run_dir is None else absolute(run_dir), world.rank == 0
+        opening = Opening(
+            directory, os.path.expanduser(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume
+        )
         saver, state, position = open_run(opening, state, stack)
-        records = Records(directory, position.records, position.log, writes=leads, tensorboard=tensorboard)
+        lock = None if saver is None else saver.lock
+        records = Records(directory, position.records, position.log, writes=leads, tensorboard=tensorboard, lock=lock)
         stack.callback(records.close)
         display = displays.display(progress if leads else False)
         stack.callback(display.close)

@@ -63,9 +63,10 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
             raise ValueError("resume=PATH continues in a run directory: give run_dir too")
         return None, state, Position()
     run_dir, leads = opening.run_dir, opening.leads
+    lock: RunLock | None = None
     if leads:
         # Before anything is moved or written, and released last: after the checkpoint that is in flight is on disk.
-        _lock(run_dir, stack)
+        lock = _lock(run_dir, stack)
         if opening.resume == "never":
             set_aside(run_dir)
     barrier()
@@ -80,7 +81,7 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
     )
     if leads:
         import_orbax()  # before anything is drawn
-    saver = Saver(checkpointer, opening.constant, copy=opening.copy) if leads else None
+    saver = Saver(checkpointer, opening.constant, copy=opening.copy, lock=lock) if leads else None
     if opening.resume not in ("auto", "never"):
         state, position, info = restore(
             checkpointer, state, opening.constant, opening.resume, strict=opening.strict_resume
@@ -94,7 +95,7 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
     return saver, state, position
 
 
-def _lock(run_dir: Path, stack: ExitStack) -> None:
+def _lock(run_dir: Path, stack: ExitStack) -> RunLock:
     lock = stack.enter_context(RunLock(run_dir))
     if lock.previous is not None:
         warnings.warn(
@@ -103,6 +104,7 @@ def _lock(run_dir: Path, stack: ExitStack) -> None:
             CheckpointWarning,
             stacklevel=4,
         )
+    return lock
 
 
 def best_state(run_dir: Path, like: TrainState) -> TrainState:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from functrain.checkpoint import RunLock
 from functrain.foundation.errors import FunctrainError
 from functrain.loop import log_files
 from functrain.loop.log_files import NO_MARK, AppendedFile, LogMark, LogWarning, Record, line_of, read_records
@@ -36,6 +37,7 @@ class Records:
         mark: what the state's checkpoint knows of them.
         writes: whether this process keeps the files (one of several does).
         tensorboard: also keep TensorBoard's event file, see `functrain.loop.tensorboard`.
+        lock: of the directory, asked before each record whether it is still there.
 
     Raises:
         DamagedLogError: if the records are damaged and cannot be mended.
@@ -50,8 +52,10 @@ class Records:
         *,
         writes: bool = True,
         tensorboard: bool = False,
+        lock: RunLock | None = None,
     ) -> None:
         self._directory = directory
+        self._lock = lock
         self._writes = writes and directory is not None
         self._count = keep
         self._columns: list[str] = []
@@ -91,12 +95,18 @@ class Records:
         return LogMark(self._sha256.hexdigest(), b"".join(self._epoch_lines).decode(), unwritten.decode())
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record and hand it to the operating system, where it outlives this process."""
+        """Add a record and hand it to the operating system, where it outlives this process.
+
+        Raises:
+            RunLostError: the run directory is gone.
+        """
         self._count += 1
         if record["kind"] != "step":
             self.epochs.append(dict(record))
         if not self._writes:
             return
+        if self._lock is not None:
+            self._lock.check()
         line = line_of(record)
         self._remember(line, record["kind"])
         lines, table, *events = self._files

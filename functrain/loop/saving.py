@@ -14,7 +14,7 @@ from typing import Any
 import optree
 import torch
 
-from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning
+from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
 from functrain.loop.environment import SETTING_REASONS, differences
@@ -60,12 +60,14 @@ class Saver:
         checkpointer: where to.
         constant: metadata that every checkpoint carries: environment, learning rate, the user's own.
         copy: the state's storage will be written to after the save was asked for (donation).
+        lock: of the run directory, asked before each save whether it is still there.
         begun: when the last save was begun, or the run; nothing but when to save depends on it.
     """
 
     checkpointer: Checkpointer
     constant: Mapping[str, Any]
     copy: bool
+    lock: RunLock | None = None
     begun: float = field(default_factory=lambda: monotonic())
 
     def seconds_since_save(self) -> float:
@@ -75,7 +77,13 @@ class Saver:
     def save(
         self, state: TrainState, position: Position, *, status: str = "COMPLETE", metric: float | None = None
     ) -> None:
-        """Begin to write a checkpoint. One that fails is reported; training goes on with the last good one."""
+        """Begin to write a checkpoint. One that fails is reported; training goes on with the last good one.
+
+        Raises:
+            RunLostError: the run directory is gone.
+        """
+        if self.lock is not None:
+            self.lock.check()
         self.begun = monotonic()
         metadata = {
             **self.constant,
