@@ -101,7 +101,7 @@ def import_orbax() -> Any:
     """
     global _imported
     if _imported is None:
-        with _import_lock, preserved_generators():
+        with preserved_generators(), _import_lock:
             if "jax" not in sys.modules and "JAX_PLATFORMS" not in os.environ:
                 import jax
 

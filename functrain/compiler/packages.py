@@ -122,7 +122,7 @@ def _rewrite(graph: torch.fx.Graph) -> None:
 def load(path: Path, device: torch.device) -> Program:
     """The program in a package."""
     # The class behind torch._inductor.aoti_load_package, which would import all of inductor. One runner, used by
-    # one thread: the lock and the events of the other mode are not needed.
+    # one thread at a time, as its call keeps Python's lock: the locks and events of the other mode are not needed.
     index = -1 if device.index is None else device.index
     loader = torch._C._aoti.AOTIModelPackageLoader(str(path), _NAME, True, 1, index)
     return loader.boxed_run

@@ -14,7 +14,7 @@ from functrain.compiler import backends, cuda_graphs, fingerprint, packages
 from functrain.compiler.layout import Layout
 from functrain.compiler.repeatability import record_twice
 from functrain.compiler.trace import trace
-from functrain.foundation.keys import torch_seed
+from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core
 from functrain.step.state import DonatedState, TrainState
@@ -109,11 +109,16 @@ class CompilingRunner:
         signature = (core, known.form, memory)
         program = self._programs.get(signature)
         if program is None:
-            batch_leaves, batch_spec = flatten(batch)
-            program = self._compile(core, known.form.layout, Layout.of(batch_leaves, batch_spec), inputs, key)
-            program = self._recorded(program, core, known.tensors)
-            self._programs[signature] = program
-            self.compilations[core.name] += 1
+            # Tracing and inductor change settings of the process, and a recording draws. One lock for all of it, or a
+            # step within a step and a compilation in another thread could each wait for the other's.
+            with one_thread_draws():
+                program = self._programs.get(signature)
+                if program is None:
+                    batch_leaves, batch_spec = flatten(batch)
+                    program = self._compile(core, known.form.layout, Layout.of(batch_leaves, batch_spec), inputs, key)
+                    program = self._recorded(program, core, known.tensors)
+                    self._programs[signature] = program
+                    self.compilations[core.name] += 1
         return program, inputs
 
     def _examine(self, state: Any, *, separate: bool) -> _Known:

@@ -64,9 +64,9 @@ class Randomness:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Put all these generators back to where they are now at the end."""
-        put_back = [_restorer(own) for own in self.own]
+        """Put all these generators back to where they are now at the end. One thread at a time is within."""
         with preserved_generators():
+            put_back = [_restorer(own) for own in self.own]
             try:
                 yield
             finally:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from functrain.foundation.keys import one_thread_draws
+
 
 @contextmanager
 def preserved_generators() -> Iterator[None]:
     """Put the global generators back to where they are now at the end.
 
-    They belong to the whole process: use this only where no other thread draws from them meanwhile.
+    They belong to the whole process, so one thread at a time is within, as in `one_thread_draws`.
 
     Example:
         >>> with preserved_generators():
@@ -20,14 +22,15 @@ def preserved_generators() -> Iterator[None]:
         >>> bool(torch.rand(()) == first)
         True
     """
-    torch_state, python_state, numpy_state = (
-        torch.default_generator.get_state(),
-        random.getstate(),
-        np.random.get_state(),
-    )
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(torch_state)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
+    with one_thread_draws():
+        torch_state, python_state, numpy_state = (
+            torch.default_generator.get_state(),
+            random.getstate(),
+            np.random.get_state(),
+        )
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(torch_state)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

@@ -7,13 +7,27 @@ A key is an unsigned 64-bit integer. New keys are *hashed* from old ones, never 
 
 import hashlib
 import operator
+import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 KEY_BITS = 64
+
+_lock = threading.RLock()
+
+
+def _unlock_in_child() -> None:
+    """A forked process has one thread; another one's lock would stay closed in it for ever."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def root_key(seed: int) -> int:
@@ -82,17 +96,28 @@ def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
 
     This is how code that draws from the global generator (`nn.Dropout`, a user's augmentation)
     becomes a function of a key, and leaves no trace in the caller's generators. torch's CPU generator is
-    seeded with the lower 32 bits of a key, so that of 100,000 streams one pair may be the same one.
+    seeded with the lower 32 bits of a key, so that of 100,000 streams one pair may be the same one. One thread at a
+    time is within, as in every `one_thread_draws`.
     """
     generators = _default_generators(torch.device(device))
-    before = [g.get_state() for g in generators]
-    for g in generators:
-        g.manual_seed(_signed(key))
-    try:
-        yield
-    finally:
-        for g, state in zip(generators, before):
-            g.set_state(state)
+    with one_thread_draws():
+        before = [g.get_state() for g in generators]
+        for g in generators:
+            g.manual_seed(_signed(key))
+        try:
+            yield
+        finally:
+            for g, state in zip(generators, before):
+                g.set_state(state)
+
+
+def one_thread_draws() -> threading.RLock:
+    """The lock under which functrain uses global random generators: `with one_thread_draws(): ...`.
+
+    There is one generator for all threads of a process, so a thread that has seeded it must be alone until it has put
+    it back. A thread of the user's that draws without this lock is not kept out.
+    """
+    return _lock
 
 
 @contextmanager

@@ -6,7 +6,7 @@ finite is looked at closely: its data, each module's output, each gradient.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,10 +159,10 @@ def _passes(state: TrainState, batch: Any) -> tuple[Tensor, dict[str, Tensor], _
     recipe, window = state.recipe, state.accumulator
     buffers = state.buffers if window is None else window.buffers
     key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
-    with torch_seed(key, state.device), torch.enable_grad(), _watched() as seen:
+    with torch_seed(key, state.device), torch.enable_grad(), _watched() as seen, ExitStack() as until:
         leaves = {name: state.params[name].detach().requires_grad_() for name in recipe.network.trainable}
         batch = cast_floating(batch, recipe.param_dtype)
-        loss, _ = run_objective(state, {**state.params, **leaves}, buffers, batch, training=True)
+        loss, _ = run_objective(state, {**state.params, **leaves}, buffers, batch, training=True, until=until)
         grads = torch.autograd.grad(loss.total, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return loss.total.detach(), dict(zip(leaves, grads)), seen
 

@@ -27,7 +27,7 @@ from functrain.optim.muon import MuonState, is_matrix, muon, orthogonalize, scal
 from functrain.optim.nadam import NAdamState, nadam, scale_by_nadam
 from functrain.optim.noise import add_noise
 from functrain.optim.partition import partition
-from functrain.optim.parts import CountState, add_decayed_weights, centralize, freeze, scale
+from functrain.optim.parts import CountState, FreezeState, add_decayed_weights, centralize, freeze, frozen_paths, scale
 from functrain.optim.plateau import Plateau, PlateauDecision, PlateauState, plateau
 from functrain.optim.radam import RAdamState, radam, scale_by_radam
 from functrain.optim.rates import (
@@ -63,6 +63,7 @@ __all__ = [
     "Ema",
     "EmaState",
     "FactoredState",
+    "FreezeState",
     "FromTorchState",
     "Hyperparameter",
     "LearningRateState",
@@ -104,6 +105,7 @@ __all__ = [
     "evaluation_params",
     "freeze",
     "from_torch",
+    "frozen_paths",
     "global_norm",
     "identity",
     "is_matrix",

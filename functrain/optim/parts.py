@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import optree
 import torch
 
 from functrain.foundation import trees
-from functrain.foundation.trees import Tree, node
+from functrain.foundation.trees import Tree, node, static
 from functrain.optim.base import Optimizer, identity, stateless, zero_count
 from functrain.optim.checks import require_non_negative
 from functrain.optim.foreach import Scalar, add_scaled, add_scaled_into, aligned_leaves, foreach
@@ -38,14 +39,38 @@ def ascend_if(maximize: bool) -> Optimizer:
     return scale(-1.0) if maximize else identity()
 
 
+@node
+class FreezeState:
+    """State of `freeze`: no tensor, but what it leaves alone."""
+
+    paths: tuple[str, ...] = static()
+
+
 def freeze() -> Optimizer:
     """Make every update zero, so that the parameters stay as they are; for groups of `optim.partition`.
+
+    `init_state` refuses an optimizer that freezes every parameter.
 
     Example:
         >>> freeze().update({"w": torch.tensor(3.0)}, (), {})
         ({'w': tensor(0.)}, ())
     """
-    return stateless(lambda updates, _params: trees.tree_map(torch.zeros_like, updates))
+
+    def update(updates: Tree, state: FreezeState, _params: Tree) -> tuple[Tree, FreezeState]:
+        return trees.tree_map(torch.zeros_like, updates), state
+
+    return Optimizer(lambda params: FreezeState(tuple(trees.paths(params))), update)
+
+
+def frozen_paths(opt_state: Tree) -> set[str]:
+    """The paths of the parameters that a `freeze` in an optimizer leaves as they are, found in its state.
+
+    Example:
+        >>> frozen_paths((freeze().init({"w": torch.zeros(2)}), ()))
+        {'w'}
+    """
+    nodes = optree.tree_leaves(opt_state, is_leaf=lambda x: isinstance(x, FreezeState), namespace=trees.NAMESPACE)
+    return {path for node in nodes if isinstance(node, FreezeState) for path in node.paths}
 
 
 def centralize() -> Optimizer:

@@ -5,8 +5,9 @@ from typing import Any
 from torch import nn
 
 from functrain.foundation.dtypes import PRECISIONS
+from functrain.foundation.trees import paths
 from functrain.objectives.statistics import LAYERS
-from functrain.optim import Ema, Optimizer, takes_two_gradients
+from functrain.optim import Ema, Optimizer, frozen_paths, takes_two_gradients
 from functrain.optim import ema as ema_rule
 from functrain.step.scaling import LossScaling
 
@@ -58,6 +59,19 @@ def check_arguments(
         raise ValueError(
             f"the model ({type(model).__name__}) has no trainable parameter: every one has "
             "requires_grad=False, or there is none"
+        )
+
+
+def check_trains(opt_state: Any, trainable: Any) -> None:
+    """Refuse an optimizer that leaves every parameter as it is.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if frozen_paths(opt_state) >= set(paths(trainable)):
+        raise ValueError(
+            "the optimizer freezes every parameter (optim.freeze()), so nothing would be trained. Give at least one "
+            "group of parameters another optimizer"
         )
 
 

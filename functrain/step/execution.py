@@ -66,6 +66,19 @@ def eager(core: Core, state: Any, batch: Any, *, key: Callable[[], int], device:
         return core.fn(state, batch)
 
 
+def refuse_inference_mode() -> None:
+    """Refuse to train within the caller's `torch.inference_mode`, in which every gradient is 0.
+
+    Raises:
+        FunctrainError: if there is one.
+    """
+    if torch.is_inference_mode_enabled():
+        raise FunctrainError(
+            "training was called inside torch.inference_mode(), where no gradient can be computed. Call init_state, "
+            "train_step and fit outside of it (torch.no_grad() does no harm)"
+        )
+
+
 def refuse_autocast(device: torch.device) -> None:
     """Refuse to run within the caller's `torch.autocast`, which would reach the backward pass but not the forward.
 

@@ -2,18 +2,20 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from functrain.foundation.dtypes import cast_floating
+from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import tree_map
 from functrain.objectives.loss import Loss, Totals
 from functrain.objectives.statistics import Statistics
 from functrain.objectives.supervised import takes_step
 from functrain.optim import ascended_params, global_norm
-from functrain.optim.foreach import are_ours, foreach, inside_transform, overwrite
+from functrain.optim.foreach import are_ours, foreach, inside_transform, is_eager, overwrite
 from functrain.step.activations import Seen, activation_statistics
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, Recipe, TrainState
@@ -35,7 +37,8 @@ def watched_gradient(
     def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Any, Params, Any]]:
         params = {**state.params, **trainable}
         seen: Seen | None = {} if watch else None
-        loss, new_buffers = run_objective(state, params, buffers, batch, training=True, seen=seen)
+        loss, new_buffers = run_objective(state, params, buffers, batch, training=True, seen=seen, until=until)
+        _refuse_without_gradient(loss)
         total = loss.total.to(recipe.param_dtype)
         factor: Any = ()  # torch.func takes no None here
         if state.loss_scale is not None:
@@ -43,7 +46,8 @@ def watched_gradient(
             total = total * factor
         return total, (loss.totals(), factor, new_buffers, () if seen is None else activation_statistics(seen))
 
-    grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)
+    with ExitStack() as until:  # the end of the backward pass, in which a model's own code may read its parameters
+        grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)
     if state.loss_scale is not None:
         grads = divided(grads, factor)
     return (*_over_ranks(recipe, grads, totals, new_buffers), activations if watch else None)
@@ -96,10 +100,28 @@ def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) 
     return grads, totals, {**buffers, **{name: next(summed) / recipe.ranks for name in averaged}}
 
 
+def _refuse_without_gradient(loss: Loss) -> None:
+    """Refuse a loss that no parameter has a part in, unless it weighs nothing: it would train nothing."""
+    weightless = (not isinstance(loss.weight, Tensor) or is_eager()) and float(loss.weight) == 0
+    if not (loss.total.requires_grad or weightless):
+        raise FunctrainError(
+            "the loss has no gradient: Loss.total does not depend on any trainable parameter, so the step would train "
+            "nothing. Compute it from the model's outputs, without detach(), item() or torch.no_grad(), and leave "
+            "requires_grad=True for at least one parameter that it uses"
+        )
+
+
 def run_objective(
-    state: TrainState, params: Params, buffers: Params, batch: Any, *, training: bool, seen: Seen | None = None
+    state: TrainState,
+    params: Params,
+    buffers: Params,
+    batch: Any,
+    *,
+    training: bool,
+    seen: Seen | None = None,
+    until: ExitStack | None = None,
 ) -> tuple[Loss, Params]:
-    """The objective under the state's precision."""
+    """The objective under the state's precision; `seen` and `until` are `Network.apply`'s."""
     recipe = state.recipe
     objective: Callable[..., Any] = recipe.objective
     if takes_step(objective):
@@ -107,7 +129,9 @@ def run_objective(
     mixed = recipe.compute_dtype != recipe.param_dtype
     # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
     with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        loss, new_buffers = recipe.network.apply(objective, params, buffers, batch, training=training, seen=seen)
+        loss, new_buffers = recipe.network.apply(
+            objective, params, buffers, batch, training=training, seen=seen, until=until
+        )
     if not isinstance(loss, Loss):
         raise TypeError(
             f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "

@@ -1,13 +1,14 @@
 """A module without its tensors: the model as a function of parameters and buffers. Imports objectives and torch.
 
 The network keeps a skeleton of the user's module whose parameters and buffers lie on the meta
-device (no storage). Real, traced or vmapped tensors are put in their places for the time of one call,
-as `torch.func.functional_call` does.
+device (no storage). Real, traced or vmapped tensors are put in the places of a copy's for the time of one call,
+as `torch.func.functional_call` does. Calls that run at the same time, in several threads, have a copy each.
 """
 
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ Place = tuple[dict[str, Any], str]  # where a module keeps a tensor
 
 
 class _Harness:
-    """Runs an objective on a module, so that for its whole duration the module has the given tensors.
+    """A copy of the module that can hold given tensors.
 
     Where each tensor belongs is found out once: `functional_call` does so, ties included, at every call, which
     costs a small network a tenth of its eager step.
@@ -30,17 +31,55 @@ class _Harness:
         self.net = net
         self._places = _places(net, "_parameters") | _places(net, "_buffers")
 
-    def run(self, tensors: dict[str, Tensor], objective: Callable[[nn.Module, Any], Any], batch: Any) -> Any:
-        """The objective's result; `tensors` then holds what the module put in the places of those given."""
+    @contextlib.contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within, the module has these tensors."""
         held = [(place, name, place[0][place[1]]) for name in tensors for place in self._places[name]]
         try:
             for (members, key), name, _ in held:
                 members[key] = tensors[name]
-            return objective(self.net, batch)
+            yield
         finally:
-            for (members, key), name, own in reversed(held):  # the first of tied places has the last word
-                tensors[name] = members.get(key, tensors[name])
+            for (members, key), _, own in held:
                 members[key] = own
+
+    def now(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the module has in the places of these tensors; of tied places, in the first."""
+        found = {}
+        for name, tensor in tensors.items():
+            members, key = self._places[name][0]
+            found[name] = members.get(key, tensor)
+        return found
+
+
+class _Copies:
+    """Copies of a skeleton, one for each of the calls that run at the same time. A call after another takes the same.
+
+    Taking one from a list, and giving it back, is one operation of Python's: threads need no lock.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        self._make = make
+        self.all: list[_Harness] = []
+        self._free = [self._another()]
+
+    def _another(self) -> _Harness:
+        harness = _Harness(self._make())
+        self.all.append(harness)
+        return harness
+
+    @contextlib.contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[_Harness]:
+        """A copy that has these tensors, within the context."""
+        try:
+            harness = self._free.pop()
+        except IndexError:
+            harness = self._another()
+        try:
+            with harness.holding(tensors):
+                yield harness
+        finally:
+            self._free.append(harness)
 
 
 def _places(net: nn.Module, kind: str) -> dict[str, list[Place]]:
@@ -67,10 +106,8 @@ class Network:
     def __init__(self, model: nn.Module, activation_checkpointing: str | Sequence[str] = ()) -> None:
         skeleton = _skeleton(model)
         self._original = skeleton
-        trained, evaluated = copy.deepcopy(skeleton), copy.deepcopy(skeleton)
-        checkpoint_blocks(trained, activation_checkpointing)
-        self._training = _Harness(trained if model.training else trained.train())
-        self._evaluation = _Harness(evaluated.eval())
+        self._training = _Copies(partial(_to_train, skeleton, activation_checkpointing))
+        self._evaluation = _Copies(partial(_to_evaluate, skeleton))
         parameters = dict(model.named_parameters())
         self.trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
         self.frozen = tuple(name for name, p in parameters.items() if not p.requires_grad)
@@ -85,22 +122,30 @@ class Network:
         *,
         training: bool,
         seen: Seen | None = None,
+        until: contextlib.ExitStack | None = None,
     ) -> tuple[Any, dict[str, Tensor]]:
         """Run `objective(model, batch)` with these parameters and buffers; `seen` takes down what modules give out.
+
+        Args:
+            until: the model keeps these tensors until this stack is closed, for code that reads them in the backward
+                pass (an `autograd.Function` of the model's, a hook, `torch.utils.checkpoint`); by default until the
+                objective ends.
 
         Returns:
             The objective's result, and the buffers as the forward pass left them; `buffers` itself is
             not written to.
         """
-        harness = self._training if training else self._evaluation
-        tensors = {**params, **{name: b.clone() for name, b in buffers.items()}}
-        with contextlib.nullcontext() if seen is None else watching(harness.net, seen):
-            result = harness.run(tensors, objective, batch)
-        return result, {name: tensors[name] for name in buffers}
+        copies = self._training if training else self._evaluation
+        own = {name: b.clone() for name, b in buffers.items()}
+        with contextlib.ExitStack() as here:
+            harness = (here if until is None else until).enter_context(copies.holding({**params, **own}))
+            with contextlib.nullcontext() if seen is None else watching(harness.net, seen):
+                result = objective(harness.net, batch)
+            return result, harness.now(own)
 
     def running(self) -> Iterator[tuple[str, nn.Module]]:
         """Path and module of those that steps run, in training and in evaluation."""
-        for harness in (self._training, self._evaluation):
+        for harness in (*self._training.all, *self._evaluation.all):
             yield from harness.net.named_modules()
 
     def module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
@@ -131,6 +176,16 @@ def _skeleton(model: nn.Module) -> nn.Module:
             "computed tensor must be a buffer (register_buffer), or be made in forward; in place of "
             "torch.nn.utils.weight_norm there is torch.nn.utils.parametrizations.weight_norm"
         ) from error
+
+
+def _to_train(skeleton: nn.Module, activation_checkpointing: str | Sequence[str]) -> nn.Module:
+    net = copy.deepcopy(skeleton)
+    checkpoint_blocks(net, activation_checkpointing)
+    return net if net.training else net.train()
+
+
+def _to_evaluate(skeleton: nn.Module) -> nn.Module:
+    return copy.deepcopy(skeleton).eval()
 
 
 def _refuse_hook(name: str, parameter: Tensor) -> None:

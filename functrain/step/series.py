@@ -4,7 +4,7 @@ from typing import Any
 
 from functrain.foundation.keys import fold_in
 from functrain.objectives.batch import batch_length
-from functrain.step.execution import SeriesRunner, refuse_autocast
+from functrain.step.execution import SeriesRunner, refuse_autocast, refuse_inference_mode
 from functrain.step.state import TrainState
 from functrain.step.train import UPDATE, Metrics, named_metrics
 
@@ -34,6 +34,7 @@ class Updates:
 
     def __init__(self, state: TrainState, run: SeriesRunner) -> None:
         refuse_autocast(state.device)
+        refuse_inference_mode()
         if state.accumulator is not None:
             raise ValueError(f"a series of updates needs accumulate=1; the state has {state.recipe.accumulate}")
         self.step, self.batch_idx, self.samples_seen = state.step, state.batch_idx, state.samples_seen

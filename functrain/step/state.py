@@ -21,7 +21,8 @@ from functrain.optim import (
     early_stopping,
     plateau,
 )
-from functrain.step.arguments import check_arguments, check_whole_batches, one_average
+from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
+from functrain.step.execution import refuse_inference_mode
 from functrain.step.network import Network
 from functrain.step.scaling import DEFAULT, LossScale, LossScaling, initial_loss_scale
 
@@ -220,7 +221,9 @@ def init_state(
 
     Raises:
         TypeError: for a model, objective or optimizer of the wrong kind.
-        ValueError: for a value that is not allowed, a model without trainable parameters, or a lazy one.
+        ValueError: for a value that is not allowed, a model without trainable parameters, or a lazy one, or an
+            optimizer that freezes all of them.
+        FunctrainError: within `torch.inference_mode()`.
 
     Example:
         >>> import functrain as ft
@@ -228,6 +231,7 @@ def init_state(
         >>> sorted(state.params), state.step
         (['bias', 'weight'], 0)
     """
+    refuse_inference_mode()
     check_arguments(
         model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics, activations
     )
@@ -250,6 +254,7 @@ def init_state(
     trainable = {name: params[name] for name in recipe.network.trainable}
     device = next(iter(trainable.values())).device
     opt_state = optimizer.init(trainable)
+    check_trains(opt_state, trainable)
     if accumulate > 1:
         check_whole_batches(opt_state, f"accumulate={accumulate}")
     return TrainState(

@@ -23,7 +23,7 @@ from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_
 from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
 from functrain.step.choice import choose
-from functrain.step.execution import Core, Runner, eager, refuse_autocast
+from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
 from functrain.step.gradient import divided, gradient, gradient_uphill, watched_gradient
 from functrain.step.scaling import next_loss_scale
 from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
@@ -74,6 +74,7 @@ def train_step(
         (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped'])
     """
     refuse_autocast(state.device)
+    refuse_inference_mode()
     register_containers(batch)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
