@@ -6,9 +6,12 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PEERS := .venv-peers
 PINS := benchmarks/peers/constraints.txt
+ZOO := .venv-zoo
+ZOO_PINS := tests/zoo/constraints.txt
+LIBRARIES := transformers timm torchvision torch_geometric peft diffusers
 TRAINERS := lightning accelerate transformers pytorch-ignite jax optax
 
-.PHONY: demo test test-all kill-table check format bench bench-peers clean
+.PHONY: demo test test-all test-zoo kill-table check format bench bench-peers clean
 
 demo: $(READY)
 	$(BIN)/functrain train configs/digits.yaml --resume never
@@ -16,8 +19,12 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
-test-all: $(READY)
+test-all: $(READY) test-zoo
 	$(BIN)/python -m pytest -q -n $(WORKERS) --hypothesis-profile=explore
+
+# Models of other libraries, in an environment of their own. About half an hour, most of it compilations.
+test-zoo: $(ZOO)/.ready
+	$(ZOO)/bin/python -m pytest -q -n $(WORKERS) tests/zoo
 
 kill-table: $(READY)
 	$(BIN)/python tests/resume/kill_table.py
@@ -54,5 +61,12 @@ $(PEERS)/.ready: pyproject.toml benchmarks/peers/constraints.txt
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check -c $(PINS) -e '.[plots]' $(TRAINERS)
 	touch $@
 
+$(ZOO)/.ready: pyproject.toml $(ZOO_PINS)
+	test -d $(ZOO) || $(PYTHON) -m venv $(ZOO)
+	$(ZOO)/bin/python -m pip install -q --disable-pip-version-check -c $(ZOO_PINS) "$$(grep '^torch==' $(ZOO_PINS))"
+	$(ZOO)/bin/python -m pip install -q --disable-pip-version-check -c $(ZOO_PINS) -e . pytest pytest-xdist hypothesis \
+		$(LIBRARIES)
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(ZOO) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

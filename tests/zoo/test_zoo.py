@@ -1,0 +1,39 @@
+"""Every model of the zoo is trained to the same parameters as by a loop in plain torch (`make test-zoo`)."""
+
+import pytest
+from architectures import CASES
+from measuring import measure
+
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+
+
+def check(name, ways):
+    case = CASES[name]
+    record = measure(case, ways)
+    for way in ways:
+        if way in case.refused:
+            assert "compile=False" in record[way]
+        else:
+            assert not isinstance(record[way], str), record[way]
+            assert record[way] <= case.tolerance, case.reason
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_three_updates_are_those_of_a_loop_by_hand(name):
+    pytest.importorskip(CASES[name].library)
+    check(name, ("eager", "aot_eager"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.inductor])
+def test_three_updates_by_inductor_are_those_of_a_loop_by_hand(name):
+    pytest.importorskip(CASES[name].library)
+    check(name, ("inductor",))
+
+
+def test_the_zoo_is_as_large_as_its_page_says():
+    assert len(CASES) >= 120
+    assert sum(case.inductor for case in CASES.values()) >= 25
+    refused = sum(bool(case.refused) for case in CASES.values())
+    assert refused <= 0.02 * len(CASES)
