@@ -49,7 +49,7 @@ class IndexedStream:
     at_once = 1
 
     def __init__(self, plan: Plan, dataset: Any, collate_fn: Collate, key: int, workers: Workers, what: str):
-        self.batch_size, self.ragged = plan.batch_size, plan.ragged
+        self.batch_size, self.ragged = plan.largest, plan.ragged
         self._plan, self._dataset, self._collate_fn, self._key = plan, dataset, collate_fn, key
         self._workers, self._what = workers, what
         self._engine: DataLoader[Any] | None = None

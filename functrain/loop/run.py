@@ -14,7 +14,7 @@ from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.calls import STEP_SCOPES, Calls
-from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
+from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.events import Callbacks, Event
 from functrain.loop.plan import Plan
 from functrain.loop.reading import step_record
@@ -62,6 +62,7 @@ class Run:
         self.metric_names = position.metric_names
         self.saved: tuple[int, ...] | None = None  # counters of the state saved last
         self.stopped_by: str | None = None
+        self.uncounted: set[str] = set()  # metrics of the last record that are means of nothing
         self.randomness = Randomness()
 
     def to_the_end(self, state: TrainState) -> FitResult:
@@ -145,8 +146,9 @@ class Run:
     def _record(self, state: TrainState, kind: str, epoch: int, *, evaluate: bool) -> Record | None:
         """What the epoch came to; None if a signal came in the middle of the evaluation."""
         self.skips.look(state)
+        self.uncounted = set()
         record: Record = {"kind": kind, "epoch": epoch, "step": state.step, "samples": state.samples_seen}
-        record |= to_numbers(Totals(state.epoch_totals, self.metric_names), "train_")
+        record |= self._means(Totals(state.epoch_totals, self.metric_names), "train_")
         if self.eval_feed is not None and evaluate:
             for prefix, ema in (("eval_", False), ("ema_", True)):
                 if ema and state.ema is None:
@@ -159,8 +161,12 @@ class Run:
                     return None  # as in `_draw`: the signal has also ended the loader's workers
                 if totals is None:
                     return None
-                record |= to_numbers(totals, prefix)
+                record |= self._means(totals, prefix)
         return record
+
+    def _means(self, totals: Totals, prefix: str) -> Record:
+        self.uncounted |= uncounted(totals, prefix)
+        return to_numbers(totals, prefix)
 
     def _keep(self, record: Record, state: TrainState) -> None:
         self.records.append(record)
@@ -278,8 +284,9 @@ class Run:
         self.saver.finish()
 
     def _watched(self, record: Record) -> float | None:
-        default = "train_loss" if self.eval_feed is None else "eval_loss"
-        return record.get(self.plan.watch or default)
+        """The watched metric; None if this record has none, or the mean of nothing."""
+        name = self.plan.watch or ("train_loss" if self.eval_feed is None else "eval_loss")
+        return None if name in self.uncounted else record.get(name)
 
     def _check_watch(self) -> None:
         """As soon as the metrics' names are known: after the first step, not after the first epoch."""
