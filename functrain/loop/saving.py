@@ -6,6 +6,7 @@ environment it was made in, and what a stateful loader wants to remember.
 
 import dataclasses
 import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -42,6 +43,7 @@ class Position:
         batch_size: rows that the training batches are padded to, 0 before the first.
         stream: a stateful loader's own state.
         micro_batch: examples in a part of a batch, if batches are taken in parts.
+        status: of the checkpoint that the run goes on from; "" for none.
     """
 
     records: int = 0
@@ -50,6 +52,7 @@ class Position:
     stream: Mapping[str, Any] = field(default_factory=dict)
     micro_batch: int | None = None
     log: LogMark = NO_MARK
+    status: str = ""
 
 
 @dataclass
@@ -69,6 +72,15 @@ class Saver:
     copy: bool
     lock: RunLock | None = None
     begun: float = field(default_factory=lambda: monotonic())
+    _newest: tuple[weakref.ref[TrainState], str] | None = None  # a state, which must not be kept alive, and its status
+
+    def holds_now(self, state: TrainState, status: str) -> None:
+        """The newest checkpoint is this state's."""
+        self._newest = weakref.ref(state), status
+
+    def holds(self, state: TrainState, status: str) -> bool:
+        """Whether the newest checkpoint is this very state's, with this status."""
+        return self._newest is not None and self._newest[0]() is state and self._newest[1] == status
 
     def seconds_since_save(self) -> float:
         """The time since the last save was begun."""
@@ -111,6 +123,7 @@ class Saver:
             metadata=metadata,
             copy=self.copy,
         )
+        self.holds_now(state, status)
 
     def finish(self) -> None:
         """Wait until everything is on disk.
@@ -164,6 +177,7 @@ def position_of(info: CheckpointInfo) -> Position:
         _from_json(metadata["stream"]),
         metadata.get("settings", {}).get("micro_batch"),
         LogMark(**metadata.get("log", {})),
+        info.status,
     )
 
 
