@@ -75,6 +75,12 @@ class Run:
         if self.saver is not None and self.restored_from:
             self.saver.holds_now(state, self.restored_from)
         state = self._tell("before_loop", state)
+        is_over = self.plan.is_done(state) or self.plan.decisions.end(state)
+        if self.restored_from and is_over and self._has_record(state):
+            self.display.say(
+                f"already finished (step {state.step}, after epoch {state.epoch}): nothing to train. "
+                'resume="never" starts afresh'
+            )
         while not self._finished(state):
             state = self._epoch(state)
         if self.stopped_by == "steps" and not self._has_record(state):
