@@ -4,6 +4,8 @@ A model or an objective makes such a constant with `torch.tensor(8.0)`. Inductor
 and its views (`unsqueeze`, `expand`) fail on one.
 """
 
+from typing import Any
+
 import torch
 from torch.fx import Graph, Node
 
@@ -15,8 +17,8 @@ def constants_as_operations(graph: Graph) -> None:
         if value is None:
             continue
         with graph.inserting_before(node):
-            kept = {"dtype": value.dtype, "device": value.device}
-            full = graph.call_function(torch.ops.aten.full.default, ([], value.item()), kept)
+            form: Any = {"dtype": value.dtype, "device": value.device}
+            full = graph.call_function(torch.ops.aten.full.default, ([], value.item()), form)
         full.meta.update(node.meta)
         node.replace_all_uses_with(full)
         graph.erase_node(node)

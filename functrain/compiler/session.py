@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from functrain.compiler.kept_calls import KeptCalls
 from functrain.foundation.errors import TracingError
 from functrain.foundation.recursion import deep_calls
 
@@ -22,7 +23,7 @@ def run_model(fn: Callable[[], T]) -> T:
     Raises:
         Exception: what the first run raised, or the second if that alone is a `TracingError`.
     """
-    with deep_calls(), _without_nested_compilers():
+    with deep_calls(), _without_nested_compilers(), KeptCalls():
         try:
             return fn()
         except Exception as first:
