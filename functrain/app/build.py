@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from functrain import optim
 from functrain.app.config import Config, Named, TrainingConfig
@@ -45,7 +46,7 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
             dataset,
             size,
             shuffle=training,
-            sampling_weights=balanced_weights(labels_of(dataset)) if training and data.balanced else None,
+            sampling_weights=_balanced(config, dataset) if training and data.balanced else None,
             drop_last=training and data.drop_last,
             num_workers=data.num_workers,
             pin_memory=data.pin_memory,
@@ -54,6 +55,11 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"data ({data.name}, split {split!r}): {error}") from error
+
+
+def _balanced(config: Config, dataset: Any) -> Tensor:
+    """Sampling weights by class; what the objective ignores is no class."""
+    return balanced_weights(labels_of(dataset), ignore_index=config.objective.parameters.get("ignore_index", -100))
 
 
 def build_training_loader(config: Config) -> Loader:

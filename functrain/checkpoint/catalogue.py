@@ -10,6 +10,7 @@ from pathlib import Path
 from functrain.checkpoint import files
 from functrain.checkpoint.index import INDEX_FILE, Index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info, read_info
+from functrain.checkpoint.names import parse_name
 from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
 
@@ -31,7 +32,7 @@ class Catalogue:
         found: list[CheckpointInfo] = []
         failures: list[CheckpointError] = []
         known: dict[str, tuple[_Identity, CheckpointInfo]] = {}
-        for path in files.list_checkpoints(self._directory):
+        for path in self.in_order():
             try:
                 files.require_complete(path)
                 known[path.name] = self._entry(path)
@@ -40,6 +41,23 @@ class Catalogue:
                 failures.append(error)
         self._known = known  # what was deleted is forgotten
         return found, failures
+
+    def in_order(self) -> list[Path]:
+        """The checkpoints, oldest first: by what they say about themselves, whatever name a copy was given.
+
+        A name counts only where that cannot be read, and between checkpoints of one update.
+        """
+        return sorted(files.list_checkpoints(self._directory), key=self._place)
+
+    def _place(self, path: Path) -> tuple[int, int, bool, int]:
+        named = parse_name(path.name)
+        assert named is not None
+        try:
+            known = self._known[path.name] = self._entry(path)
+        except CheckpointError:
+            return named.step, named.micro_step, True, named.revision
+        info = known[1]
+        return info.step, info.micro_step, not is_misnamed(info), named.revision
 
     def remember(self, path: Path, index: Index) -> None:
         """What has just been written need not be read."""
@@ -54,6 +72,12 @@ class Catalogue:
         if known is not None and known[0] == identity:
             return known
         return identity, read_info(path)
+
+
+def is_misnamed(info: CheckpointInfo) -> bool:
+    """Whether a checkpoint of a directory was copied or renamed: it says that it is of another update than its name."""
+    named = parse_name(info.name)
+    return named is not None and (named.step, named.micro_step) != (info.step, info.micro_step)
 
 
 def _identity(path: Path) -> _Identity:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from functrain.checkpoint import files, orbax_io
 from functrain.checkpoint.background import BackgroundSave
-from functrain.checkpoint.catalogue import Catalogue
+from functrain.checkpoint.catalogue import Catalogue, is_misnamed
 from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
 from functrain.checkpoint.grouping import Layout
 from functrain.checkpoint.index import Index, make_index
@@ -168,10 +168,10 @@ class Checkpointer:
 
     def names(self) -> list[str]:
         """The names of the checkpoints, oldest first, damaged or not."""
-        return [path.name for path in files.list_checkpoints(self.directory)]
+        return [path.name for path in self._catalogue.in_order()]
 
     def infos(self) -> list[CheckpointInfo]:
-        """The checkpoints, oldest first: by step, micro-step and revision.
+        """The checkpoints, oldest first: by step, micro-step and revision, whatever name a copy was given.
 
         Those that are incomplete or whose index is damaged are left out.
         """
@@ -231,7 +231,9 @@ class Checkpointer:
         try:
             infos = self.infos()
             # A run that went back to an older checkpoint saves below the newest: that one stays, too.
-            kept = retained(infos, self._keep, self._mode, self._keep_best) | {path.name}
+            own = [info for info in infos if not is_misnamed(info)]
+            kept = retained(own, self._keep, self._mode, self._keep_best) | {path.name}
+            kept |= {info.name for info in infos if is_misnamed(info)}  # somebody else put them there
             for info in infos:
                 if info.name not in kept:
                     files.delete(info.path)
@@ -246,10 +248,11 @@ class Checkpointer:
 
     def _candidates(self, which: str) -> tuple[list[Path], list[DamagedCheckpointError]]:
         """Checkpoints to try in turn, and those known to be damaged already."""
-        paths = files.list_checkpoints(self.directory)
+        paths = self._catalogue.in_order()
         if not paths:
             raise CheckpointError(f"there is no checkpoint in {self.directory}")
         if which == "last":
+            self._warn_of_misnamed()
             return paths[::-1], []
         infos, failures = self._catalogue.read()
         damaged = [error for error in failures if isinstance(error, DamagedCheckpointError)]
@@ -262,6 +265,15 @@ class Checkpointer:
                 f"so none is the best: restore 'last' or a name"
             )
         return ranked, damaged
+
+    def _warn_of_misnamed(self) -> None:
+        for info in filter(is_misnamed, self.infos()):
+            right = Position(info.step, info.micro_step).name
+            warnings.warn(
+                f"checkpoint {info.path} was saved as {right}, and copied or renamed since: it counts as {right}",
+                CheckpointWarning,
+                stacklevel=4,
+            )
 
     def _locate(self, which: str | os.PathLike[str]) -> Path:
         inside = self.directory / which

@@ -5,6 +5,8 @@ an uninterrupted one does:
 
 * kept are the newest `keep` and the best `keep_best`; both are at least 1, so neither the last nor the
   best one is ever deleted;
+* a checkpoint with a metric takes the place of earlier ones of the same update that have none: a loop that cannot
+  know that an epoch is over saves its last update first and the whole epoch next;
 * of equal metrics the earlier is the better, so a later one that only draws level displaces nothing;
 * NaN and no metric at all are never among the best; an infinite metric is compared like any other.
 """
@@ -42,5 +44,11 @@ def retained(infos: Sequence[CheckpointInfo], keep: int, mode: Mode, keep_best: 
         mode: as in `rank_by_metric`.
         keep_best: at least 1.
     """
-    kept = {info.name for info in infos[-keep:]}
+    rated = {(info.step, info.micro_step): number for number, info in enumerate(infos) if info.metric is not None}
+    newest = [
+        info
+        for number, info in enumerate(infos)
+        if info.metric is not None or rated.get((info.step, info.micro_step), -1) < number
+    ]
+    kept = {info.name for info in newest[-keep:]}
     return kept | {info.name for info in rank_by_metric(infos, mode)[:keep_best]}

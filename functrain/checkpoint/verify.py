@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from functrain.checkpoint import files
+from functrain.checkpoint.catalogue import Catalogue
 from functrain.checkpoint.errors import DamagedCheckpointError
 from functrain.checkpoint.info import CheckpointInfo
 from functrain.checkpoint.reader import verify_checkpoint
@@ -83,7 +84,7 @@ def verify_checkpoints(directory: str | os.PathLike[str]) -> VerifyReport:
     if not directory.is_dir():
         raise CheckpointError(f"there is no directory {directory}: give the one that holds the checkpoints")
     try:
-        paths, set_aside = files.list_checkpoints(directory), files.list_set_aside(directory)
+        paths, set_aside = Catalogue(directory).in_order(), files.list_set_aside(directory)
     except OSError as error:
         raise CheckpointError(f"cannot list {directory}: {error}") from error
     verdicts = [_verdict(path) for path in paths]

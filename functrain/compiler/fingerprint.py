@@ -34,6 +34,11 @@ def program_key(computation: str, examples: list[Tensor], mode: str, *, donate: 
     return digest.hexdigest()
 
 
+def form(name: str, examples: list[Tensor]) -> str:
+    """What a program is for: a name, and a digest of how its inputs lie in memory."""
+    return f"{name} {hashlib.sha256(_inputs(examples).encode()).hexdigest()[:16]}"
+
+
 def graph_digest(module: torch.fx.GraphModule) -> str:
     """Digest of a flat graph, its constants and its branches."""
     digest = hashlib.sha256()

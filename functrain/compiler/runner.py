@@ -64,6 +64,8 @@ class CompilingRunner:
         compilations: how many programs of each kind of core there are, by its name; programs that a store had
             count too.
         on_compile: called with the core's name when a compilation starts.
+        on_program: called for each program with what it is for (the core's name comes first) and a digest of what it
+            computes.
     """
 
     donate: bool = False
@@ -71,6 +73,7 @@ class CompilingRunner:
     backend: str = "inductor"
     compilations: Counter[str] = field(default_factory=Counter)
     on_compile: Callable[[str], None] | None = None
+    on_program: Callable[[str, str], None] | None = None
     _forms: dict[Any, _Form] = field(default_factory=dict)
     _programs: dict[Any, _Program] = field(default_factory=dict)
 
@@ -154,12 +157,18 @@ class CompilingRunner:
         stores, recording = self.backend == "inductor", None
         if stores:
             recording = record_twice(core, state, batch, inputs, key=key, known=lambda made: bool(kept(made.digest)))
+        if recording is not None and self.on_program is not None:
+            self.on_program(fingerprint.form(f"{core.name} recorded", inputs), recording.digest)
         if recording is not None and (program := kept(recording.digest)):
             return _Program(program, recording.out, recording.random)
         if recording is not None:  # before the wait for the tracer; without a recording the store may yet have it
             packages.check_compiler()
         graph = trace(core, state, batch, inputs, donate=donates)
-        digest = "" if not stores else recording.digest if recording else fingerprint.graph_digest(graph.module)
+        digest = recording.digest if recording else ""
+        if recording is None and (stores or self.on_program is not None):
+            digest = fingerprint.graph_digest(graph.module)
+        if recording is None and self.on_program is not None:
+            self.on_program(fingerprint.form(f"{core.name} traced", inputs), digest)
         if stores and (program := kept(digest)):
             return _Program(program, graph.out, graph.random)
         if stores and recording is None:

@@ -2,6 +2,7 @@
 
 from functrain.data.datasets import Arrays, digits
 from functrain.data.iterables import DataWarning
+from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import batch_length, pad_batch
@@ -14,6 +15,7 @@ __all__ = [
     "Arrays",
     "DataWarning",
     "Loader",
+    "PaddedCollate",
     "Stream",
     "Transfer",
     "as_stream",
@@ -24,6 +26,7 @@ __all__ = [
     "digits",
     "epoch_order",
     "pad_batch",
+    "pad_length",
     "split",
     "to_device",
 ]

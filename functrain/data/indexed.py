@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from functrain.data.contents import content_digest, weights_digest
 from functrain.data.forking import start_iterating
 from functrain.data.plans import ArithmeticPlan, Plan, Task, check_reached
-from functrain.data.reading import Collate, Reader
+from functrain.data.reading import Collate, Reader, chain_of
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in, generator
 
@@ -49,7 +49,7 @@ class IndexedStream:
     at_once = 1
 
     def __init__(self, plan: Plan, dataset: Any, collate_fn: Collate, key: int, workers: Workers, what: str):
-        self.batch_size, self.ragged = plan.batch_size, plan.ragged
+        self.batch_size, self.ragged = plan.largest, plan.ragged
         self._plan, self._dataset, self._collate_fn, self._key = plan, dataset, collate_fn, key
         self._workers, self._what = workers, what
         self._engine: DataLoader[Any] | None = None
@@ -92,6 +92,11 @@ class IndexedStream:
     def weights_digest(self) -> str | None:
         """A fingerprint of the weights by which examples are drawn; None if they are not."""
         return None if self._plan.weights is None else weights_digest(self._plan.weights)
+
+    @property
+    def sample_code(self) -> tuple[Any, Any]:
+        """What makes samples and batches: the data set, behind its subsets, and the collate_fn."""
+        return list(chain_of(self._dataset))[-1], self._collate_fn
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: epoch and position say it all."""

@@ -4,7 +4,7 @@ Imports torch, numpy and `functrain.foundation`.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from functrain.data.indexed import IndexedStream, Workers
+from functrain.data.lengths import PaddedCollate, check_lengths
 from functrain.data.order import batch_count
 from functrain.data.plans import ArithmeticPlan, loader_name
 from functrain.data.sampling import checked_weights
@@ -38,6 +39,9 @@ class Loader:
         drop_last: leave out the last micro-batch of an epoch if it is not full.
         num_workers: processes that read; 0 reads in the training process. The batches are the same.
         collate_fn: puts samples together; None is torch's `default_collate`.
+        pad_to: pad sequences of unequal lengths to a multiple of it, or to the next of several lengths, so that a
+            compiled step meets few shapes; see `functrain.data.pad_length`. None: lengths stay as they are.
+        fill: which tensors `pad_to` pads, and with what: path -> value, such as `{"0": 3, "1": -100}`.
         pin_memory: hand out batches in page-locked memory, where there is an accelerator.
         persistent_workers: start workers once, not once an epoch.
         prefetch_factor: batches that each worker reads ahead; None is torch's 2.
@@ -64,6 +68,8 @@ class Loader:
     drop_last: bool = False
     num_workers: int = 0
     collate_fn: Callable[[Any], Any] | None = None
+    pad_to: int | Sequence[int] | None = None
+    fill: Mapping[str, float] | None = None
     pin_memory: bool = False
     persistent_workers: bool = False
     prefetch_factor: int | None = None
@@ -86,6 +92,10 @@ class Loader:
             raise ValueError("persistent_workers and prefetch_factor need num_workers >= 1, got num_workers=0")
         if self.prefetch_factor is not None and self.prefetch_factor < 1:
             raise ValueError(f"prefetch_factor must be an integer >= 1 or None, got {self.prefetch_factor!r}")
+        if self.pad_to is not None:
+            check_lengths(self.pad_to)
+        elif self.fill is not None:
+            raise ValueError("fill says what pad_to pads with: give pad_to too")
         for name in ("sampling_weights", "num_samples"):
             if getattr(self, name) is not None and not self.shuffle:
                 raise ValueError(f"{name} needs shuffle=True: without it an epoch is the data set in its own order")
@@ -133,4 +143,6 @@ class Loader:
         )
         workers = Workers(self.num_workers, self.pin_memory, self.persistent_workers, self.prefetch_factor)
         collate_fn = self.collate_fn or default_collate
+        if self.pad_to is not None:
+            collate_fn = PaddedCollate(self.pad_to, self.fill, self.collate_fn)
         return IndexedStream(plan, self.dataset, collate_fn, key, workers, loader_name(what))

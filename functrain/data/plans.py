@@ -40,6 +40,10 @@ class Plan(Protocol):
         """Examples in a full micro-batch, where that is known."""
 
     @property
+    def largest(self) -> int | None:
+        """Examples in the largest micro-batch, as far as that is known: a data set may have fewer than `batch_size`."""
+
+    @property
     def batched(self) -> bool:
         """Whether a task is a batch of samples, or one sample that is not collated."""
 
@@ -79,9 +83,14 @@ class ArithmeticPlan:
         return self.batch_size is not None
 
     @property
+    def largest(self) -> int | None:
+        """Examples in the largest micro-batch."""
+        return None if self.batch_size is None else min(self.batch_size, self._count())
+
+    @property
     def ragged(self) -> bool:
         """Whether the last micro-batch is smaller."""
-        return not self.drop_last and self._count() % (self.batch_size or 1) != 0
+        return not self.drop_last and self._count() % (self.largest or 1) != 0
 
     def length(self, epoch: int) -> int:  # noqa: ARG002 - the same in every epoch
         """The number of micro-batches."""
@@ -123,6 +132,12 @@ class SampledPlan:
     batch_size: int | None
     batched: bool
     ragged = True  # for all that is known
+
+    @property
+    def largest(self) -> int | None:
+        """Examples in the largest micro-batch, as many as the sampler draws if these are fewer."""
+        drawn = sized(self.sampler.sampler) if type(self.sampler) is BatchSampler else None
+        return self.batch_size if drawn is None or self.batch_size is None else min(self.batch_size, drawn)
 
     @property
     def weights(self) -> Tensor | None:

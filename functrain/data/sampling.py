@@ -15,13 +15,15 @@ from functrain.data.splits import label_codes
 from functrain.foundation.errors import DataError
 
 
-def balanced_weights(labels: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
+def balanced_weights(labels: Sequence[Any] | np.ndarray | Tensor, *, ignore_index: int = -100) -> Tensor:
     """Sampling weights that make every class as frequent as any other: `N / (K n_c)` for each example of class c.
 
-    N is the number of examples, K that of classes, n_c that of the class; the mean of the weights is 1.
+    N is the number of examples that have a class, K that of classes, n_c that of the class; the mean weight of those
+    examples is 1. An example without a class has weight 0 and is never drawn: it would teach the model nothing.
 
     Args:
-        labels: the class of each example, `[N]`: numbers or names.
+        labels: the class of each example, `[N]`: numbers or names. NaN, None and `ignore_index` are no classes.
+        ignore_index: the label of an example that does not count, as of `classification(ignore_index=...)`.
 
     Returns:
         float64 `[N]`, for `Loader(..., sampling_weights=...)`.
@@ -33,15 +35,36 @@ def balanced_weights(labels: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
     Example:
         >>> balanced_weights([0, 0, 0, 1])
         tensor([0.6667, 0.6667, 0.6667, 2.0000], dtype=torch.float64)
+        >>> balanced_weights([0, -100, 1, 1])
+        tensor([1.5000, 0.0000, 0.7500, 0.7500], dtype=torch.float64)
 
     References:
         King, Zeng 2001, "Logistic Regression in Rare Events Data", section 3; as scikit-learn's "balanced".
     """
-    codes = label_codes(labels)
-    if not len(codes):
+    array = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.ndim == 1 and not len(array):
         raise DataError("there are no labels to balance: the data set is empty")
+    has_class = _has_class(array, ignore_index) if array.ndim == 1 else ...
+    codes = label_codes(array[has_class])
+    if not len(codes):
+        raise DataError(
+            f"there are no labels to balance: each of the {len(array)} is missing (NaN, None) or ignored "
+            f"(ignore_index={ignore_index})"
+        )
     counts = np.bincount(codes)
-    return torch.from_numpy(len(codes) / (len(counts) * counts[codes]))
+    weights = np.zeros(len(array))
+    weights[has_class] = len(codes) / (len(counts) * counts[codes])
+    return torch.from_numpy(weights)
+
+
+def _has_class(labels: np.ndarray, ignore_index: int) -> np.ndarray:
+    """bool `[N]`: whether an example's label is a class."""
+    if labels.dtype.kind == "O":
+        # NaN alone differs from itself; names are equal to no number.
+        return np.array([label is not None and label == label and label != ignore_index for label in labels.flat])
+    if labels.dtype.kind not in "fiu":
+        return np.ones(len(labels), bool)
+    return (labels == labels) & (labels != ignore_index)
 
 
 def labels_of(dataset: Any) -> Any:

@@ -22,9 +22,10 @@ from functrain.data.plans import loader_name, plan_of
 class Stream(Protocol):
     """What the training loop reads from.
 
-    `batch_size` is the size of full micro-batches where it is known, `ragged` whether some may be smaller,
-    `kind` one of "indexed", "iterable" and "stateful". `at_once` is how many micro-batches the pass opened last reads
-    together: to draw so many together reads none too early.
+    `batch_size` is the size of full micro-batches where it is known (of an "indexed" stream: of the largest, since a
+    data set may have fewer examples), `ragged` whether some may be smaller, `kind` one of "indexed",
+    "iterable" and "stateful". `at_once` is how many micro-batches the pass opened last reads together: to draw so many
+    together reads none too early.
     """
 
     batch_size: int | None

@@ -18,6 +18,7 @@ from functrain.compiler import CompilingRunner
 from functrain.evaluation import figures
 from functrain.evaluation.trials import endless, own_copy, trial_feed
 from functrain.foundation import trees
+from functrain.foundation.errors import DataError
 from functrain.optim import LearningRateState, learning_rates
 from functrain.step import train_step
 from functrain.step.execution import Runner, eager
@@ -111,22 +112,28 @@ def find_lr(
     """
     _check(state, min_lr, max_lr, steps, smoothing, stop_at)
     run: Runner = CompilingRunner(donate=True) if compile else eager
-    rates, losses = np.geomspace(min_lr, max_lr, steps).tolist(), []
+    rates: list[float] = []
+    losses: list[float] = []
     sweep = _Sweep(state)
     current, diverged = own_copy(state), False
     with trial_feed(state, loader) as feed:
         micro_batches = endless(feed, state.recipe.accumulate)
-        for rate in rates:
+        for rate in np.geomspace(min_lr, max_lr, steps).tolist():
             current = sweep.at(current, rate)
             while True:
                 micro_batch = next(micro_batches)
                 current, metrics = train_step(current, micro_batch.batch, examples=micro_batch.examples, run=run)
                 if current.micro_step == 0:
                     break
+            if metrics["weight_sum"].item() == 0:
+                continue  # no label in the window counts, so there is no loss
+            rates.append(rate)
             losses.append(metrics["loss"].item())
             if diverged := _has_run_away(losses, smoothing, stop_at):
                 break
-    return _result(rates[: len(losses)], losses, smoothing, diverged)
+    if not losses:
+        raise DataError("no label of any batch counts (all have weight 0): look at the targets and at ignore_index")
+    return _result(rates, losses, smoothing, diverged)
 
 
 class _Sweep:

@@ -70,7 +70,7 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
     forward = to_evaluate(state, ema=ema)
     runner: Runner = CompilingRunner() if compile else eager
-    size, key = stream.batch_size, fold_in(state.key, "predict")
+    size, key = (stream.batch_size if stream.kind == "indexed" else None), fold_in(state.key, "predict")
     collected: list[tuple[Any, Any]] = []
     try:
         for batch in stream.batches(0):

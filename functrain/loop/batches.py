@@ -50,7 +50,7 @@ class Feed:
         self._pads = takes_weight(objective) and not even
         self._transfer = Transfer(device)
         self._on_cpu = device.type == "cpu"
-        self.size = stream.batch_size or 0
+        self.size = self._known_size()
 
     def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
         """Pad to the full size (the largest so far, where the stream does not know it) and move to the device."""
@@ -63,8 +63,12 @@ class Feed:
 
     def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
         """All batches of an epoch, once."""
-        self.size = self.stream.batch_size or 0  # what earlier passes saw must not show in this one's rounding
+        self.size = self._known_size()  # what earlier passes saw must not show in this one's rounding
         return self._prepared(self.stream.batches(epoch))
+
+    def _known_size(self) -> int:
+        """Rows of a padded batch before the first one; an iterable may end before it has filled its `batch_size`."""
+        return (self.stream.batch_size or 0) if self.stream.kind == "indexed" else 0
 
     def windows(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[MicroBatch]:
         """The epoch's micro-batches from number `start` on, in whole windows as `tail` says.

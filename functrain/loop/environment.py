@@ -5,7 +5,8 @@ A checkpoint carries this fingerprint; at a resume the differences say why the r
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,14 @@ import torch
 from functrain.data import Stream
 from functrain.data.indexed import IndexedStream
 from functrain.foundation.tf32 import matmul_precision, tf32_flags
+from functrain.loop.describing import (
+    Description,
+    changes,
+    describe,
+    describe_modules,
+    describe_samples,
+    numbers_named,
+)
 from functrain.step.state import TrainState
 
 REASONS: Mapping[str, str] = {
@@ -42,6 +51,14 @@ SETTING_REASONS: Mapping[str, str] = {
     "clip_value": "gradients are clipped in another way",
     "ranks": "sums are split among another number of processes",
 }
+
+DESCRIBED: Mapping[str, str] = {
+    "optimizer": "updates are made in another way",
+    "objective": "another loss is minimised",
+    "model": "another function is trained",
+    "samples": "other batches give other updates",
+}
+MOST_CHANGES = 8  # that are said of each
 
 
 def fingerprint(device: torch.device, compiled: str) -> dict[str, Any]:
@@ -93,6 +110,44 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
         "clip_value": recipe.clip_value,
         "ranks": recipe.ranks,
     }
+
+
+def described(state: TrainState, stream: Stream) -> dict[str, Description]:
+    """How what the bits depend on is configured, by the names in `DESCRIBED`."""
+    recipe = state.recipe
+    code = stream.sample_code if isinstance(stream, IndexedStream) else None
+    ways: dict[str, Callable[[], Description]] = {
+        "optimizer": lambda: describe(recipe.optimizer),
+        "objective": lambda: describe(recipe.objective),
+        "model": lambda: describe_modules(recipe.network.given()),
+        **({} if code is None else {"samples": lambda: describe_samples(*code)}),
+    }
+    found = {}
+    for name, way in ways.items():
+        with suppress(Exception):  # somebody's object that raises when it is looked at must not end a run
+            found[name] = way()
+    return found
+
+
+def other_descriptions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """As `differences`, of what `described` gives; learning rates left out."""
+    said = []
+    for name, reason in DESCRIBED.items():
+        if name not in before or name not in now:
+            continue
+        rates = numbers_named(before[name], "lr") | numbers_named(now[name], "lr") if name == "optimizer" else {}
+        parts = [{path: each[name][path] for path in each[name] if path not in rates} for each in (before, now)]
+        found = changes(*parts)
+        said += [f"of the {name}, {change}: {reason}" for change in found[:MOST_CHANGES]]
+        if len(found) > MOST_CHANGES:
+            said.append(f"the {name} differs in {len(found) - MOST_CHANGES} more places: {reason}")
+    return said
+
+
+def other_learning_rates(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which learning rates, if they are numbers, have changed; a resume takes over the new ones."""
+    rates = [numbers_named(each.get("optimizer", {}), "lr") for each in (before, now)]
+    return changes(*rates) if rates[0].keys() == rates[1].keys() else []
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], reasons: Mapping[str, str] = REASONS) -> list[str]:

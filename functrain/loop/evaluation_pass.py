@@ -35,6 +35,11 @@ def evaluate_pass(
     return totals_over_ranks(totals)
 
 
+def uncounted(totals: Totals, prefix: str) -> set[str]:
+    """The prefixed names of the metrics that nothing was counted for: their means are NaN for no failure."""
+    return {f"{prefix}{name}" for name, weight in zip(totals.names, totals.sums[1].tolist()) if weight == 0}
+
+
 def to_numbers(totals: Totals, prefix: str) -> dict[str, float]:
     """Means as Python numbers under prefixed names."""
     return {f"{prefix}{name}": value.item() for name, value in totals.means().items()}

@@ -1,6 +1,8 @@
 """What to tell a user whose loss is not finite. Imports step and foundation."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,32 +10,37 @@ import torch
 from functrain.foundation.dtypes import is_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
-from functrain.step.gradient import gradient
+from functrain.step.gradient import counted_batch, gradient
 from functrain.step.state import TrainState
 
 
-def nonfinite_message(state: TrainState, batch: Any, loss: float, grad_norm: float) -> str:
+def nonfinite_message(state: TrainState, batch: Any, metrics: Mapping[str, Any]) -> str:
     """Which step it was, what was not finite, and, where it shows, why.
 
     Args:
         state: the state before the step.
         batch: the micro-batch that ended its window.
-        loss: the window's mean loss.
-        grad_norm: its gradient's norm.
+        metrics: the update's.
     """
-    what = f"the loss is {loss}" if loss != loss or abs(loss) == float("inf") else f"the gradient norm is {grad_norm}"
+    loss, grad_norm, weight = (float(metrics[name]) for name in ("loss", "grad_norm", "weight_sum"))
     where = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch_idx + 1})"
+    if not weight > 0:
+        return (
+            f"the weights sum to {weight} at {where}, and a mean needs a sum greater than 0. Look at the weights in "
+            "the batch, or at Loss.weight of the objective"
+        )
+    what = f"the gradient norm is {grad_norm}" if math.isfinite(loss) else f"the loss is {loss}"
     leaf = first_nonfinite(state, batch)
     named = "" if leaf is None else f" The first leaf that is not finite is {leaf}."
     return f"{what} at {where}.{named} {_cause(state, batch)}"
 
 
-def too_many_skips_message(state: TrainState, batch: Any, skips: int, most: int, loss: float, grad_norm: float) -> str:
+def too_many_skips_message(state: TrainState, batch: Any, skips: int, most: int, metrics: Mapping[str, Any]) -> str:
     """That training no longer moves; arguments as of `nonfinite_message`, and how many updates were refused."""
     scale = "" if state.loss_scale is None else f" with a loss scale of {state.loss_scale.scale.item():.4g}"
     return (
         f"{skips} updates in a row were refused{scale} (max_consecutive_skips is {most}). At the last, "
-        f"{nonfinite_message(state, batch, loss, grad_norm)}"
+        f"{nonfinite_message(state, batch, metrics)}"
     )
 
 
@@ -45,7 +52,8 @@ def first_nonfinite(state: TrainState, batch: Any) -> str | None:
     recipe = dataclasses.replace(state.recipe, sum_over_ranks=None)  # of this process: the others may not ask
     state = state.replace(recipe=recipe)
     buffers = state.buffers if state.accumulator is None else state.accumulator.buffers
-    for kind, tree in (("the batch's part", batch), ("the parameter", state.params), ("the buffer", buffers)):
+    counted = counted_batch(recipe.objective, batch)
+    for kind, tree in (("the batch's part", counted), ("the parameter", state.params), ("the buffer", buffers)):
         if (path := _first(tree)) is not None:
             return f"{kind} {path!r}"
     key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
@@ -61,7 +69,7 @@ def _first(tree: Any) -> str | None:
 
 
 def _cause(state: TrainState, batch: Any) -> str:
-    for path, leaf in leaves_with_paths(batch):
+    for path, leaf in leaves_with_paths(counted_batch(state.recipe.objective, batch)):
         if isinstance(leaf, torch.Tensor) and leaf.dtype.is_floating_point and not torch.isfinite(leaf).all():
             return f"The batch itself holds NaN or infinity (in its part {path!r}): look at the data"
     complaint = getattr(state.recipe.objective, "complaint", None)

@@ -22,12 +22,13 @@ from functrain.loop import progress as displays
 from functrain.loop.batches import Feed
 from functrain.loop.decisions import Decisions
 from functrain.loop.determinism import deterministic_run
-from functrain.loop.environment import fingerprint, settings
+from functrain.loop.environment import described, fingerprint, settings
 from functrain.loop.events import Callback, Callbacks
 from functrain.loop.heap import kept_heap
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
+from functrain.loop.programs import Programs
 from functrain.loop.records import Records
 from functrain.loop.result import FitResult
 from functrain.loop.run import Run
@@ -206,6 +207,9 @@ def fit(
         stack.callback(display.close)
         if isinstance(runner, CompilingRunner):
             runner.on_compile = lambda name: display.busy(f"compiling the {name} step ...")
+            runner.on_program = programs = Programs(position.programs, strict_resume)
+            if saver is not None:
+                saver.programs = programs.known
         if micro_batch is not None:
             objective, found = state.recipe.objective, position.micro_batch
             runner = InParts(runner, micro_batch, objective, found=found, say=display.say)
@@ -246,6 +250,7 @@ def _constant(
         "environment": fingerprint(state.device, compiled),
         "settings": settings(state, feed.stream, tail)
         | ({} if micro_batch == "auto" else {"micro_batch": micro_batch}),
+        "described": described(state, feed.stream),
         "lr": initial_learning_rate(state),
         **metadata,
     }

@@ -21,7 +21,7 @@ from functrain.loop.batches import Feed
 from functrain.loop.replay import Passage, in_parts_of, opened_feed, passages
 from functrain.loop.reproduction import as_recorded, recorded_options
 from functrain.step.execution import Runner, eager
-from functrain.step.gradient import run_objective
+from functrain.step.gradient import counted_batch, run_objective
 from functrain.step.state import TrainState
 
 
@@ -133,11 +133,14 @@ def _diagnosis(passage: Passage) -> NonFinite | None:
     before, micro_batch = passage.before, passage.micro_batch
     if micro_batch is None:
         return None
+    counted = counted_batch(before.recipe.objective, micro_batch.batch)
     place = (before.step + 1, before.epoch + 1, before.batch_idx + 1, before.micro_step + 1)
-    for stage, tree in (("state", {"params": before.params, "buffers": before.buffers}), ("batch", micro_batch.batch)):
+    for stage, tree in (("state", {"params": before.params, "buffers": before.buffers}), ("batch", counted)):
         if leaf := _first_bad(dict(leaves_with_paths(tree))):
             return NonFinite(*place, stage, leaf=leaf)
-    loss, grads, seen = _passes(before, micro_batch.batch)
+    loss, weight, grads, seen = _passes(before, micro_batch.batch)
+    if weight == 0:
+        return None  # such a micro-batch is left out, whatever its loss
     if not torch.isfinite(loss).all():
         return NonFinite(*place, "loss" if seen.forward is None else "forward", module=seen.forward)
     leaf = _first_bad(grads)
@@ -154,8 +157,8 @@ def _first_bad(leaves: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _passes(state: TrainState, batch: Any) -> tuple[Tensor, dict[str, Tensor], _Seen]:
-    """Loss and gradients of a micro-batch with the step's own random numbers, watched."""
+def _passes(state: TrainState, batch: Any) -> tuple[Tensor, float, dict[str, Tensor], _Seen]:
+    """Loss, weight and gradients of a micro-batch with the step's own random numbers, watched."""
     recipe, window = state.recipe, state.accumulator
     buffers = state.buffers if window is None else window.buffers
     key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
@@ -164,7 +167,7 @@ def _passes(state: TrainState, batch: Any) -> tuple[Tensor, dict[str, Tensor], _
         batch = cast_floating(batch, recipe.param_dtype)
         loss, _ = run_objective(state, {**state.params, **leaves}, buffers, batch, training=True, until=until)
         grads = torch.autograd.grad(loss.total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return loss.total.detach(), dict(zip(leaves, grads)), seen
+    return loss.total.detach(), float(loss.weight), dict(zip(leaves, grads)), seen
 
 
 @contextmanager

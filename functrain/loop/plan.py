@@ -28,6 +28,14 @@ class Plan:
     steps_per_call: int | str = "auto"
     save_every_minutes: float | None = None
 
+    def steps_are_done(self, state: TrainState) -> bool:
+        """Whether as many updates are done as `steps` says."""
+        return self.steps is not None and state.step >= self.steps
+
+    def is_done(self, state: TrainState) -> bool:
+        """Whether nothing is left to train; asked between epochs."""
+        return self.steps_are_done(state) or (self.epochs is not None and state.epoch >= self.epochs)
+
     def saves_at(self, step: int, seconds: float) -> bool:
         """Whether to save after an update, so many seconds after the last save."""
         every, minutes = self.save_every, self.save_every_minutes

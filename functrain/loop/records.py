@@ -194,7 +194,9 @@ def _csv_lines(records: Iterable[Mapping[str, Any]], columns: list[str]) -> byte
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a whole file so that a kill leaves the old one or the new one."""
+    """Write a whole file so that a kill leaves the old one or the new one. One that holds this is left alone."""
+    if path.is_file() and path.read_bytes() == content:
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)

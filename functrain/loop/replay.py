@@ -19,7 +19,14 @@ from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError, DataError
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed, MicroBatch
-from functrain.loop.environment import SETTING_REASONS, differences, fingerprint, settings
+from functrain.loop.environment import (
+    SETTING_REASONS,
+    described,
+    differences,
+    fingerprint,
+    other_descriptions,
+    settings,
+)
 from functrain.loop.memory import InParts
 from functrain.loop.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.loop.saving import position_of, with_learning_rate
@@ -142,7 +149,8 @@ def _changed(info: CheckpointInfo, state: TrainState, feed: Feed, options: StepO
     how = f"{options.backend}/{options.mode}" if options.compile else "eager"
     environment, now = info.metadata.get("environment", {}), fingerprint(state.device, how)
     before, here = info.metadata.get("settings", {}), settings(state, feed.stream, options.tail)
-    return differences(environment, now) + differences(before, here, SETTING_REASONS)
+    other = other_descriptions(info.metadata.get("described", {}), described(state, feed.stream))
+    return differences(environment, now) + differences(before, here, SETTING_REASONS) + other
 
 
 def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[Passage]:

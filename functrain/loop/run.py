@@ -14,7 +14,7 @@ from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.calls import STEP_SCOPES, Calls
-from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
+from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.events import Callbacks, Event
 from functrain.loop.plan import Plan
 from functrain.loop.reading import step_record
@@ -60,8 +60,9 @@ class Run:
         self.records = records
         self.display = display
         self.metric_names = position.metric_names
-        self.saved: tuple[int, ...] | None = None  # counters of the state saved last
+        self.restored_from = position.status
         self.stopped_by: str | None = None
+        self.uncounted: set[str] = set()  # metrics of the last record that are means of nothing
         self.randomness = Randomness()
 
     def to_the_end(self, state: TrainState) -> FitResult:
@@ -71,9 +72,19 @@ class Run:
             self.plan, self.runner, self.callbacks, state, self.world, ends=self._ends_call, seen=self._log
         )
         self._start_display(state)
+        if self.saver is not None and self.restored_from:
+            self.saver.holds_now(state, self.restored_from)
         state = self._tell("before_loop", state)
+        is_over = self.plan.is_done(state) or self.plan.decisions.end(state)
+        if self.restored_from and is_over and self._has_record(state):
+            self.display.say(
+                f"already finished (step {state.step}, after epoch {state.epoch}): nothing to train. "
+                'resume="never" starts afresh'
+            )
         while not self._finished(state):
             state = self._epoch(state)
+        if self.stopped_by == "steps" and not self._has_record(state):
+            state = self._final_record(state)
         state = self._tell("after_loop", state, metrics=self.records.epochs[-1] if self.records.epochs else {})
         self._save_last(state)
         assert self.stopped_by is not None
@@ -99,8 +110,6 @@ class Run:
                 break
         if state.batch_idx == 0 and not self._finished(state):
             raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
-        if self.stopped_by == "steps" and self.eval_feed is not None:
-            return self._final_record(state)
         return state if self.stopped_by is not None else self._end_epoch(state)
 
     def _draw(self, micro_batches: Iterator[MicroBatch]) -> MicroBatch | None:
@@ -136,17 +145,25 @@ class Run:
         return state
 
     def _final_record(self, state: TrainState) -> TrainState:
-        """The evaluation at the end of a run that `steps` ended within an epoch."""
+        """The record of a run that `steps` ended within an epoch; a signal in its evaluation interrupts the run."""
         record = self._record(state, "final", state.epoch + 1, evaluate=True)
         if record is not None:
             self._keep(record, state)
+        else:
+            self.stopped_by = self._interruption()
         return state
+
+    def _has_record(self, state: TrainState) -> bool:
+        """Whether the log tells of this state; of one between epochs, and one that is not trained, nothing is told."""
+        told = self.records.epochs[-1]["step"] if self.records.epochs else None
+        return state.batch_idx == 0 or not self.metric_names or told == state.step
 
     def _record(self, state: TrainState, kind: str, epoch: int, *, evaluate: bool) -> Record | None:
         """What the epoch came to; None if a signal came in the middle of the evaluation."""
         self.skips.look(state)
+        self.uncounted = set()
         record: Record = {"kind": kind, "epoch": epoch, "step": state.step, "samples": state.samples_seen}
-        record |= to_numbers(Totals(state.epoch_totals, self.metric_names), "train_")
+        record |= self._means(Totals(state.epoch_totals, self.metric_names), "train_")
         if self.eval_feed is not None and evaluate:
             for prefix, ema in (("eval_", False), ("ema_", True)):
                 if ema and state.ema is None:
@@ -159,8 +176,12 @@ class Run:
                     return None  # as in `_draw`: the signal has also ended the loader's workers
                 if totals is None:
                     return None
-                record |= to_numbers(totals, prefix)
+                record |= self._means(totals, prefix)
         return record
+
+    def _means(self, totals: Totals, prefix: str) -> Record:
+        self.uncounted |= uncounted(totals, prefix)
+        return to_numbers(totals, prefix)
 
     def _keep(self, record: Record, state: TrainState) -> None:
         self.records.append(record)
@@ -226,18 +247,19 @@ class Run:
     def _finished(self, state: TrainState, *, between_epochs: bool = True) -> bool:
         if self.stopped_by is None:
             if self._interrupted():
-                self.stopped_by = "signal" if any_rank(self.flag.number is not None, self.world) else "time"
+                self.stopped_by = self._interruption()
             elif between_epochs and self.plan.decisions.end(state):
                 self.stopped_by = "early_stopping"
-            elif self.plan.steps is not None and state.step >= self.plan.steps:
-                self.stopped_by = "steps"
-            elif between_epochs and self.plan.epochs is not None and state.epoch >= self.plan.epochs:
-                self.stopped_by = "epochs"
+            elif (between_epochs and self.plan.is_done(state)) or self.plan.steps_are_done(state):
+                self.stopped_by = "steps" if self.plan.steps_are_done(state) else "epochs"
         return self.stopped_by is not None
 
     def _interrupted(self) -> bool:
         """Whether any rank was told to stop; all of them ask at the same places, and stop at the same batch."""
         return any_rank(self.flag.is_up, self.world)
+
+    def _interruption(self) -> str:
+        return "signal" if any_rank(self.flag.number is not None, self.world) else "time"
 
     def _stop_if(self, wanted: bool) -> None:
         if wanted and self.stopped_by is None:
@@ -258,10 +280,12 @@ class Run:
         stream, rows = self.feed.stream.state_dict(), getattr(self.runner, "rows", None)
         position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows, self.records.mark())
         self.saver.save(state, position, status=status, metric=metric)
-        self.saved = _counters(state)
 
     def _save_if_due(self, state: TrainState) -> None:
-        if self.saver is not None and self.plan.saves_at(state.step, self.saver.seconds_since_save()):
+        """The last update of an epoch, or of the run, is saved when its record is there, and not twice."""
+        if self.saver is None or not self.plan.saves_at(state.step, self.saver.seconds_since_save()):
+            return
+        if state.batch_idx != self._micro_batches_per_epoch(state) and not self.plan.steps_are_done(state):
             self._save(state)
 
     def _save_nonfinite(self, state: TrainState) -> bool:
@@ -272,14 +296,16 @@ class Run:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
         if self.saver is None:
             return
-        status = "INTERRUPTED" if self.stopped_by in ("signal", "time") else "COMPLETE"
-        if status == "INTERRUPTED" or self.saved != _counters(state):
+        done = self.plan.is_done(state) and self._has_record(state)
+        status = "INTERRUPTED" if self.stopped_by in ("signal", "time") and not done else "COMPLETE"
+        if not self.saver.holds(state, status):
             self._save(state, status=status)
         self.saver.finish()
 
     def _watched(self, record: Record) -> float | None:
-        default = "train_loss" if self.eval_feed is None else "eval_loss"
-        return record.get(self.plan.watch or default)
+        """The watched metric; None if this record has none, or the mean of nothing."""
+        name = self.plan.watch or ("train_loss" if self.eval_feed is None else "eval_loss")
+        return None if name in self.uncounted else record.get(name)
 
     def _check_watch(self) -> None:
         """As soon as the metrics' names are known: after the first step, not after the first epoch."""

@@ -6,7 +6,8 @@ environment it was made in, and what a stateful loader wants to remember.
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
-from functrain.loop.environment import SETTING_REASONS, differences
+from functrain.loop.environment import SETTING_REASONS, differences, other_descriptions, other_learning_rates
 from functrain.loop.log_files import NO_MARK, LogMark
 from functrain.optim import LearningRateState, learning_rate
 from functrain.step.state import TrainState
@@ -42,6 +43,8 @@ class Position:
         batch_size: rows that the training batches are padded to, 0 before the first.
         stream: a stateful loader's own state.
         micro_batch: examples in a part of a batch, if batches are taken in parts.
+        status: of the checkpoint that the run goes on from; "" for none.
+        programs: what its compiled steps computed, as `Programs` takes it.
     """
 
     records: int = 0
@@ -50,6 +53,8 @@ class Position:
     stream: Mapping[str, Any] = field(default_factory=dict)
     micro_batch: int | None = None
     log: LogMark = NO_MARK
+    status: str = ""
+    programs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Saver:
         constant: metadata that every checkpoint carries: environment, learning rate, the user's own.
         copy: the state's storage will be written to after the save was asked for (donation).
         lock: of the run directory, asked before each save whether it is still there.
+        programs: tells what the compiled steps compute, see `functrain.loop.programs`.
         begun: when the last save was begun, or the run; nothing but when to save depends on it.
     """
 
@@ -69,6 +75,16 @@ class Saver:
     copy: bool
     lock: RunLock | None = None
     begun: float = field(default_factory=lambda: monotonic())
+    programs: Callable[[], Mapping[str, str]] = dict
+    _newest: tuple[weakref.ref[TrainState], str] | None = None  # a state, which must not be kept alive, and its status
+
+    def holds_now(self, state: TrainState, status: str) -> None:
+        """The newest checkpoint is this state's."""
+        self._newest = weakref.ref(state), status
+
+    def holds(self, state: TrainState, status: str) -> bool:
+        """Whether the newest checkpoint is this very state's, with this status."""
+        return self._newest is not None and self._newest[0]() is state and self._newest[1] == status
 
     def seconds_since_save(self) -> float:
         """The time since the last save was begun."""
@@ -96,6 +112,7 @@ class Saver:
             "epoch": state.epoch,
             "batch_idx": state.batch_idx,
             "samples_seen": state.samples_seen,
+            "programs": self.programs(),
             "bad_evaluations": state.stopper.num_bad_epochs,
         }
         try:
@@ -111,6 +128,7 @@ class Saver:
             metadata=metadata,
             copy=self.copy,
         )
+        self.holds_now(state, status)
 
     def finish(self) -> None:
         """Wait until everything is on disk.
@@ -134,24 +152,27 @@ def restore(
     state, metadata = restored.tree, restored.info.metadata
     reasons = differences(metadata.get("environment", {}), constant["environment"])
     reasons += differences(metadata.get("settings", {}), constant["settings"], SETTING_REASONS)
-    lr_changed = metadata.get("lr") != constant["lr"]
-    if strict and (reasons or lr_changed):
-        reasons += [f"the initial learning rate was {metadata.get('lr')} and is {constant['lr']}"] if lr_changed else []
+    reasons += other_descriptions(metadata.get("described", {}), constant["described"])
+    rates = other_learning_rates(metadata.get("described", {}), constant["described"])
+    if metadata.get("lr") != constant["lr"]:
+        rates = [f"the initial learning rate was {metadata.get('lr')} and is {constant['lr']}"]
+    if strict and (reasons or rates):
         raise ResumeRefusedError(
-            "\n  ".join([f"strict_resume: going on from {restored.info.name} would not be bit for bit:", *reasons])
+            "\n  ".join(
+                [f"strict_resume: going on from {restored.info.name} would not be bit for bit:", *reasons, *rates]
+            )
             + "\nPut that back as it was, or go on without strict_resume"
         )
     for reason in reasons:
         warnings.warn(f"this resume is not bit-for-bit because {reason}", ResumeWarning, stacklevel=3)
-    if lr_changed:
-        warnings.warn(
-            f"the initial learning rate was {metadata.get('lr')} and is {constant['lr']}: "
-            "training goes on with the new one",
-            ResumeWarning,
-            stacklevel=3,
-        )
+    for rate in rates:
+        warnings.warn(f"{rate}: training goes on with the new one", ResumeWarning, stacklevel=3)
+    if rates:
         state = state.replace(opt_state=with_learning_rate(state.opt_state, like.opt_state))
-    return state, position_of(restored.info), restored.info
+    position = position_of(restored.info)
+    if reasons:  # then the programs may differ as well, which need not be said
+        position = dataclasses.replace(position, programs={})
+    return state, position, restored.info
 
 
 def position_of(info: CheckpointInfo) -> Position:
@@ -164,6 +185,8 @@ def position_of(info: CheckpointInfo) -> Position:
         _from_json(metadata["stream"]),
         metadata.get("settings", {}).get("micro_batch"),
         LogMark(**metadata.get("log", {})),
+        info.status,
+        metadata.get("programs", {}),
     )
 
 

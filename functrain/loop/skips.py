@@ -1,5 +1,7 @@
 """Looking at updates that were refused, and ending a run because of them. Imports step and foundation.
 
+A window whose weights sum to 0 is left out too, but is no failure and ends nothing.
+
 Whether an update was refused is known on the device alone. On a CPU looking costs nothing; elsewhere the host would
 wait for the device, so it looks once in `log_every` updates.
 """
@@ -33,7 +35,7 @@ class SkipWatch:
         self._most = plan.max_consecutive_skips
         self._look_every = 1 if reading_is_free(state.device) else plan.log_every
         self._save = save
-        self._unread: list[tuple[int, torch.Tensor]] = []  # (step, skipped) that the host has not looked at
+        self._unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # step, skipped, weight_sum: not looked at yet
 
     def after(
         self, new: TrainState, old: TrainState | None, counters: Sequence[int], batch: Any, metrics: Mapping[str, Any]
@@ -51,17 +53,16 @@ class SkipWatch:
             NonFiniteError: if the run shall end.
         """
         if self._stops_at_first:
-            if self._look_every == 1 and not metrics["skipped"].item():
+            if self._look_every == 1 and not _was_refused(metrics):
                 return
-            self._unread.append((new.step, metrics["skipped"]))
+            self._unread.append((new.step, metrics["skipped"], metrics["weight_sum"]))
             if len(self._unread) == self._look_every:
                 self.look(new, lambda: _before(new, old, counters), batch, metrics)
         elif self._most is not None and new.step % self._look_every == 0:
             skips = int(new.counts.skipped_in_a_row.item())
             if skips >= self._most:
-                loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
                 before = _before(new, old, counters)
-                message = too_many_skips_message(before, batch, skips, self._most, loss, grad_norm)
+                message = too_many_skips_message(before, batch, skips, self._most, metrics)
                 raise NonFiniteError(message + (" The state was saved (status NONFINITE)." * self._save(before)))
 
     def look(
@@ -74,13 +75,13 @@ class SkipWatch:
         """Stop at the first update that was refused since the last look, unless that is wanted."""
         unread, self._unread = self._unread, []
         # One transfer, however many steps: each flag by itself would make the host wait for the device.
-        flags = [unread[0][1].item()] if len(unread) == 1 else numbers([flag for _, flag in unread])
-        bad = [step for (step, _), refused in zip(unread, flags) if refused]
+        read = numbers([number.double() for _, *flags in unread for number in flags])
+        bad = [step for (step, *_), skipped, weight in zip(unread, read[::2], read[1::2]) if skipped and weight != 0]
         if not bad:
             return
         if before is not None and metrics is not None and bad[0] == state.step:
             state = before()
-            message = nonfinite_message(state, batch, float(metrics["loss"]), float(metrics["grad_norm"]))
+            message = nonfinite_message(state, batch, metrics)
         else:
             message = (
                 f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
@@ -94,12 +95,17 @@ class SkipWatch:
         if not self._stops_at_first and self._most is None:
             return False
         if self._look_every == 1:
-            return bool(metrics["skipped"].item())
+            return _was_refused(metrics)
         if step % self._look_every == 0 or len(self._unread) + 1 == self._look_every:
             return True
         if self._stops_at_first:
-            self._unread.append((step, metrics["skipped"]))
+            self._unread.append((step, metrics["skipped"], metrics["weight_sum"]))
         return False
+
+
+def _was_refused(metrics: Mapping[str, Any]) -> bool:
+    """Whether an update was refused as a failure: one whose window has weight 0 is left out, and training goes on."""
+    return bool(metrics["skipped"].item()) and metrics["weight_sum"].item() != 0
 
 
 def reading_is_free(device: torch.device) -> bool:

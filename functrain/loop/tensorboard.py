@@ -48,8 +48,12 @@ class EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         older = sorted((int(found[1]), path) for path in folder.iterdir() if (found := _NAME.match(path.name)))
         events = [_event(record) for record in records]
-        there = list(_frames(older[-1][1].read_bytes()))[1:] if older else []
-        kept = [frame for frame, _ in takewhile(_same, zip(there, events))]
+        content = older[-1][1].read_bytes() if older else b""
+        there = list(_frames(content))
+        kept = [frame for frame, _ in takewhile(_same, zip(there[1:], events))]
+        if len(older) == 1 and len(kept) == len(events) and len(content) == sum(map(len, there[: len(kept) + 1])):
+            self.path = older[0][1]  # there is nothing to cut off
+            return
         number = older[-1][0] + 1 if older else 1
         self.path = folder / f"events.out.tfevents.{number:06d}.functrain"
         version = _frame(_field(1, _FIXED64, time.time()) + _field(3, _BYTES, b"brain.Event:2"))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from functrain.objectives.losses import REGISTRY, PerExample
 from functrain.objectives.losses.base import LossFunction, times_example_weight
+from functrain.objectives.uncounted import zero_uncounted
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class BoundLoss:
         """The loss, with each example's weight `[B]` on its positions; `tensors` are arguments that vary."""
         if weight is not None and takes(self.fn, "weight"):
             tensors["weight"] = weight
+        predictions, targets = zero_uncounted(predictions, weight), zero_uncounted(targets, weight)
         result = self.fn(predictions, targets, **dict(self.options), **tensors)
         if not isinstance(result, PerExample):
             raise TypeError(

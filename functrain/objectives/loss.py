@@ -94,6 +94,18 @@ class Totals:
         """The loss's sum of weights, 0-d."""
         return self.sums[1, 0]
 
+    def counted(self) -> "Totals":
+        """The same sums, with 0 in place of NaN and infinities where the weights sum to 0, as of a mean over nothing.
+
+        A finite sum stays, as it may belong to the weights of other micro-batches (a second term of a `weighted_sum`).
+
+        Example:
+            >>> nothing = Loss(torch.tensor(float("nan")), 0.0).totals()
+            >>> (Loss(torch.tensor(6.0), 3.0).totals() + nothing.counted()).means()
+            {'loss': tensor(2., dtype=torch.float64)}
+        """
+        return Totals(torch.where((self.sums[1] != 0) | self.sums[0].isfinite(), self.sums, 0.0), self.names)
+
     def means(self) -> dict[str, Tensor]:
         """Name -> 0-d float64 mean; NaN where nothing was counted.
 

@@ -19,6 +19,7 @@ from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import PerExample, one_each, sum_dtype, times_example_weight, total
 from functrain.objectives.mean_losses import refuse_own_denominator, single_values
 from functrain.objectives.outputs import Key, output_of
+from functrain.objectives.uncounted import zero_uncounted
 
 Objective = Callable[[Any, Any], Loss]
 ExampleMetric = Callable[[Any, Any], Tensor]
@@ -101,7 +102,8 @@ class _Mean:
             loss_sum = mean.to(sum_dtype(mean)) * examples
             weight = loss_sum.new_ones(examples)
         else:
-            loss_sum = total(single_values(self.loss_fn, outputs, targets), one_each(weight, examples))
+            counted = zero_uncounted(outputs, weight), zero_uncounted(targets, weight)
+            loss_sum = total(single_values(self.loss_fn, *counted), one_each(weight, examples))
         return Loss(loss_sum, weight.sum(), example_metrics(self.metrics, outputs, targets, weight))
 
     def _mean(self, outputs: Any, targets: Any) -> Tensor:

@@ -17,6 +17,7 @@ from functrain.objectives.binding import BoundLoss, bind
 from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import per_example as mean_per_example
 from functrain.objectives.losses.base import sum_dtype, times_example_weight
+from functrain.objectives.uncounted import zero_uncounted
 
 
 class Pass(NamedTuple):
@@ -155,7 +156,8 @@ class _LossTerm:
             weight = own if weight is None else weight * own
         if not self.per_example:
             return Loss(*self.loss(output, target, weight).sums())
-        return Loss(*times_example_weight(mean_per_example(self.loss(output, target)), weight).sums())
+        loss = mean_per_example(self.loss(zero_uncounted(output, weight), zero_uncounted(target, weight)))
+        return Loss(*times_example_weight(loss, weight).sums())
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def choose(condition: Tensor, after: Any, before: Any) -> Any:
         {'w': tensor([0., 0.])}
     """
     (old, old_spec), (new, spec) = flatten(before), flatten(after)
-    if not _is_readable(condition) or spec != old_spec:
+    if not is_readable(condition) or spec != old_spec:
         return tree_map(lambda a, b: torch.where(condition, a, b), after, before)
     if not condition.item():
         return tree_map(torch.clone, before)
@@ -38,6 +38,6 @@ def _storage(leaf: Tensor) -> int:
     return leaf.data_ptr() - int(leaf.storage_offset()) * leaf.element_size()
 
 
-def _is_readable(condition: Tensor) -> bool:
-    """Whether reading it costs nothing and is not part of a graph, a transform or a recording."""
+def is_readable(condition: Tensor) -> bool:
+    """Whether reading a condition costs nothing and is not part of a graph, a transform or a recording."""
     return type(condition) is Tensor and condition.is_cpu and is_eager()

@@ -13,10 +13,12 @@ from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import tree_map
 from functrain.objectives.loss import Loss, Totals
 from functrain.objectives.statistics import Statistics
-from functrain.objectives.supervised import takes_step
+from functrain.objectives.supervised import takes_step, takes_weight
+from functrain.objectives.uncounted import finite_batch
 from functrain.optim import ascended_params, global_norm
 from functrain.optim.foreach import are_ours, foreach, inside_transform, is_eager, overwrite
 from functrain.step.activations import Seen, activation_statistics
+from functrain.step.choice import is_readable
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, Recipe, TrainState
 
@@ -50,6 +52,8 @@ def watched_gradient(
         grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)
     if state.loss_scale is not None:
         grads = divided(grads, factor)
+    if state.accumulator is not None or recipe.sum_over_ranks is not None:
+        grads, totals = _counted(grads, totals)
     return (*_over_ranks(recipe, grads, totals, new_buffers), activations if watch else None)
 
 
@@ -90,6 +94,18 @@ def differentiate(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) ->
     return dict(zip(params, grads)), tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
 
 
+def _counted(grads: Params, totals: Totals) -> tuple[Params, Totals]:
+    """What a micro-batch adds to those of others: nothing if its weights sum to 0 and its loss is not finite.
+
+    A model that takes the mean of its loss itself divides 0 by 0 there, and no factor of 0 removes a NaN.
+    """
+    counts = (totals.weight != 0) | totals.sums[0, 0].isfinite()
+    totals = totals.counted()
+    if not is_readable(counts):
+        return {name: torch.where(counts, grad, 0.0) for name, grad in grads.items()}, totals
+    return (grads if counts.item() else {name: torch.zeros_like(grad) for name, grad in grads.items()}), totals
+
+
 def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) -> tuple[Params, Totals, Params]:
     """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
     if recipe.sum_over_ranks is None:
@@ -125,6 +141,7 @@ def run_objective(
     """The objective under the state's precision; `seen` and `until` are `Network.apply`'s."""
     recipe = state.recipe
     objective: Callable[..., Any] = recipe.objective
+    batch = counted_batch(objective, batch)
     if takes_step(objective):
         objective = functools.partial(objective, step=state.counts.applied)
     mixed = recipe.compute_dtype != recipe.param_dtype
@@ -141,6 +158,11 @@ def run_objective(
     if not isinstance(loss.total, Tensor):
         raise TypeError(f"Loss.total must be a tensor to be differentiated, got {loss.total!r}")
     return loss, new_buffers
+
+
+def counted_batch(objective: Callable[..., Any], batch: Any) -> Any:
+    """The batch with nothing in it that is not finite where the objective does not count it."""
+    return finite_batch(batch) if takes_weight(objective) else batch
 
 
 def divided(grads: Params, divisor: Tensor) -> Params:

@@ -148,6 +148,10 @@ class Network:
         for harness in (*self._training.all, *self._evaluation.all):
             yield from harness.net.named_modules()
 
+    def given(self) -> Iterator[tuple[str, nn.Module]]:
+        """Path and module as the model was given; no step runs these."""
+        yield from self._original.named_modules()
+
     def module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
         """An ordinary module with copies of these tensors; ties and `requires_grad` as in the original."""
         memo: dict[int, Any] = {}

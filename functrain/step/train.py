@@ -25,12 +25,12 @@ from functrain.step.arguments import check_whole_batches
 from functrain.step.choice import choose
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
 from functrain.step.gradient import divided, gradient, gradient_uphill, watched_gradient
-from functrain.step.scaling import next_loss_scale
+from functrain.step.scaling import LossScale, LossScaling, next_loss_scale
 from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
 
 Metrics = dict[str, Tensor]
 
-ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "loss_scale"})
+ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "weight_sum", "loss_scale"})
 STATISTICS = ("grad", "update", "activation")  # of layers, as "grad/conv.weight/norm"
 
 
@@ -51,7 +51,8 @@ def train_step(
 
     Pure: neither the arguments nor torch's global generators are changed, and the same arguments give
     the same bits. An update whose loss or gradient is not finite is refused: parameters, buffers, optimizer
-    state, average and epoch sums keep their values, and the metric `skipped` is 1.
+    state, average and epoch sums keep their values, and the metric `skipped` is 1. So is that of a window whose
+    weights sum to 0 (no label in it counts), which does not count as a failure: `weight_sum` tells the two apart.
 
     Args:
         state: the state before.
@@ -63,15 +64,15 @@ def train_step(
     Returns:
         The state after, of the same structure, and metrics: name -> 0-d tensor. `loss` and the objective's
         own metrics are means over the window (over the micro-batch, before the window's end); an update adds
-        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `loss_scale` (if there is one) and
-        the statistics of layers that `init_state` was asked for.
+        `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `weight_sum` (what the mean was
+        divided by), `loss_scale` (if there is one) and the statistics of layers that `init_state` was asked for.
 
     Example:
         >>> import functrain as ft
         >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
         >>> state, metrics = ft.train_step(state, (torch.ones(4, 2), torch.zeros(4, 1)))
         >>> state.step, sorted(metrics)
-        (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped'])
+        (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped', 'weight_sum'])
     """
     refuse_autocast(state.device)
     refuse_inference_mode()
@@ -121,7 +122,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
     weight = totals.weight
-    weighs = weight > 0
+    weighs, empty = weight > 0, weight == 0
     grads = divided(grads, torch.where(weighs, weight, 1.0))
     finite = torch.isfinite(totals.sums[0, 0])
     if takes_two_gradients(state.opt_state):
@@ -146,8 +147,10 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         buffers=buffers,
         ema=ema,
         epoch_totals=epoch_totals,
-        counts=_counted(state.counts, applied, finite),
-        loss_scale=scale if scale is None or recipe.scaling is None else next_loss_scale(scale, finite, recipe.scaling),
+        counts=_counted(state.counts, applied, empty),
+        loss_scale=scale
+        if scale is None or recipe.scaling is None
+        else _next_scale(recipe.scaling, scale, finite, empty),
         accumulator=None if window is None else _emptied(window, buffers),
     )
     metrics = _update_metrics(state, changed, totals, grad_norm, applied)
@@ -162,9 +165,18 @@ def _updated(recipe: Recipe, grads: Params, opt_state: Any, old: Params) -> tupl
     return updates, apply_updates(old, updates), opt_state
 
 
-def _counted(counts: UpdateCounts, applied: Tensor, finite: Tensor) -> UpdateCounts:
+def _counted(counts: UpdateCounts, applied: Tensor, empty: Tensor) -> UpdateCounts:
+    """A window of weight 0 is no failure: it neither adds to those in a row nor ends the row."""
     return UpdateCounts(
-        counts.applied + applied, torch.where(applied, 0, counts.skipped_in_a_row + finite.logical_not())
+        counts.applied + applied, torch.where(applied, 0, counts.skipped_in_a_row + empty.logical_not())
+    )
+
+
+def _next_scale(scaling: LossScaling, scale: LossScale, finite: Tensor, empty: Tensor) -> LossScale:
+    """A window of weight 0 has no gradient that could overflow: it says nothing about the scale."""
+    after = next_loss_scale(scale, finite, scaling)
+    return LossScale(
+        torch.where(empty, scale.scale, after.scale), torch.where(empty, scale.good_steps, after.good_steps)
     )
 
 
@@ -182,7 +194,7 @@ def _statistics(
 
 def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:
     means = totals.means()
-    metrics = {"grad_norm": grad_norm, "skipped": (~applied).to(torch.float32)}
+    metrics = {"grad_norm": grad_norm, "skipped": (~applied).to(torch.float32), "weight_sum": totals.weight}
     lr = learning_rate(new.opt_state)
     # Copies: a metric that shared a leaf's storage would change when a later step is donated that storage.
     if lr is not None:

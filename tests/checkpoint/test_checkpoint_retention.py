@@ -1,5 +1,6 @@
 """Which checkpoints are there: positions, revisions, retention, leftovers, links."""
 
+import dataclasses
 import math
 import os
 
@@ -89,6 +90,13 @@ def test_neither_the_last_nor_the_best_is_ever_deleted(values, keep, keep_best, 
     kept = retained(infos, keep, mode, keep_best)
     assert infos[-1].name in kept
     assert {i.name for i in rank_by_metric(infos, mode)[:1]} <= kept
+
+
+def test_a_checkpoint_with_a_metric_takes_the_place_of_the_same_update_without_one():
+    infos = [info(2, 0.5), info(4, None), info(6, None), info(6, 0.7), info(6, None)]
+    infos = [dataclasses.replace(each, name=str(number)) for number, each in enumerate(infos)]
+    assert retained(infos, 9, "min") == {"0", "1", "3", "4"}
+    assert retained(infos, 3, "min") == {"0", "1", "3", "4"}
 
 
 def test_the_best_three_are_kept_whether_or_not_the_run_was_interrupted(tmp_path):

@@ -57,6 +57,25 @@ def test_balanced_weights_are_scikit_learns(labels):
     assert torch.equal(named, balanced_weights(torch.tensor(labels, dtype=torch.float32, requires_grad=True)))
 
 
+@given(st.lists(st.sampled_from([0, 1, 2, -100]), min_size=1, max_size=30).filter(lambda labels: max(labels) >= 0))
+def test_examples_without_a_class_are_never_drawn_and_do_not_change_the_weights_of_the_others(labels):
+    has_class = np.array(labels) != -100
+    expected = np.zeros(len(labels))
+    expected[has_class] = compute_sample_weight("balanced", np.array(labels)[has_class])
+    missing = {
+        "ignored": labels,
+        "another index": [255 if label == -100 else label for label in labels],
+        "NaN": np.where(has_class, np.array(labels, float), np.nan),
+        "None": [None if label == -100 else f"class {label}" for label in labels],
+        "NaN among names": np.array([np.nan if label == -100 else f"class {label}" for label in labels], object),
+    }
+    for kind, given_labels in missing.items():
+        found = balanced_weights(given_labels, ignore_index=255 if kind == "another index" else -100)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-15, err_msg=kind)
+    with pytest.raises(DataError, match="each of the 2 is missing"):
+        balanced_weights([-100, -100])
+
+
 def test_balanced_classes_are_equally_frequent_in_an_epoch():
     labels = torch.cat([torch.zeros(950), torch.ones(50)]).long()
     loader = Loader(Arrays(labels), 100, sampling_weights=balanced_weights(labels), num_samples=20_000)

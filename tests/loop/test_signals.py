@@ -189,3 +189,35 @@ def test_a_signal_during_evaluation_resumes_before_it(tmp_path: Path) -> None:
     whole = quick_fit(make_state(), make_loader(), eval_loader=make_loader(EXAMPLES), epochs=2)
     assert_same_bits(resumed.state, whole.state)
     assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("save_every", [None, 1])
+def test_a_signal_in_the_evaluation_that_ends_a_run_brings_its_record_at_the_next_start(
+    save_every: int | None, tmp_path: Path
+) -> None:
+    class Interrupting:
+        def __iter__(self) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield from make_loader(EXAMPLES)
+
+    arguments = {"steps": 4, "run_dir": tmp_path, "save_every": save_every}
+    with pytest.raises(ft.Interrupted) as caught:
+        quick_fit(make_state(), make_loader(), eval_loader=Interrupting(), **arguments)
+    assert (caught.value.code, caught.value.result.stopped_by) == (143, "signal")
+    assert read_info(tmp_path / "checkpoints" / "last").status == "INTERRUPTED"
+    resumed = quick_fit(make_state(), make_loader(), eval_loader=make_loader(EXAMPLES), **arguments)
+    whole = quick_fit(make_state(), make_loader(), eval_loader=make_loader(EXAMPLES), steps=4)
+    assert_same_bits(resumed.state, whole.state)
+    assert (resumed.stopped_by, resumed.history) == ("steps", whole.history)
+    last = read_info(tmp_path / "checkpoints" / "last")
+    assert (last.status, last.metric) == ("COMPLETE", whole.history[-1]["eval_loss"])
+
+
+def test_a_signal_after_the_last_save_leaves_the_finished_run_as_it_is(tmp_path: Path) -> None:
+    @ft.on("after_loop")
+    def send(event: ft.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    quick_fit(make_state(), make_loader(), epochs=1, run_dir=tmp_path, callbacks=[send])
+    names = [(info.name, info.status) for info in ft.Checkpointer(tmp_path / "checkpoints", read_only=True).infos()]
+    assert names == [("step-00000006", "COMPLETE")]

@@ -1,6 +1,7 @@
-"""Kill training runs some hundred times, compare bits, and write the table of docs/resume.md.
+"""Kill training runs some hundred times, compare bits, and write the tables of docs/resume.md.
 
-    python tests/resume/kill_table.py                     all settings
+    python tests/resume/kill_table.py                     all settings, in forked and in fresh interpreters
+    python tests/resume/kill_table.py --fresh             in fresh interpreters only
     python tests/resume/kill_table.py --only bf16 --dry     some; print, do not write the page
 
 The seed is in the table; the same seed kills the same settings with the same signals at the same moments (the times of
@@ -26,15 +27,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from killing import CODES, Kill, Parent, differing, kill, outcome, random_kill, to_the_end
+from killing import CODES, Fresh, Kill, Parent, Starter, differing, kill, outcome, random_kill, to_the_end
 from moments import FIRST, LAST, WHILE_TRAINING
-from settings import moments_of, name_of, options_of, settings
+from settings import fresh_settings, moments_of, name_of, options_of, settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "resume.md"
-BEGIN, END = "<!-- kill table: written by make kill-table -->", "<!-- end of the kill table -->"
+FORKED, FRESH = "forked", "fresh"
+BEGIN, END = "<!-- {} kill table: written by make kill-table -->", "<!-- end of the {} kill table -->"
 AT_A_RANDOM_TIME = "at a random time"
 SECONDS = 3.0  # a run's length, about, for the kills at a random time
-RUNS = 2  # killed runs of each setting
+RUNS = {FORKED: 2, FRESH: 1}  # killed runs of each setting
 
 
 COLD = "compiled, nothing in the store"
@@ -88,17 +90,20 @@ def read(results: Path) -> list[Record]:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
-def plans(seed: int) -> list[Job]:
+def plans(seed: int, interpreters: str) -> list[Job]:
     """All that is to be done; a seed's kills do not depend on what is left out of them."""
     dice = random.Random(seed)
     planned: Counter[tuple[str, signal.Signals]] = Counter()
-    chosen = [(name_of(setting), options_of(setting)) for setting in reversed(settings())]
-    chosen.append((COLD, {"run": "compiled donated", "workers": 0, "cold": True}))
-    return [Job(name, options, [plan(options, planned, dice) for _ in range(RUNS)]) for name, options in chosen]
+    rows = settings() if interpreters == FORKED else fresh_settings()
+    chosen = [(name_of(setting), options_of(setting)) for setting in reversed(rows)]
+    if interpreters == FORKED:
+        chosen.append((COLD, {"run": "compiled donated", "workers": 0, "cold": True}))
+    runs = range(RUNS[interpreters])
+    return [Job(name, options, [plan(options, planned, dice) for _ in runs]) for name, options in chosen]
 
 
 def killed_runs(
-    place: Path, options: Mapping[str, object], kills: list[Kill], parents: list[Parent]
+    place: Path, options: Mapping[str, object], kills: list[Kill], parents: list[Starter]
 ) -> tuple[list[Kill], list[Path]]:
     """Kill a run and let it end; begin another with the kills that are left if it ended before they came.
 
@@ -122,13 +127,14 @@ def killed_runs(
 class Worker(threading.Thread):
     """Takes settings and kills their runs, until there are none left."""
 
-    def __init__(self, jobs: "queue.Queue[Job]", results: Path) -> None:
+    def __init__(self, jobs: "queue.Queue[Job]", results: Path, interpreters: str) -> None:
         super().__init__()
         self.jobs, self.results = jobs, results
+        self.starter = Parent if interpreters == FORKED else Fresh
         self.done = {(record["setting"], record["run"]) for record in read(results)}
 
     def run(self) -> None:
-        with Parent(1) as one, Parent(2) as other:
+        with self.starter(1) as one, self.starter(2) as other:
             while True:
                 try:
                     job = self.jobs.get_nowait()
@@ -136,7 +142,7 @@ class Worker(threading.Thread):
                     return
                 self._kill_all(job, [one, other])
 
-    def _kill_all(self, job: "Job", parents: list[Parent]) -> None:
+    def _kill_all(self, job: "Job", parents: list[Starter]) -> None:
         place = Path(tempfile.mkdtemp())
         to_do = [number for number in range(len(job.runs)) if (job.name, number) not in self.done]
         if not to_do:
@@ -146,7 +152,7 @@ class Worker(threading.Thread):
         for number in to_do:
             self._kill(job, number, place / f"killed-{number}", whole, parents)
 
-    def _kill(self, job: "Job", number: int, run_dir: Path, whole: dict[str, object], parents: list[Parent]) -> None:
+    def _kill(self, job: "Job", number: int, run_dir: Path, whole: dict[str, object], parents: list[Starter]) -> None:
         reason, landed, began, kills = "", [], time.monotonic(), job.runs[number]
         try:
             landed, run_dirs = killed_runs(run_dir, job.options, kills, parents)
@@ -203,34 +209,47 @@ def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="settings whose name contains this")
+    parser.add_argument("--fresh", action="store_true", help="in fresh interpreters only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, do not write the page")
     parser.add_argument("--parallel", type=int, default=2, help="settings at once")
     parser.add_argument(
-        "--results", type=Path, help="file of results, a line for each killed run; what it holds is kept"
+        "--results", type=Path, help="folder of results, a line for each killed run; what it holds is kept"
     )
     given = parser.parse_args()
-    jobs: queue.Queue[Job] = queue.Queue()
-    for job in plans(given.seed):
-        if given.only in job.name:
-            jobs.put(job)
+    lost = False
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
         os.environ["FUNCTRAIN_CACHE_DIR"] = f"{folder}/programs"  # one store: each step is compiled once
-        results = given.results or Path(folder) / "results.jsonl"
-        workers = [Worker(jobs, results) for _ in range(given.parallel)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        records = read(results)
-    lines = table(records, given.seed)
-    print("\n".join(lines))
-    if not given.dry:
-        text = PAGE.read_text()
-        before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-        PAGE.write_text("\n".join([before, *lines, after]))
-    return 1 if any(record["reason"] for record in records) else 0
+        for interpreters in (FRESH,) if given.fresh else (FORKED, FRESH):
+            records = kill_all(interpreters, given, (given.results or Path(folder)) / f"{interpreters}.jsonl")
+            lines = table(records, given.seed)
+            print("\n".join(lines))
+            if not given.dry:
+                write(lines, interpreters)
+            lost = lost or any(record["reason"] for record in records)
+    return int(lost)
+
+
+def kill_all(interpreters: str, given: argparse.Namespace, results: Path) -> list[Record]:
+    """All of one kind of interpreters."""
+    jobs: queue.Queue[Job] = queue.Queue()
+    for job in plans(given.seed, interpreters):
+        if given.only in job.name:
+            jobs.put(job)
+    workers = [Worker(jobs, results, interpreters) for _ in range(given.parallel)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return read(results)
+
+
+def write(lines: list[str], interpreters: str) -> None:
+    """Into the page."""
+    text, begin, end = PAGE.read_text(), BEGIN.format(interpreters), END.format(interpreters)
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    PAGE.write_text("\n".join([before, *lines, after]))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from moments import MOMENTS
+from moments import BEGUN, MOMENTS
 
 from functrain.checkpoint import read_arrays, read_info
 from functrain.loop.records import read_records
@@ -112,25 +112,43 @@ class Parent:
         self._process.stdout.close()
 
 
-def start_plainly(run_dir: Path, options: Options) -> Training:
-    """A fresh interpreter."""
-    errors = run_dir.with_name(run_dir.name + ".stderr")
-    with errors.open("ab") as file:
-        process = _popen([str(FOLDER / "training_process.py"), *arguments(run_dir, options)], {}, file)
-    return Training(process, errors, forked=False)
+class Fresh:
+    """Starts fresh interpreters, which have imported nothing yet."""
+
+    def __init__(self, hash_seed: int) -> None:
+        self._environment = {"PYTHONHASHSEED": str(hash_seed)}
+
+    def start(self, run_dir: Path, options: Options, environment: Mapping[str, str] = {}) -> Training:
+        errors = run_dir.with_name(run_dir.name + ".stderr")
+        command = [str(FOLDER / "training_process.py"), *arguments(run_dir, options)]
+        with errors.open("ab") as file:
+            process = _popen(command, {**self._environment, **environment}, file, group=True)
+        return Training(process, errors, forked=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+Starter = Parent | Fresh
 
 
 def arguments(run_dir: Path, options: Options) -> list[str]:
     return [str(run_dir), *(f"{key}={json.dumps(value)}" for key, value in options.items())]
 
 
-def _popen(command: list[str], environment: Mapping[str, str], errors: object) -> subprocess.Popen[bytes]:
+def _popen(
+    command: list[str], environment: Mapping[str, str], errors: object, *, group: bool = False
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,  # type: ignore[arg-type]
         bufsize=0,
+        process_group=0 if group else None,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **environment},
     )
 
@@ -161,7 +179,7 @@ class Kill:
         number: the signal.
         moment: what it is aimed at; "" for a random time.
         count: the how manieth time that the process gets there.
-        seconds: after it got there and went on; for a random time, after the process was started.
+        seconds: after it got there and went on; for a random time, after the script has begun.
         group: to the whole process group.
         twice: another signal right after, which ends the process without a snapshot.
     """
@@ -174,20 +192,18 @@ class Kill:
     twice: bool = False
 
 
-def kill(parent: Parent, run_dir: Path, options: Options, how: Kill, environment: Mapping[str, str] = {}) -> bool:
+def kill(parent: Starter, run_dir: Path, options: Options, how: Kill, environment: Mapping[str, str] = {}) -> bool:
     """Start or resume a run and kill it; whether it was at work.
 
     Raises:
         LostRunError: if it ended with an error, or as the signal does not explain.
     """
-    aim = f"{how.moment}:{how.count}" if how.moment else ""
-    process = parent.start(run_dir, {**options, "aim": aim}, environment)
-    if how.moment:
-        if not process.reached():
-            _check(process, process.finish(), {0})
-            return False
-        if how.seconds:
-            process.go_on()
+    process = parent.start(run_dir, {**options, "aim": f"{how.moment or BEGUN}:{how.count}"}, environment)
+    if not process.reached():
+        _check(process, process.finish(), {0})
+        return False
+    if how.seconds or not how.moment:
+        process.go_on()
     time.sleep(how.seconds)
     try:
         process.send(how.number, group=how.group)
@@ -220,7 +236,7 @@ def to_the_end(process: Training) -> None:
 
 
 def random_kill(dice: random.Random, number: signal.Signals, moment: str, seconds: float, *, group: bool) -> Kill:
-    """A kill at a moment, or (if that is "") within so many seconds from the process's start."""
+    """A kill at a moment, or (if that is "") within so many seconds from the script's beginning."""
     if not moment:
         return Kill(number, "", seconds=dice.uniform(0.0, seconds), group=group)
     return Kill(number, moment, dice.randint(1, MOMENTS[moment]), group=group)

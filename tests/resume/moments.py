@@ -18,6 +18,7 @@ from functrain.checkpoint import files, orbax_io
 from functrain.compiler import backends, runner
 from functrain.loop import opening, records, run, saving
 
+BEGUN = "the script has begun"  # where the clock of kills at a random time starts
 # What can be aimed at, and up to which time it is reached that a kill may come.
 FIRST = {"the first micro-batch": 1, "before the first checkpoint is begun": 1, "compiling": 2}
 WHILE_TRAINING = {
@@ -52,7 +53,7 @@ _aim: dict[str, int] = {}  # the moment aimed at, and how often it is still to c
 
 def aim_at(moment: str, count: int) -> None:
     """From the `count`-th time on that this process comes to that moment, it waits there."""
-    assert moment in MOMENTS, f"there is no moment {moment!r}"
+    assert moment in MOMENTS or moment == BEGUN, f"there is no moment {moment!r}"
     _aim[moment] = count
 
 

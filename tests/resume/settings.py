@@ -58,7 +58,24 @@ COMPILED: Factors = {
     "tail": {tail: {"tail": tail} for tail in ("extend", "short", "drop")},
     **_ANY,
 }  # fmt: skip
-FACTORS = {factor: {**NOT_COMPILED.get(factor, {}), **COMPILED.get(factor, {})} for factor in NOT_COMPILED | COMPILED}
+# Each setting in fresh interpreters, which import while they train: only what that may touch.
+FRESH: Factors = {
+    "run": {
+        "eager": {"run": "eager"},
+        "traced, donated": {"run": "traced donated"},
+        "compiled, donated": {"run": "compiled donated"},
+    },
+    "augmentation": {
+        "torch": {"draws": "torch"},
+        "NumPy": {"draws": "numpy"},
+        "Python's random": {"draws": "python"},
+    },
+    **_ANY,
+}
+FACTORS = {
+    factor: {**NOT_COMPILED.get(factor, {}), **COMPILED.get(factor, {}), **FRESH.get(factor, {})}
+    for factor in NOT_COMPILED | COMPILED | FRESH
+}
 
 
 @functools.cache
@@ -66,6 +83,12 @@ def settings(seed: int = 1) -> list[dict[str, str]]:
     """The table's: of each of the two groups of factors, each two levels of different factors meet in one at least."""
     groups = [{factor: list(levels) for factor, levels in group.items()} for group in (COMPILED, NOT_COMPILED)]
     return [row for group in groups for row in covering(group, seed)]
+
+
+@functools.cache
+def fresh_settings(seed: int = 1) -> list[dict[str, str]]:
+    """Those for fresh interpreters: each of the generators in each loader, in the process and in workers."""
+    return covering({factor: list(levels) for factor, levels in FRESH.items()}, seed)
 
 
 def options_of(setting: Mapping[str, str]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from covering import all_pairs, pairs_of
 from faults import FAULTS
 from killing import (
     CODES,
+    Fresh,
     Kill,
     LostRunError,
     Parent,
@@ -22,10 +23,9 @@ from killing import (
     kill,
     outcome,
     random_kill,
-    start_plainly,
     to_the_end,
 )
-from settings import COMPILED, NOT_COMPILED, moments_of, name_of, options_of, settings
+from settings import COMPILED, FRESH, NOT_COMPILED, fresh_settings, moments_of, name_of, options_of, settings
 
 from functrain.checkpoint import read_info
 
@@ -69,11 +69,12 @@ def test_a_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
 
 
 def test_a_fresh_interpreter_ends_with_the_bits_of_a_forked_one(parents: list[Parent], tmp_path: Path) -> None:
-    options = {"epochs": 1}
+    # Forked ones have imported all; what a fresh one imports behind the training would show in NumPy's draws.
+    options = {"epochs": 1, "draws": "numpy", "save_every": 1}
     to_the_end(parents[0].start(tmp_path / "forked", options))
-    assert kill(parents[1], tmp_path / "plain", options, Kill(signal.SIGKILL, "between two micro-batches", 7))
-    to_the_end(start_plainly(tmp_path / "plain", options))
-    assert differing(outcome(tmp_path / "forked"), outcome(tmp_path / "plain")) == []
+    assert kill(Fresh(3), tmp_path / "fresh", options, Kill(signal.SIGKILL, "between two micro-batches", 7))
+    to_the_end(Fresh(4).start(tmp_path / "fresh", options))
+    assert differing(outcome(tmp_path / "forked"), outcome(tmp_path / "fresh")) == []
 
 
 @pytest.mark.slow
@@ -130,9 +131,9 @@ def test_the_comparison_finds_a_resume_that_forgets_something(
     assert bool(found) == bool(fault), found
 
 
-@pytest.mark.parametrize("group", [COMPILED, NOT_COMPILED], ids=["compiled", "not compiled"])
+@pytest.mark.parametrize("group", [COMPILED, NOT_COMPILED, FRESH], ids=["compiled", "not compiled", "fresh"])
 def test_in_the_settings_of_the_table_all_pairs_of_levels_meet(group: dict[str, dict[str, object]]) -> None:
     factors = {factor: list(levels) for factor, levels in group.items()}
-    rows = [row for row in settings() if set(row) == set(factors)]
+    rows = [row for row in settings() + fresh_settings() if set(row) == set(factors)]
     assert set().union(*map(pairs_of, rows)) == all_pairs(factors)
     assert len(rows) < 40

@@ -7,7 +7,9 @@ whatever a resume could get wrong. At its end it writes `result.json`: what `fit
 import faulthandler
 import hashlib
 import json
+import math
 import os
+import random
 import signal
 import sys
 import warnings
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from faults import plant
-from moments import Pause, aim_at, watch
+from moments import BEGUN, Pause, aim_at, reach, watch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,14 +35,24 @@ DIGITS = np.load(DIGITS_FILE)
 DEFAULTS = {
     "run": "eager", "precision": "fp32", "accumulate": 1, "tail": "extend", "loader": "plain", "workers": 0,
     "optimizer": "adamw", "rules": False, "ema": True, "batchnorm": True, "dropout": True, "save_every": 4,
-    "network": "convolution", "threads": 1, "epochs": 3, "aim": "", "fault": "",
+    "network": "convolution", "threads": 1, "epochs": 3, "draws": "torch", "aim": "", "fault": "",
 }  # fmt: skip
 
 
-class NoisyDigits(Dataset):
-    """Digits with noise drawn from torch's global generator at each read."""
+def noise_of(draws: str, *shape: int) -> torch.Tensor:
+    """Noise from one of the global generators."""
+    if draws == "torch":
+        return torch.randn(*shape)
+    if draws == "numpy":
+        return torch.from_numpy(np.random.randn(*shape)).float()
+    return torch.tensor([random.gauss(0, 1) for _ in range(math.prod(shape))]).reshape(shape)
 
-    def __init__(self, count: int = EXAMPLES) -> None:
+
+class NoisyDigits(Dataset):
+    """Digits with noise drawn from one of the global generators at each read."""
+
+    def __init__(self, count: int = EXAMPLES, draws: str = "torch") -> None:
+        self.draws = draws
         self.images = torch.tensor(DIGITS["images"][:count] / 16, dtype=torch.float32).unsqueeze(1)
         self.labels = torch.tensor(DIGITS["classes"][:count], dtype=torch.long)
 
@@ -48,12 +60,13 @@ class NoisyDigits(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.images[index] + 0.05 * torch.randn(1, 8, 8), self.labels[index]
+        return self.images[index] + 0.05 * noise_of(self.draws, 1, 8, 8), self.labels[index]
 
 
 class StatefulLoader:
     """A loader with a state of its own, its order and its noise from one generator, where functrain does not find it.
 
+    If the data set does not draw from torch, the noise is from the global generator that it draws from.
     As torchdata's: iter() starts a new pass, unless a state was loaded before.
     """
 
@@ -74,8 +87,11 @@ class StatefulLoader:
         while self.position < len(self.order):
             rows = self.order[self.position : self.position + self.batch_size]
             self.position += self.batch_size
-            noise = 0.05 * torch.randn(len(rows), 1, 8, 8, generator=self.generators[0])
-            yield self.dataset.images[rows] + noise, self.dataset.labels[rows]
+            if self.dataset.draws == "torch":
+                noise = torch.randn(len(rows), 1, 8, 8, generator=self.generators[0])
+            else:
+                noise = noise_of(self.dataset.draws, len(rows), 1, 8, 8)
+            yield self.dataset.images[rows] + 0.05 * noise, self.dataset.labels[rows]
         self.order = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,12 +119,13 @@ class Looked(nn.Module):
         return looked.unflatten(-1, (4, 8)).sum(-1).transpose(1, 2).unflatten(-1, (8, 8))
 
 
-def make_loader(kind: str, workers: int) -> Any:
+def make_loader(kind: str, workers: int, draws: str) -> Any:
+    dataset = NoisyDigits(draws=draws)
     if kind == "stateful":
-        return StatefulLoader(NoisyDigits(), BATCH)
+        return StatefulLoader(dataset, BATCH)
     if kind == "functrain":
-        return ft.data.Loader(NoisyDigits(), BATCH, shuffle=True, num_workers=workers)
-    return DataLoader(NoisyDigits(), batch_size=BATCH, shuffle=True, num_workers=workers)
+        return ft.data.Loader(dataset, BATCH, shuffle=True, num_workers=workers)
+    return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers)
 
 
 def make_state(options: dict[str, Any]) -> ft.TrainState:
@@ -143,6 +160,7 @@ def main(run_dir: str, *arguments: str) -> None:
     moment, _, count = options["aim"].rpartition(":")
     if moment:
         aim_at(moment, int(count))
+    reach(BEGUN)
     batches = windows_in(-(-EXAMPLES // BATCH), options["accumulate"], options["tail"])
     callbacks = watch((options["epochs"] - 1, batches - 1))
     if options["fault"]:
@@ -156,8 +174,8 @@ def main(run_dir: str, *arguments: str) -> None:
     run, _, donated = options["run"].partition(" ")
     result = ft.fit(
         state,
-        make_loader(options["loader"], options["workers"]),
-        eval_loader=DataLoader(NoisyDigits(100), batch_size=40),
+        make_loader(options["loader"], options["workers"], options["draws"]),
+        eval_loader=DataLoader(NoisyDigits(100, options["draws"]), batch_size=40),
         epochs=options["epochs"] + options["rules"],
         run_dir=run_dir,
         compile=run != "eager",

@@ -115,7 +115,7 @@ def test_metrics_are_means_over_the_window_and_epoch_totals_sum_up_updates(every
     assert set(first) == {"loss", "accuracy"}
     assert state.epoch_totals.eq(0).all()
     state, second = ft.train_step(state, image_batch(1, 6))
-    assert set(second) == {"loss", "accuracy", "grad_norm", "skipped", "lr"}
+    assert set(second) == {"loss", "accuracy", "grad_norm", "skipped", "weight_sum", "lr"}
     assert state.epoch_totals[1, 0].item() == 8
     torch.testing.assert_close(second["loss"], state.epoch_totals[0, 0] / 8)
     assert all(value.ndim == 0 and not value.requires_grad for value in second.values())

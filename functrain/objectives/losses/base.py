@@ -33,7 +33,8 @@ LossFunction = Callable[..., PerExample]
 def total(values: Tensor, weights: Tensor) -> Tensor:
     """Sum of values times weights, in float32 or wider; a value of weight 0 does not count, not even NaN.
 
-    (The *gradient* of a NaN of weight 0 may still be NaN, for 0 times NaN is: pad with real examples.)
+    The gradient that reaches such a value is 0. What the value was computed from sees 0 times the slope there, which is
+    NaN where the slope is: functrain's objectives put 0 in place of what does not count before they compute with it.
 
     Raises:
         ValueError: if the shapes differ; broadcasting [B, 1] with [B] would hide a bug.
@@ -112,5 +113,5 @@ def sum_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _products(values: Tensor, weights: Tensor) -> Tensor:
-    products = values.to(sum_dtype(values)) * weights.to(sum_dtype(weights))
-    return torch.where(weights != 0, products, 0.0)
+    values = torch.where(weights != 0, values, 0.0)  # before the product: 0 times NaN is NaN, in its gradient too
+    return values.to(sum_dtype(values)) * weights.to(sum_dtype(weights))

@@ -50,7 +50,7 @@ def cross_entropy(
     """
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
-    labels = class_labels("cross_entropy", logits, targets, ignore_index)
+    logits, labels = class_labels("cross_entropy", logits, targets, ignore_index)
     logits = wide(logits)
     if class_weights is None or label_smoothing == 0:
         values = F.cross_entropy(logits, labels.value, reduction="none", label_smoothing=label_smoothing)
@@ -101,7 +101,7 @@ def focal(
     """
     if not 0.0 <= gamma < float("inf"):
         raise ValueError(f"gamma must be 0 or more, got {gamma}")
-    labels = class_labels("focal", logits, targets, ignore_index)
+    logits, labels = class_labels("focal", logits, targets, ignore_index)
     if logits.shape[1] < 2:
         raise ValueError("focal takes logits of two classes or more, got one; of one logit, take binary_focal")
     log_probabilities = wide(logits).log_softmax(1)

@@ -56,6 +56,9 @@ def info_nce(
     if not isinstance(temperature, Tensor) and not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature must be greater than 0 and finite, got {temperature}")
     compared = _compared(queries, weight, groups)
+    if weight is not None:
+        counted = (weight != 0)[:, None]
+        queries, keys = torch.where(counted, queries, 0.0), torch.where(counted, keys, 0.0)
     # A temperature multiplies the rounding of the products: half precision would leave one digit.
     with torch.autocast(queries.device.type, enabled=False):
         similarity = F.normalize(wide(queries), dim=1) @ F.normalize(wide(keys), dim=1).T / temperature

@@ -1,4 +1,10 @@
-"""Losses of the difference between predicted and true numbers, one value per example. Imports torch only."""
+"""Losses of the difference between predicted and true numbers, one value per example. Imports torch only.
+
+A difference that is not finite makes its value so, but has gradient 0: an example that does not count can be given
+weight 0 afterwards, and its NaN does not reach the parameters.
+"""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +30,7 @@ def squared_error(predictions: Tensor, targets: Tensor) -> PerExample:
         >>> squared_error(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2)).values
         tensor([5.])
     """
-    return _mean_of_rows((wide(_same_shape(predictions, targets)) - targets) ** 2)
+    return _of_difference(wide(_same_shape(predictions, targets)) - targets, torch.square)
 
 
 def absolute_error(predictions: Tensor, targets: Tensor) -> PerExample:
@@ -34,7 +40,7 @@ def absolute_error(predictions: Tensor, targets: Tensor) -> PerExample:
         >>> absolute_error(torch.tensor([[1.0, -3.0]]), torch.zeros(1, 2)).values
         tensor([2.])
     """
-    return _mean_of_rows((wide(_same_shape(predictions, targets)) - targets).abs())
+    return _of_difference(wide(_same_shape(predictions, targets)) - targets, torch.abs)
 
 
 def huber(predictions: Tensor, targets: Tensor, *, delta: float = 1.0) -> PerExample:
@@ -61,7 +67,10 @@ def huber(predictions: Tensor, targets: Tensor, *, delta: float = 1.0) -> PerExa
     if not 0.0 < delta < float("inf"):
         raise ValueError(f"delta must be greater than 0 and finite, got {delta}")
     predictions = wide(_same_shape(predictions, targets))
-    return _mean_of_rows(F.huber_loss(predictions, targets.to(predictions.dtype), reduction="none", delta=delta))
+    return _of_difference(
+        predictions - targets.to(predictions.dtype),
+        lambda difference: F.huber_loss(difference, torch.zeros_like(difference), reduction="none", delta=delta),
+    )
 
 
 def smooth_l1(predictions: Tensor, targets: Tensor, *, beta: float = 1.0) -> PerExample:
@@ -88,7 +97,10 @@ def smooth_l1(predictions: Tensor, targets: Tensor, *, beta: float = 1.0) -> Per
     if not 0.0 < beta < float("inf"):
         raise ValueError(f"beta must be greater than 0 and finite, got {beta}; for 0 take absolute_error")
     predictions = wide(_same_shape(predictions, targets))
-    return _mean_of_rows(F.smooth_l1_loss(predictions, targets.to(predictions.dtype), reduction="none", beta=beta))
+    return _of_difference(
+        predictions - targets.to(predictions.dtype),
+        lambda difference: F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=beta),
+    )
 
 
 def _same_shape(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -100,6 +112,9 @@ def _same_shape(predictions: Tensor, targets: Tensor) -> Tensor:
     return predictions
 
 
-def _mean_of_rows(values: Tensor) -> PerExample:
+def _of_difference(difference: Tensor, loss: Callable[[Tensor], Tensor]) -> PerExample:
+    """The mean over each row of a loss of single differences."""
+    finite = difference.isfinite()
+    values = torch.where(finite, loss(torch.where(finite, difference, 0.0)), difference.detach().abs())
     rows = mean_of_rows(values)
     return PerExample(rows, torch.ones_like(rows))

@@ -1,5 +1,8 @@
 """Labels of examples, checked on the device. Imports torch only.
 
+What is predicted where a label is ignored is replaced before anything is computed from it: NaN there reaches neither
+the loss nor the gradient.
+
 A label that is neither allowed nor ignored makes the loss of its position NaN, on every device and compiled or
 not, so that the step refuses the update instead of reading memory out of range or training on nonsense.
 """
@@ -31,8 +34,8 @@ class Labels(NamedTuple):
         return torch.where(self.valid, values, torch.where(self.counted, float("nan"), 0.0).to(values.dtype))
 
 
-def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> Labels:
-    """Labels of one of several classes: int64 `[B, ...]` for logits `[B, C, ...]`."""
+def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Labels]:
+    """Logits `[B, C, ...]`, 0 where the label is ignored, and labels of one of several classes, int64 `[B, ...]`."""
     if (
         targets.dtype.is_floating_point
         or logits.ndim != targets.ndim + 1
@@ -47,11 +50,11 @@ def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) 
     valid = (targets >= 0) & (targets < classes)
     if 0 <= ignore_index < classes:
         valid = valid & counted
-    return Labels(targets * valid, counted, valid)
+    return torch.where(counted.unsqueeze(1), logits, 0.0), Labels(targets * valid, counted, valid)
 
 
 def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Labels]:
-    """Logits, float32 or wider, and labels 0 to 1, of one shape.
+    """Logits, float32 or wider and 0 where the label is ignored, and labels 0 to 1, of one shape.
 
     A single channel, `[B, 1, ...]` for `[B, ...]`, is taken off.
     """
@@ -63,9 +66,9 @@ def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int)
             f"{list(targets.shape)}"
         )
     # Before the comparison: an unsigned 156 would equal -100.
-    logits = wide(logits)
     targets = targets if targets.dtype.is_floating_point else targets.to(torch.float32)
     counted = targets != ignore_index
+    logits = torch.where(counted, wide(logits), 0.0)
     valid = (targets >= 0) & (targets <= 1) & counted
     return logits, Labels(torch.where(valid, targets, 0.0).to(logits.dtype), counted, valid)
 

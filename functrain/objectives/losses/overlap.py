@@ -39,7 +39,7 @@ def dice(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_index: 
     References:
         Milletari et al. 2016, "V-Net", section 3, with sums in place of sums of squares; Sudre et al. 2017.
     """
-    labels = class_labels("dice", logits, targets, ignore_index)
+    logits, labels = class_labels("dice", logits, targets, ignore_index)
     return _dice(*_regions(wide(logits).softmax(1), one_hot(labels.value, logits.shape[1]), labels), labels, smooth)
 
 
@@ -53,7 +53,7 @@ def iou(logits: Tensor, targets: Tensor, *, smooth: float = 1.0, ignore_index: i
     References:
         Rahman and Wang 2016, "Optimizing Intersection-Over-Union in Deep Neural Networks", equation 3.
     """
-    labels = class_labels("iou", logits, targets, ignore_index)
+    logits, labels = class_labels("iou", logits, targets, ignore_index)
     return _iou(*_regions(wide(logits).softmax(1), one_hot(labels.value, logits.shape[1]), labels), labels, smooth)
 
 
