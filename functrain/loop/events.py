@@ -84,10 +84,27 @@ def _check(scopes: Iterable[str]) -> None:
         raise ValueError(f"no such scope: {', '.join(map(repr, unknown))}; the scopes are {', '.join(SCOPES)}")
 
 
+def _check_changes(event: Event, answer: Event, callback: Callback) -> None:
+    may = ("state", "batch") if event.scope == "process_batch" else ("state",)
+    same = {
+        "scope": answer.scope == event.scope,
+        "batch": answer.batch is event.batch,
+        "metrics": answer.metrics is event.metrics or not (answer.metrics or event.metrics),
+    }
+    changed = [name for name, is_same in same.items() if not (is_same or name in may)]
+    if changed:
+        raise ValueError(
+            f"in {event.scope} a callback may change the event's {' and '.join(may)}; {callback!r} changed its "
+            f"{', '.join(changed)}, which has no effect"
+        )
+
+
 class Callbacks:
     """The callbacks of a run, by scope."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
+        if callable(callbacks) or not isinstance(callbacks, Iterable):
+            raise TypeError(f"callbacks must be a list of functions, such as [report]; got {callbacks!r}")
         self._by_scope: dict[str, list[Callback]] = {scope: [] for scope in SCOPES}
         for callback in callbacks:
             scopes = getattr(callback, "scopes", None)
@@ -109,6 +126,7 @@ class Callbacks:
 
         Raises:
             TypeError: if one returns something else than it may.
+            ValueError: if one changes what it may not: nothing would follow from that.
         """
         stop = False
         for callback in self._by_scope[event.scope]:
@@ -116,6 +134,7 @@ class Callbacks:
             if isinstance(answer, Stop):
                 stop, answer = True, answer.state
             if isinstance(answer, Event):
+                _check_changes(event, answer, callback)
                 event = answer
             elif isinstance(answer, TrainState):
                 event = event.replace(state=answer)

@@ -179,6 +179,7 @@ def fit(
     decisions.check(state, watch_mode, run_dir)
     if tensorboard and run_dir is None:
         raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
+    listeners = Callbacks(callbacks)
     donates = donate and compile
     runner = _runner(compile, backend, mode, donates)
     world = current_world()
@@ -216,7 +217,7 @@ def fit(
         feeds[0].size = max(feeds[0].size, position.batch_size)
         if position.stream:
             feeds[0].stream.load_state_dict(position.stream)
-        run = Run(plan, feeds, runner, Callbacks(callbacks), flag, saver, records, display, position)
+        run = Run(plan, feeds, runner, listeners, flag, saver, records, display, position)
         state = decisions.prepared(state)
         with explained(lambda: feeds[0].size):
             result = run.to_the_end(copy_tensors(state) if donates else state)

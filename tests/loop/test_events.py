@@ -43,3 +43,33 @@ def test_events_are_immutable_and_answers_are_checked() -> None:
         quick_fit(make_state(), make_loader(), steps=1, callbacks=[lambda event: None])
     with pytest.raises(ValueError, match="no such scope: 'after_batch'"):
         ft.on("after_batch")
+
+
+@pytest.mark.parametrize(
+    ("scope", "changes"), [("after_epoch", {"metrics": {"mine": 1.0}}), ("before_step", {"batch": 1})]
+)
+def test_a_change_of_an_event_that_would_have_no_effect_is_refused(scope: str, changes: dict[str, Any]) -> None:
+    @ft.on(scope)
+    def change(event: ft.Event) -> ft.Event:
+        return event.replace(**changes)
+
+    with pytest.raises(ValueError, match=f"in {scope} a callback may change the event's state; .* {next(iter(changes))}"):
+        quick_fit(make_state(), make_loader(), epochs=1, callbacks=[change])
+
+
+def test_an_event_made_anew_with_another_batch_is_taken() -> None:
+    @ft.on("process_batch")
+    def zeros(event: ft.Event) -> ft.Event:
+        return ft.Event("process_batch", event.state, [torch.zeros_like(event.batch[0]), event.batch[1]])
+
+    assert quick_fit(make_state(), make_loader(), epochs=1, callbacks=[zeros]).stopped_by == "epochs"
+
+
+def test_callbacks_that_are_no_list_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    @ft.on("after_epoch")
+    def report(event: ft.Event) -> None: ...
+
+    for callbacks in (report, 3):
+        with pytest.raises(TypeError, match=r"callbacks must be a list of functions, such as \[report\]"):
+            quick_fit(make_state(), make_loader(), epochs=1, callbacks=callbacks, run_dir=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
