@@ -13,7 +13,7 @@ from rich.console import Console
 from functrain.app.build import build_loader, build_state
 from functrain.app.config import Config
 from functrain.app.rundir import RunDirectory, position, trusted_run, write_json, write_text
-from functrain.app.tables import number, print_lines, print_metrics, print_table
+from functrain.app.tables import print_lines, print_metrics, print_table
 from functrain.data import Loader
 from functrain.evaluation import (
     ClassificationReport,
@@ -23,6 +23,7 @@ from functrain.evaluation import (
     predict_with_targets,
 )
 from functrain.foundation.errors import ConfigError
+from functrain.loop.progress_line import counted, exact
 from functrain.step import TrainState
 
 
@@ -102,7 +103,8 @@ def evaluate_run(path: str | Path, *, split: str, checkpoint: str, trust: bool, 
     state, name, where = _load(run, config, checkpoint)
     evaluation = evaluate_split(state, loader, split)
     print_lines(
-        console, [f"{run.path}, checkpoint {name} ({where}), {len(loader.dataset):,} examples of split {split}"]
+        console,
+        [f"{run.path}, checkpoint {name} ({where}), {counted(len(loader.dataset), 'example')} of split {split}"],
     )
     print_metrics(console, evaluation.rows)
     if evaluation.report is not None and evaluation.ema_metrics is not None:
@@ -120,7 +122,7 @@ def print_report(console: Console, report: ClassificationReport | None) -> None:
 
 
 def _cells(scores: ClassScores) -> list[str]:
-    shares = [number(key, getattr(scores, key)) for key in ("precision", "recall", "f1")]
+    shares = [exact(getattr(scores, key)) for key in ("precision", "recall", "f1")]
     return [*shares, f"{scores.support:,}"]
 
 

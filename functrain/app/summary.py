@@ -14,7 +14,9 @@ from functrain.app.tables import print_facts, print_lines, print_metrics
 from functrain.data import Loader
 from functrain.distributed import World
 from functrain.evaluation import figures
+from functrain.foundation.errors import FunctrainError
 from functrain.foundation.paths import shown_path
+from functrain.loop.progress_line import counted
 from functrain.loop.records import Record
 from functrain.step import TrainState
 
@@ -45,10 +47,13 @@ def facts(config: Config, state: TrainState, loaders: Loaders, length: Length, w
     threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
     schedule = "" if optimizer.schedule is None else f", schedule {optimizer.schedule.name}"
     return [
-        ("model", f"{network.name}, {parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")),
+        (
+            "model",
+            f"{network.name}, {counted(parameters, 'parameter')}" + (f", {frozen:,} of them frozen" if frozen else ""),
+        ),
         ("data", f"{config.data.name}: {', '.join(sizes)}; batches of {config.data.batch_size}{window}"),
         ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
-        ("training", f"{length.updates:,} updates, {length.updates_per_epoch:,} an epoch"),
+        ("training", f"{counted(length.updates, 'update')}, {length.updates_per_epoch:,} an epoch"),
         ("device", f"{ranks}{state.device}, {training.precision}, {compiled}, {threads}"),
     ]
 
@@ -56,20 +61,33 @@ def facts(config: Config, state: TrainState, loaders: Loaders, length: Length, w
 def conclude(
     run: RunDirectory, state: TrainState, test: Evaluation | None, how: str, reached: str, console: Console
 ) -> None:
-    """Draw, and print the table and the list of files."""
+    """Draw, and print the table and the list of files.
+
+    Raises:
+        FunctrainError: at the end, if a file cannot be written.
+    """
+    problems = []
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
     files += [run.events] if run.events.is_dir() else []
-    if test is not None:
-        files += write_evaluation(run, test, run.name_of(reached))
+    try:
+        files += [] if test is None else write_evaluation(run, test, run.name_of(reached))
+    except FunctrainError as error:
+        problems.append(str(error))
     records = run.records()
     try:
         files.append(figures.training_curves(records, run.curves))
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, ValueError) as error:  # no library to draw with, or a log without metrics
         print_lines(console, [f"no training curves: {error}"])
+    except OSError as error:
+        problems.append(f"{shown_path(run.curves)} cannot be written: {error.strerror}")
     print_metrics(console, _rows(records, test))
-    print_lines(console, [f"trained {state.epoch} epochs, {state.step:,} updates{how}"])
+    print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])
     print_facts(console, "files", [(file.name, shown_path(file)) for file in files])
+    if problems:
+        raise FunctrainError(
+            "; ".join(problems) + ". Training is done and saved: the same command writes what is missing"
+        )
 
 
 def _rows(records: Sequence[Record], test: Evaluation | None) -> dict[str, dict[str, float]]:

@@ -1,15 +1,19 @@
 """What the commands print: tables and numbers for people. Imports rich."""
 
+import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from functrain.loop.progress_line import exact
+
 UNBOUNDED = 100_000  # characters in a line
-SHARES = ("accuracy", "precision", "recall", "f1")
 
 
 def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) -> None:
@@ -20,14 +24,14 @@ def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) 
     grid.add_column(overflow="fold")
     for name, value in facts:
         grid.add_row(Text(f"  {name}"), Text(value))
-    console.print(grid)
+    _print_trimmed(console, grid)
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
     """A table whose first `left` columns are text, and the others numbers.
 
-    Nothing of it is cut off: on a terminal the column of the longest texts is wrapped (names before numbers
-    are not); elsewhere nothing is.
+    Nothing of it is cut off: on a terminal, and where COLUMNS is set, the column of the longest texts is wrapped
+    (names before numbers are not); elsewhere nothing is.
     """
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     rows = [list(row) for row in rows]
@@ -42,14 +46,21 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
         )
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
-    terminal = console.width
-    if not console.is_terminal:
-        unbounded = console.options.update(max_width=UNBOUNDED)
-        console.width = max(terminal, Measurement.get(console, unbounded, table).maximum)
-    try:
-        console.print(table)
-    finally:
-        console.width = terminal
+    _print_trimmed(console, table)
+
+
+def _print_trimmed(console: Console, renderable: RenderableType) -> None:
+    """Print without the blanks with which rich fills lines; where nobody says how wide these may be, as they are."""
+    options = console.options
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        unbounded = options.update(max_width=UNBOUNDED)
+        options = options.update(max_width=Measurement.get(console, unbounded, renderable).maximum)
+    for line in console.render_lines(renderable, options, pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
+        console.print(Segments([*line, Segment.line()]), soft_wrap=True, end="")
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
@@ -64,20 +75,28 @@ def print_metrics(console: Console, rows: Mapping[str, Mapping[str, float]]) -> 
     if not names:
         return
     cells = [
-        [label, *[number(name, metrics[name]) if name in metrics else "" for name in names]]
-        for label, metrics in rows.items()
+        [label, *[exact(metrics[name]) if name in metrics else "" for name in names]] for label, metrics in rows.items()
     ]
     print_table(console, ["", *names], cells)
 
 
-def number(name: str, value: float) -> str:
-    """A metric's value: shares in percent, others with four digits.
+def wrapped_command(title: str, arguments: Sequence[str], width: int | None) -> str:
+    """A command to be pasted; broken between arguments, as shells allow, where a terminal would break it anywhere.
 
     Example:
-        >>> number("accuracy", 0.98765), number("loss", 0.0123456)
-        ('98.77 %', '0.01235')
+        >>> print(wrapped_command("To continue: ", ["functrain", "train", "my runs.yaml", "--run-dir", "r"], 42))
+        To continue: functrain train \\
+            'my runs.yaml' --run-dir r
     """
-    return f"{value:.2%}".replace("%", " %") if name in SHARES else f"{value:.4g}"
+    lines = [title]
+    for number, argument in enumerate(arguments):
+        word = shlex.quote(argument)
+        if number and width is not None and len(f"{lines[-1]} {word} \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}" if number else word
+    return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """`functrain train`: a configuration becomes a trained model in a run directory. Imports every layer."""
 
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from functrain.app.ranks import joined
 from functrain.app.rundir import RunDirectory, is_finished, position
 from functrain.app.signature import canonical, sign
 from functrain.app.summary import Loaders, conclude, facts
-from functrain.app.tables import duration, print_facts, print_lines
+from functrain.app.tables import duration, print_facts, print_lines, wrapped_command
 from functrain.checkpoint import CheckpointInfo, RunLockedError
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError, NonFiniteError
@@ -63,7 +64,7 @@ class Request:
     trust: bool = False
 
     @property
-    def command(self) -> str:
+    def arguments(self) -> list[str]:
         """The command that continues this run."""
         place = [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
         strict = ["--strict-resume"] if self.strict_resume else []
@@ -71,7 +72,7 @@ class Request:
         limit = [] if self.max_time is None else ["--max-time", f"{self.max_time:g}"]
         trust = ["--trust"] if self.trust else []
         options = [*place, *begin, *strict, *limit, *trust]
-        return shlex.join(["functrain", "train", str(self.config_file), *self.overrides, *options])
+        return ["functrain", "train", str(self.config_file), *self.overrides, *options]
 
 
 def train(request: Request, console: Console) -> None:
@@ -194,7 +195,8 @@ def _print_how_to_continue(result: FitResult, request: Request, run: RunDirector
     what = "the time is up" if result.stopped_by == "time" else "interrupted"
     print(f"functrain: {what} at {where}; everything is saved in {shown_path(run.path)}", file=sys.stderr)
     under = "torchrun ... -m " if world.size > 1 else ""
-    print(f"To continue: {under}{request.command}", file=sys.stderr)
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    print(wrapped_command(f"To continue: {under}", request.arguments, width), file=sys.stderr)
 
 
 class _Start:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from functrain.loop.progress_line import counted
 from functrain.optim import EarlyStopping, Plateau, learning_rates
 from functrain.optim.plateau import worst
 from functrain.step.state import TrainState
@@ -73,7 +74,8 @@ class Decisions:
             changes["stopper"] = memory
             if stop.stop:
                 said.append(
-                    f"early stopping: no improvement on {memory.best:.4g} for {memory.num_bad_epochs} evaluations"
+                    f"early stopping: no improvement on {memory.best:.4g} for "
+                    f"{counted(memory.num_bad_epochs, 'evaluation')}"
                 )
         return (state.replace(**changes) if changes else state), said
 

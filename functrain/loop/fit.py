@@ -90,6 +90,8 @@ def fit(
         eval_loader: evaluated after every `eval_every` epochs, and at the end.
         epochs, steps: how long; at least one of them.
         run_dir: where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing. `~` is expanded.
+            `config.yaml` and `training_curves.png` are the command line's: a script is its own configuration, and
+            `functrain.evaluation.figures.training_curves(result.history, "curves.png")` draws the figure.
         resume: "auto" continues from the newest valid checkpoint in `run_dir`, if there is one; "never" starts
             afresh and moves an earlier run aside to `run_dir/previous-N`; a path continues from that checkpoint.
         compile: run steps as compiled graphs; `backend` and `mode` as in `functrain.compile`.

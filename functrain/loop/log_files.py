@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from functrain.foundation.errors import FunctrainError
+from functrain.loop.progress_line import counted
 
 JSON, CSV = "metrics.jsonl", "metrics.csv"
 
@@ -123,7 +124,9 @@ def recover(directory: Path, keep: int, mark: LogMark) -> Recovered:
         return Recovered(table, fault, f"it was rebuilt from {CSV}")
     if mark.epochs:
         epochs = [json.loads(line) for line in mark.epochs.splitlines()]
-        return Recovered(epochs, fault, f"only the records of {len(epochs)} epochs were rebuilt, from the checkpoint")
+        return Recovered(
+            epochs, fault, f"only the records of {counted(len(epochs), 'epoch')} were rebuilt, from the checkpoint"
+        )
     raise DamagedLogError(
         f"{directory / JSON} is damaged: {fault}. Put back the file as it was, or start in a new run directory"
     )
@@ -161,7 +164,7 @@ def readable_records(directory: Path) -> Recovered:
         if len(table) >= len(lines):
             return Recovered(table, str(error), f"{CSV} is shown instead")
         left_out = len(lines) - len(records)
-        return Recovered(records, str(error), f"{left_out} line{'s' * (left_out != 1)} left out")
+        return Recovered(records, str(error), f"{counted(left_out, 'line')} left out")
 
 
 def sha256(lines: Iterable[bytes]) -> str:
@@ -227,7 +230,7 @@ def _fault(lines: list[bytes], table: list[Record], keep: int) -> str:
         if number <= len(table) and line_of(record) != line_of(table[number - 1]):
             return f"line {number} differs from {CSV}"
     if len(lines) < keep:
-        return f"it holds {len(lines)} records, but the checkpoint was saved after {keep}"
+        return f"it holds {counted(len(lines), 'record')}, but the checkpoint was saved after {keep}"
     return "it does not have the checksum that the checkpoint holds"
 
 

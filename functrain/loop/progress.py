@@ -1,7 +1,8 @@
 """What a person sees while training runs. Imports step; rich on first use.
 
-On a terminal: a live bar. Elsewhere (a log file, CI): one line an epoch. The display is looked at by
-people, so it is redrawn a few times a second at most, and only then are metrics read from the device.
+On a terminal: a live bar. Elsewhere (a log file, CI): a line an epoch, and each half minute one within the epoch.
+The display is looked at by people, so it is redrawn a few times a second at most, and only then are metrics read from
+the device.
 """
 
 import os
@@ -15,7 +16,8 @@ from functrain.loop.elapsed import Elapsed
 from functrain.loop.progress_line import Pace, Sight, epoch_line
 from functrain.step.state import TrainState
 
-REDRAW_SECONDS = 0.2
+REDRAW_SECONDS = 0.2  # of the live line
+LINE_SECONDS = 30.0  # between two lines within an epoch, where there is no live line
 
 
 class Display:
@@ -54,35 +56,16 @@ class Display:
         """Leave the terminal as it was."""
 
 
-class Lines(Display):
-    """A line per epoch, on standard error."""
+class _Moving(Display):
+    """What is common to displays that tell how far training is: when to say so, and what."""
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """Print the record."""
-        self.say(epoch_line(record))
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        if not self._gone:
-            with self._writing():
-                print(text, file=sys.stderr, flush=True)
-
-
-class Bar(Display):
-    """A live line with epoch, bar, loss, the objective's metric, learning rate, speed and time left."""
+    every: float
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(stderr=True)
-        # The loop redraws: a thread of its own would compete for the interpreter.
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._pace = Pace()
         self._sight = Sight()
         self._batches = 0
         self._redraw_at = 0.0
-        self._elapsed: Elapsed | None = None
 
     def start(
         self,
@@ -91,21 +74,82 @@ class Bar(Display):
         done: int,
         epochs: int | None = None,
     ) -> None:
-        """Remember where training starts; the line appears with the first micro-batch, below what is said before it."""
+        """Remember where training starts; nothing is shown before the first micro-batch."""
         self._sight = Sight(epochs=epochs, total=total)
         self._batches = done
         self._pace = Pace()
 
     def step(self, state: TrainState, metrics: Mapping[str, Any], batches: int = 1) -> None:
-        """Redraw, if the last time is long enough ago."""
+        """Show how far training is, if the last time is long enough ago."""
         self._batches += batches
         if time.perf_counter() >= self._redraw_at:
-            self._over()
             self._draw(state, metrics)
+
+    def _draw(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        """Show it."""
+        raise NotImplementedError
+
+    def _look(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        """Read the metrics and the clock."""
+        now = time.perf_counter()
+        self._redraw_at = now + self.every
+        self._pace.mark(now, self._batches, state.samples_seen)
+        self._sight = self._sight.at(state.epoch + 1, self._batches, metrics, self._pace)
+
+
+class Lines(_Moving):
+    """A line per epoch, on standard error; within an epoch, one each `LINE_SECONDS`."""
+
+    every = LINE_SECONDS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line_at: float | None = None  # the first micro-batch begins the clock
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Print the record."""
+        self.say(epoch_line(record, epochs=self._sight.epochs))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        now = time.perf_counter()
+        self._pace.pause(now)
+        self._redraw_at, self._line_at = 0.0, now + self.every
+        self._print(text)
+
+    def _draw(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        self._look(state, metrics)
+        now = self._redraw_at - self.every
+        if self._line_at is None or now >= self._line_at:
+            if self._line_at is not None:
+                self._print(self._sight.line())
+            self._line_at = now + self.every
+        self._redraw_at = self._line_at
+
+    def _print(self, text: str) -> None:
+        if not self._gone:
+            with self._writing():
+                print(text, file=sys.stderr, flush=True)
+
+
+class Bar(_Moving):
+    """A live line with epoch, bar, loss, the objective's metric, learning rate, speed and time left."""
+
+    every = REDRAW_SECONDS
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__()
+        self._console = Console(stderr=True)
+        # The loop redraws: a thread of its own would compete for the interpreter.
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._elapsed: Elapsed | None = None
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line above the bar."""
-        self._print(epoch_line(record, self._console.width))
+        self._print(epoch_line(record, self._console.width, epochs=self._sight.epochs))
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -125,10 +169,8 @@ class Bar(Display):
             self._live.stop()
 
     def _draw(self, state: TrainState, metrics: Mapping[str, Any]) -> None:
-        now = time.perf_counter()
-        self._redraw_at = now + REDRAW_SECONDS
-        self._pace.mark(now, self._batches, state.samples_seen)
-        self._sight = self._sight.at(state.epoch + 1, self._batches, metrics, self._pace)
+        self._over()
+        self._look(state, metrics)
         with self._writing():
             self._live.start()
             self._live.update(self._sight, refresh=True)

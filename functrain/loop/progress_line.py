@@ -11,7 +11,8 @@ from functrain.step.train import is_about_update
 GAP = "  "
 SHORTEST_BAR, LONGEST_BAR = 6, 40
 # Where a line has no room for all fields, the later ones here go first.
-IMPORTANCE = ("epoch", "loss", "bar", "left", "metric", "rate", "lr", "unit", "percent")
+IMPORTANCE = ("epoch", "loss", "bar", "left", "metric", "rate", "lr", "percent")
+ORDER = ("epoch", "bar", "percent", "loss", "metric", "lr", "rate", "left")
 _PREFIXES = ("train_", "eval_", "ema_")
 
 
@@ -89,7 +90,7 @@ class Sight:
             fields["lr"] = f"lr {float(metrics['lr']):.1e}"
         rate = pace.rate()
         if rate is not None:
-            fields |= {"rate": f"{rate:,.0f}/s", "unit": "samples"}
+            fields["rate"] = f"{rate:,.0f} samples/s"
         if self.total:
             fields |= {"bar": " " * SHORTEST_BAR, "percent": f"{min(done / self.total, 1):3.0%}"}
             left = pace.seconds_left(self.total)
@@ -101,13 +102,14 @@ class Sight:
         """The names and texts that fit, in the line's order; the bar takes the room that the others leave."""
         names = fitting(self.fields, width)
         shown = {name: text for name, text in self.fields.items() if name in names}
-        if shown.pop("unit", None) is not None:
-            shown["rate"] = shown["rate"].replace("/s", " samples/s")
         if "bar" in shown:
             rest = width - sum(len(text) + len(GAP) for name, text in shown.items() if name != "bar")
             shown["bar"] = " " * min(rest, LONGEST_BAR)
-        order = ("epoch", "bar", "percent", "loss", "metric", "lr", "rate", "left")
-        return [(name, shown[name]) for name in order if name in shown]
+        return [(name, shown[name]) for name in ORDER if name in shown]
+
+    def line(self) -> str:
+        """The fields in one line, without the bar."""
+        return GAP.join(self.fields[name] for name in ORDER if name in self.fields and name != "bar")
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from rich.control import Control
@@ -142,20 +144,23 @@ def fitting(fields: Mapping[str, str], width: int) -> set[str]:
     used = -len(GAP)
     for name in IMPORTANCE:
         needed = len(GAP) + len(fields.get(name, ""))
-        if name in fields and (not names or used + needed <= width) and (name != "unit" or "rate" in names):
+        if name in fields and (not names or used + needed <= width):
             names.add(name)
             used += needed
     return names
 
 
-def epoch_line(record: Mapping[str, Any], width: int | None = None) -> str:
+def epoch_line(record: Mapping[str, Any], width: int | None = None, *, epochs: int | None = None) -> str:
     """A record of the log in a line; in several, the later ones indented, where it is longer than `width`.
+
+    Of a run of so many epochs, the lines' columns stand below each other.
 
     Example:
         >>> epoch_line({"kind": "epoch", "epoch": 3, "step": 51, "train_loss": 0.684, "eval_loss": 0.65})
         'epoch 3  train loss 0.6840  eval loss 0.6500'
     """
-    start = f"epoch {record['epoch']}" if record["kind"] == "epoch" else f"step {record['step']}"
+    digits = len(str(epochs or ""))
+    start = f"epoch {record['epoch']:{digits}d}" if record["kind"] == "epoch" else f"step {record['step']}"
     lines = [start]
     for prefix in _PREFIXES:
         metrics = [f"{key.removeprefix(prefix)} {exact(record[key])}" for key in record if key.startswith(prefix)]
@@ -188,6 +193,16 @@ def exact(value: float) -> str:
         ('0.5192', '1.0000', '1.235e+05', '3e-07')
     """
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+
+
+def counted(number: int, word: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "epoch"), counted(2034, "update")
+        ('1 epoch', '2,034 updates')
+    """
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:

@@ -127,22 +127,21 @@ class Run:
         record = self._record(state, "epoch", number, evaluate=last or number % self.plan.eval_every == 0)
         if record is None:
             return state
-        state = self._decide(self._tell("after_epoch", state, metrics=record), record)
+        state, said = self._decide(self._tell("after_epoch", state, metrics=record), record)
         state = state.replace(epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(state.epoch_totals))
         self._keep(record, state)
+        for text in said:
+            self.display.say(text)
         return state
 
-    def _decide(self, state: TrainState, record: Record) -> TrainState:
+    def _decide(self, state: TrainState, record: Record) -> tuple[TrainState, list[str]]:
         """Ask the rules about the watched metric, if this epoch has one. (A final record within an epoch is not asked
         about: a run that goes on from there must not differ from one that never ended.)
         """
         metric = self._watched(record)
         if metric is None:
-            return state
-        state, said = self.plan.decisions.after(state, metric)
-        for text in said:
-            self.display.say(text)
-        return state
+            return state, []
+        return self.plan.decisions.after(state, metric)
 
     def _final_record(self, state: TrainState) -> TrainState:
         """The record of a run that `steps` ended within an epoch; a signal in its evaluation interrupts the run."""

@@ -32,7 +32,7 @@ def test_two_processes_train_one_run_and_the_first_alone_speaks(project, environ
     (out, err), silent = said
     assert silent == ("", "")
     assert "device     2 processes, each cpu" in out
-    assert [line.split()[0] for line in out.splitlines() if " % " in line] == ["train", "val", "test"]
+    assert [line.split()[0] for line in out.splitlines() if "  0." in line] == ["train", "val", "test"]
     assert [line.split()[1] for line in err.splitlines() if line.startswith("epoch")] == ["1", "2"]
     assert (project / "runs/tiny/test/metrics.json").exists()
     assert (project / "runs/tiny/training_curves.png").exists()

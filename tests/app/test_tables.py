@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from functrain.app.tables import print_table
+from functrain.app.tables import print_facts, print_table
 
 NAME = "step-00000017.m2.r1"
 REASON = "the checksum of its file params/ocdbt.process_0/d/aebde860c0f89310cc4594a362d07e6d does not match"
@@ -17,6 +17,25 @@ def printed(*, width: int, terminal: bool) -> str:
     print_table(console, ["checkpoint", "", "reason", "ulps"], [[NAME, "damaged", REASON, "12"]], left=3)
     assert console.width == width
     return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_line_ends_with_blanks(terminal: bool) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=60, force_terminal=terminal, color_system=None)
+    print_facts(console, "a run", [("name", "short"), ("another", REASON)])
+    text = printed(width=60, terminal=terminal) + file.getvalue()
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
+
+
+def test_a_table_in_a_file_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert printed(width=80, terminal=False) == printed(width=80, terminal=True)
 
 
 @pytest.mark.parametrize("width", [40, 80, 300])

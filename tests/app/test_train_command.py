@@ -29,7 +29,7 @@ def test_train_writes_everything_and_says_what_it_did(functrain, project):
         "runs/tiny/test/metrics.json",
     ):
         assert text in out
-    rows = [line.split()[0] for line in out.splitlines() if " % " in line]
+    rows = [line.split()[0] for line in out.splitlines() if line.count(" 0.") == 2]
     assert rows == ["train", "val", "test"]
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert saved["training"]["epochs"] == 2
@@ -53,7 +53,9 @@ def test_the_checkpoints_of_a_run_carry_its_configuration(functrain, project):
 
 def test_averaged_parameters_are_tested_beside_the_others(functrain, project):
     _, out, _ = functrain("train", "tiny.yaml", "--no-progress", "training.ema_decay=0.5", "training.accumulate=2")
-    rows = [line.split("0.")[0].strip().split("  ")[0] for line in out.splitlines() if " % " in line]
+    rows = [
+        line.split("0.")[0].strip().split("  ")[0] for line in out.splitlines() if line.count("  ") and "  0." in line
+    ]
     assert rows == ["train", "val", "val (EMA)", "test", "test (EMA)"]
     metrics = json.loads((project / "runs/tiny/test/metrics.json").read_text())
     assert {"loss", "ema_loss", "accuracy", "ema_accuracy"} <= metrics.keys()
@@ -92,7 +94,7 @@ def test_an_objective_of_a_named_loss(functrain, project, objective):
 def test_without_validation_and_test_splits(functrain, project):
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "data.name=tiny_project:train_only")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines() if " % " in line] == ["train"]
+    assert [line.split()[0] for line in out.splitlines() if line.count("  ") and "  0." in line] == ["train"]
     assert not (project / "runs/tiny/test").exists()
     assert functrain("evaluate", "runs/tiny")[::2] == (
         2,
@@ -118,3 +120,19 @@ def test_the_schedules_length_is_the_runs(functrain, project):
     rates = [r["lr"] for r in read_records(project / "runs/tiny/metrics.jsonl") if r["kind"] == "step"]
     expected = [0.01 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]
     assert rates == pytest.approx(expected, rel=1e-9)
+
+
+def test_results_are_printed_although_a_file_cannot_be_written(functrain, project):
+    (project / "runs/tiny/training_curves.png").mkdir(parents=True)
+    (project / "runs/tiny/test").write_text("in the way")
+    code, out, err = functrain("train", "tiny.yaml", "--no-progress")
+    assert code == 2
+    assert "trained 2 epochs, 6 updates in" in out
+    assert [line.split()[0] for line in out.splitlines() if line.count(" 0.") == 2] == ["train", "val", "test"]
+    assert "runs/tiny/training_curves.png cannot be written: Is a directory" in err
+    assert "test/metrics.json cannot be written" in err
+    assert "Training is done and saved: the same command writes what is missing" in err
+    (project / "runs/tiny/training_curves.png").rmdir()
+    (project / "runs/tiny/test").unlink()
+    assert functrain("train", "tiny.yaml", "--no-progress")[0] == 0
+    assert sorted(path.name for path in (project / "runs/tiny").iterdir()) == FILES

@@ -1,5 +1,8 @@
 """Callbacks: the scopes, what may be answered, and what may not."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from loop_helpers import make_loader, make_state, quick_fit
@@ -53,7 +56,9 @@ def test_a_change_of_an_event_that_would_have_no_effect_is_refused(scope: str, c
     def change(event: ft.Event) -> ft.Event:
         return event.replace(**changes)
 
-    with pytest.raises(ValueError, match=f"in {scope} a callback may change the event's state; .* {next(iter(changes))}"):
+    with pytest.raises(
+        ValueError, match=f"in {scope} a callback may change the event's state; .* {next(iter(changes))}"
+    ):
         quick_fit(make_state(), make_loader(), epochs=1, callbacks=[change])
 
 

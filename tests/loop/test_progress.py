@@ -152,9 +152,9 @@ def train(terminal: Terminal, bar: progress.Display, steps: range, forward: Call
 
 LINES = {
     20: "epoch 12/20  ━━━━━━━",
-    40: "epoch 12/20  ━━━━━━━━━  loss 0.519  64/s",
+    40: "epoch 12/20  ━━━━━━━━━━  59%  loss 0.519",
     60: "epoch 12/20  ━━━━━━━━  loss 0.519  accuracy 0.984  2:20 left",
-    80: "epoch 12/20  ━━━━━━━━━━  loss 0.519  accuracy 0.984  lr 9.5e-03  64/s  2:20 left",
+    80: "epoch 12/20  ━━━━━━━━━  59%  loss 0.519  accuracy 0.984  64 samples/s  2:20 left",
     120: f"epoch 12/20  {'━' * 37}  59%  loss 0.519  accuracy 0.984  lr 9.5e-03  64 samples/s  2:20 left",
     200: f"epoch 12/20  {'━' * 40}  59%  loss 0.519  accuracy 0.984  lr 9.5e-03  64 samples/s  2:20 left",
 }
@@ -269,7 +269,7 @@ def test_a_resumed_run_counts_from_where_it_was(
     bar = progress.display(None)
     bar.start(make_state(epoch=10, samples_seen=64 * 170), 340, 170, 20)
     train(terminal, bar, range(171, 174), moments)
-    assert "  64/s  2:47 left" in terminal.lines()[-1]
+    assert "  64 samples/s  2:47 left" in terminal.lines()[-1]
     assert terminal.lines()[-1].startswith("epoch 11/20")
     bar.close()
 
@@ -319,6 +319,57 @@ def test_elsewhere_there_is_a_line_an_epoch_and_no_control_code(
     expected = "epoch 12  train loss 0.5233 accuracy 1.0000  eval loss 0.5388 accuracy 0.9944\n"
     assert (sys.stderr.getvalue(), terminal.lines()) == (expected, [])
     assert type(progress.display(False)) is progress.Display
+
+
+def test_elsewhere_a_long_epoch_has_a_line_each_half_minute(
+    monkeypatch: pytest.MonkeyPatch, moments: Callable[[float], None]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    lines = progress.display(None)
+    lines.start(make_state(), 340, 0, 20)
+    for step in range(1, 64):
+        moments(1.0)
+        lines.step(make_state(epoch=11, samples_seen=64 * step), METRICS)
+    lines.epoch(RECORD)
+    for step in range(64, 94):
+        moments(1.0)
+        lines.step(make_state(epoch=12, samples_seen=64 * step), METRICS)
+    # The first step begins the clock, the end of an epoch does so anew. The second between the epoch's line and the
+    # next step does not count: 92 steps in 91 s, and (340 - 93) * 91 / 92 s are left.
+    assert sys.stderr.getvalue().splitlines() == [
+        "epoch 12/20   9%  loss 0.519  accuracy 0.984  lr 9.5e-03  64 samples/s  5:09 left",
+        "epoch 12/20  18%  loss 0.519  accuracy 0.984  lr 9.5e-03  64 samples/s  4:39 left",
+        "epoch 12  train loss 0.5233 accuracy 1.0000  eval loss 0.5388 accuracy 0.9944",
+        "epoch 13/20  27%  loss 0.519  accuracy 0.984  lr 9.5e-03  65 samples/s  4:04 left",
+    ]
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_columns_do_not_shift_at_the_tenth_epoch(
+    monkeypatch: pytest.MonkeyPatch, open_terminal: Callable[[int], Terminal], on_a_terminal: bool
+) -> None:
+    terminal = open_terminal(80)
+    if not on_a_terminal:
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+    shown = progress.display(None)
+    shown.start(make_state(), None, 0, 20)
+    for epoch in (9, 10):
+        shown.epoch(RECORD | {"epoch": epoch})
+    lines = terminal.lines() if on_a_terminal else sys.stderr.getvalue().splitlines()
+    assert [line[:20] for line in lines] == ["epoch  9  train loss", "epoch 10  train loss"]
+    shown.close()
+
+
+def test_what_ends_a_run_early_is_said_below_its_epochs_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    data = [(torch.ones(4, 1), torch.zeros(4, 1))]
+    state = ft.init_state(nn.Linear(1, 1), ft.regression(), ft.optim.sgd(1e-30))
+    rule = ft.optim.early_stopping(patience=1)
+    result = ft.fit(state, data, epochs=9, compile=False, early_stopping=rule)
+    assert result.stopped_by == "early_stopping"
+    lines = sys.stderr.getvalue().splitlines()
+    assert [line.split()[:2] for line in lines] == [["epoch", "1"], ["epoch", "2"], ["early", "stopping:"]]
+    assert lines[-1].endswith("for 1 evaluation")
 
 
 def test_long_records_go_into_lines_that_fit() -> None:
