@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from functrain.data import Stream, Transfer, batch_length, pad_batch
+from functrain.data import Stream, Transfer, pad_batch
 from functrain.distributed import World, part_of
 from functrain.foundation.containers import objects_in
 from functrain.foundation.errors import DataError
-from functrain.objectives.supervised import Objective, takes_weight
+from functrain.objectives.supervised import Objective, count_examples, takes_weight
 
 TAILS = ("extend", "short", "drop")
 
@@ -49,13 +49,14 @@ class Feed:
         even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
         self._pads = takes_weight(objective) and not even
         self._transfer = Transfer(device)
+        self._count = count_examples(objective)
         self._on_cpu = device.type == "cpu"
         self.size = self._known_size()
 
     def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
         """Pad to the full size (the largest so far, where the stream does not know it) and move to the device."""
         batch = self._transfer(batch)
-        examples = batch_length(batch)
+        examples = self._count(batch)
         if self._pads and not objects_in(batch):
             self.size = max(self.size, examples)
             batch = pad_batch(batch, self.size + -self.size % self._world.size)

@@ -91,6 +91,10 @@ class _ModelLoss:
         logged |= {name: metric(outputs, batch) for name, metric in self.metrics}
         return Loss(main * weight, weight, {name: value * weight for name, value in logged.items()})
 
+    def examples(self, batch: Any) -> int:
+        """How many examples are in a batch; a list of images has one for each image."""
+        return _examples(batch)
+
     def _counted(self, batch: Any) -> tuple[Any, Tensor | int]:
         """The batch as the model gets it, and what its loss is a mean over."""
         kind = _usual_kind(batch) if self.mean_over is None else self.mean_over

@@ -41,10 +41,17 @@ def takes_step(objective: Objective) -> bool:
     return bool(getattr(objective, "takes_step", False))
 
 
+def count_examples(objective: Objective) -> Callable[[Any], int]:
+    """What counts the examples of a batch: the objective's method `examples`, if it has one, else `batch_length`."""
+    counter: Callable[[Any], int] = getattr(objective, "examples", batch_length)
+    return counter
+
+
 def supervised(
     loss_fn: str | Callable[..., Any],
     metrics: Mapping[str, ExampleMetric] | None = None,
     *,
+    output: Key | None = None,
     options: dict[str, Any] | None = None,
 ) -> Objective:
     """Make an objective of a loss over `(inputs, targets)`.
@@ -60,6 +67,7 @@ def supervised(
             `reduction` parameter (as in `torch.nn.functional`), is asked for single values when examples
             have weights.
         metrics: name -> `(outputs, targets) -> [B] values`, averaged over the examples.
+        output: which of the model's outputs the loss gets (a name or an index); None: all that the model returns.
         options: keyword arguments of functrain's loss; of a mean loss, take `functools.partial`.
 
     Raises:
@@ -76,7 +84,7 @@ def supervised(
     """
     named = tuple((metrics or {}).items())
     if isinstance(loss_fn, str) or (callable(loss_fn) and returns_per_example(loss_fn)):
-        return _PerExample(bind(loss_fn, options), named)
+        return _PerExample(bind(loss_fn, options), named, output)
     if not callable(loss_fn):
         raise TypeError(
             f"supervised takes the name of a loss or a function (outputs, targets) -> loss, got {loss_fn!r}"
@@ -84,18 +92,19 @@ def supervised(
     if options:
         raise ValueError("options are those of functrain's losses; of a mean loss take functools.partial(loss, ...)")
     refuse_own_denominator(loss_fn)
-    return _Mean(loss_fn, named)
+    return _Mean(loss_fn, named, output)
 
 
 @dataclass(frozen=True)
 class _Mean:
     loss_fn: Callable[..., Tensor]
     metrics: tuple[tuple[str, ExampleMetric], ...]
+    output: Key | None = None
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        outputs = call(model, inputs)
+        outputs = _chosen(call(model, inputs), self.output)
         examples = batch_length(targets)
         if weight is None:
             mean = self._mean(outputs, targets)
@@ -117,11 +126,12 @@ class _Mean:
 class _PerExample:
     loss: BoundLoss
     metrics: tuple[tuple[str, Callable[[Any, Any], Tensor]], ...]
+    output: Key | None = None
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        outputs = call(model, inputs)
+        outputs = _chosen(call(model, inputs), self.output)
         sums = self.loss(outputs, targets, weight).sums()
         return Loss(*sums, example_metrics(self.metrics, outputs, targets, weight))
 
@@ -174,6 +184,10 @@ def example_metrics(
         examples = batch_length(targets)
         weight = torch.ones(examples, device=leaves(outputs)[0].device)
     return {name: PerExample(fn(outputs, targets), weight).sums() for name, fn in metrics}
+
+
+def _chosen(outputs: Any, output: Key | None) -> Any:
+    return outputs if output is None else output_of(outputs, output, "logits")
 
 
 def call(model: Any, inputs: Any) -> Any:

@@ -252,6 +252,20 @@ def test_language_modelling_takes_logits_and_shifts_where_it_is_told_to():
         ft.language_modelling()(model, batch)
 
 
+def test_supervised_takes_an_output_by_name():
+    for loss in (F.cross_entropy, "cross_entropy"):
+        expected = ft.supervised(loss)(Logits(lambda logits: logits), (INPUTS, CLASSES))
+        found = ft.supervised(loss, output="logits")(Logits(lambda logits: Output(logits=logits)), (INPUTS, CLASSES))
+        assert torch.equal(found.totals().sums, expected.totals().sums)
+
+
+def test_fit_counts_a_list_of_images_by_its_images():
+    batches = [([torch.ones(3, 4, 4), torch.ones(3, 5, 5)], [{}, {}])] * 3
+    state = ft.init_state(Returns(lambda loss: loss * 1e-4), ft.model_loss(), ft.optim.sgd(1e-6))
+    result = ft.fit(state, batches, epochs=1, compile=False, progress=False)
+    assert result.state.samples_seen == 6
+
+
 def test_fit_trains_evaluates_and_predicts_with_batches_of_named_arguments():
     rows = [{"input_ids": TOKENS[i], "labels": LABELS[i]} for i in range(6)]
     loader = torch.utils.data.DataLoader(

@@ -114,6 +114,19 @@ def cases() -> dict[str, Case]:
         "TAGConv": _layers("TAGConv"),
         "GraphConv": _layers("GraphConv"),
         "SGConv": _layers("SGConv"),
+        "ARMAConv": _layers("ARMAConv"),
+        "ClusterGCNConv": _layers("ClusterGCNConv"),
+        "EGConv": _layers("EGConv", num_heads=1),
+        "FeaStConv": _layers("FeaStConv", heads=2),
+        "GENConv": _layers("GENConv"),
+        "GeneralConv": _layers("GeneralConv"),
+        "LEConv": _layers("LEConv"),
+        "MFConv": _layers("MFConv"),
+        "ResGatedGraphConv": _layers("ResGatedGraphConv"),
+        "SAGEConv, largest": _layers("SAGEConv", aggr="max"),
+        "SuperGATConv": _layers("SuperGATConv"),
+        "GCNConv without self-loops": _layers("GCNConv", add_self_loops=False),
+        "GATConv without self-loops": _layers("GATConv", add_self_loops=False),
     }
     found = models | {name: _nodes(build) for name, build in layers.items()}
     found["GraphSAGE of whole graphs"] = _whole(lambda gnn: gnn.GraphSAGE(FEATURES, 16, 2, 3))

@@ -66,15 +66,7 @@ def _builder(
 
         kind = getattr(transformers, name)
         known = {*inspect.signature(kind.config_class.__init__).parameters, *kind.config_class.attribute_map}
-        if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(kind.config_class.__init__).parameters.values()):
-            known |= {
-                "use_cache",
-                "decoder_start_token_id",
-                "pad_token_id",
-                "bos_token_id",
-                "eos_token_id",
-                "num_labels",
-            }
+        known |= {"use_cache", "decoder_start_token_id", "pad_token_id", "bos_token_id", "eos_token_id", "num_labels"}
         given = {key: value for key, value in defaults.items() if key in known}
         return kind(kind.config_class(**{**given, **sizes})), dict(batch)
 
