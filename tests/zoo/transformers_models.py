@@ -35,7 +35,11 @@ CLASSES = torch.tensor([0, 1, 1])
 BATCHES: dict[str, dict[str, Tensor]] = {
     "causal": {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS), "labels": LABELS},
     "masked": {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS), "labels": LABELS},
-    "sequence-to-sequence": {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS), "labels": LABELS[:, :7]},
+    "sequence-to-sequence": {
+        "input_ids": TOKENS,
+        "attention_mask": torch.ones_like(TOKENS),
+        "labels": LABELS[:, :7].contiguous(),
+    },
     "classes": {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS), "labels": CLASSES},
     "tokens": {"input_ids": TOKENS, "labels": torch.where(LABELS < 0, LABELS, LABELS % 2)},
     "answers": {"input_ids": TOKENS, "start_positions": CLASSES, "end_positions": CLASSES + 3},
@@ -47,11 +51,13 @@ BATCHES: dict[str, dict[str, Tensor]] = {
 MEANS = {"causal": "next_labels", "masked": "labels", "sequence-to-sequence": "labels", "tokens": "labels"}
 
 
-def case(kind: str, name: str, *, inductor: bool = False, batch: dict[str, Any] | None = None, **sizes: Any) -> Case:
+def case(kind: str, name: str, *, inductor: bool = False, layers: int = 2, **sizes: Any) -> Case:
     """A model of a class by its name, trained by the loss that it computes."""
+    defaults = SMALL_VISION if kind == "images" else SMALL
+    defaults = {key: layers if "layer" in key else value for key, value in defaults.items()}
     return Case(
         library="transformers",
-        build=_builder(name, SMALL_VISION if kind == "images" else SMALL, sizes, batch or BATCHES[kind]),
+        build=_builder(name, defaults, sizes, BATCHES[kind]),
         objective=ft.model_loss(mean_over=MEANS.get(kind)),
         loss=lambda model, given: model(**given).loss,
         inductor=inductor,
@@ -107,6 +113,23 @@ PLAIN: dict[str, str] = {
         BeitForImageClassification Data2VecVisionForImageClassification DeiTForImageClassification
         Dinov2ForImageClassification ViTForImageClassification ViTMSNForImageClassification""",
 }
+# Their layers are all of one kind, so one is enough; where layers differ (sliding windows, other widths) there are two.
+ALIKE = set(
+    """
+    BambaForCausalLM BartForCausalLM BertLMHeadModel BioGptForCausalLM BitNetForCausalLM BlenderbotForCausalLM
+    BloomForCausalLM CohereForCausalLM DogeForCausalLM ElectraForCausalLM Ernie4_5ForCausalLM FalconForCausalLM
+    FalconMambaForCausalLM GemmaForCausalLM GlmForCausalLM GPTBigCodeForCausalLM GPTNeoXForCausalLM
+    GraniteForCausalLM HeliumForCausalLM MptForCausalLM NanoChatForCausalLM NemotronForCausalLM OlmoForCausalLM
+    Olmo2ForCausalLM OpenAIGPTLMHeadModel OPTForCausalLM PersimmonForCausalLM PhiForCausalLM Phi3ForCausalLM
+    Qwen2ForCausalLM RobertaForCausalLM StableLmForCausalLM Starcoder2ForCausalLM TrOCRForCausalLM XGLMForCausalLM
+    XLNetLMHeadModel CamembertForMaskedLM ErnieForMaskedLM EsmForMaskedLM EuroBertForMaskedLM LayoutLMForMaskedLM
+    MPNetForMaskedLM RemBertForMaskedLM SqueezeBertForMaskedLM XLMRobertaForMaskedLM
+    BlenderbotForConditionalGeneration MarianMTModel PegasusForConditionalGeneration M2M100ForConditionalGeneration
+    MBartForConditionalGeneration UMT5ForConditionalGeneration ProphetNetForConditionalGeneration
+    ElectraForSequenceClassification RobertaForSequenceClassification LlamaForSequenceClassification
+    GPT2ForSequenceClassification Data2VecVisionForImageClassification DeiTForImageClassification
+    """.split()
+)
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "GPTNeoForCausalLM": ("causal", {"attention_types": [[["global", "local"], 1]]}),
     "GPTJForCausalLM": ("causal", {"rotary_dim": 4}),
@@ -150,7 +173,9 @@ BY_INDUCTOR = {
 def cases() -> dict[str, Case]:
     """All of them, by the names of their classes."""
     found = {
-        name: case(kind, name, inductor=name in BY_INDUCTOR) for kind, names in PLAIN.items() for name in names.split()
+        name: case(kind, name, inductor=name in BY_INDUCTOR, layers=1 if name in ALIKE else 2)
+        for kind, names in PLAIN.items()
+        for name in names.split()
     }
     for name, (kind, sizes) in OTHERS.items():
         found[name] = case(kind, name, inductor=name in BY_INDUCTOR, **sizes)
