@@ -114,8 +114,7 @@ PLAIN: dict[str, str] = {
         Dinov2ForImageClassification ViTForImageClassification ViTMSNForImageClassification""",
 }
 # Their layers are all of one kind, so one is enough; where layers differ (sliding windows, other widths) there are two.
-ALIKE = set(
-    """
+ALIKE = """
     BambaForCausalLM BartForCausalLM BertLMHeadModel BioGptForCausalLM BitNetForCausalLM BlenderbotForCausalLM
     BloomForCausalLM CohereForCausalLM DogeForCausalLM ElectraForCausalLM Ernie4_5ForCausalLM FalconForCausalLM
     FalconMambaForCausalLM GemmaForCausalLM GlmForCausalLM GPTBigCodeForCausalLM GPTNeoXForCausalLM
@@ -128,8 +127,7 @@ ALIKE = set(
     MBartForConditionalGeneration UMT5ForConditionalGeneration ProphetNetForConditionalGeneration
     ElectraForSequenceClassification RobertaForSequenceClassification LlamaForSequenceClassification
     GPT2ForSequenceClassification Data2VecVisionForImageClassification DeiTForImageClassification
-    """.split()
-)
+"""
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "GPTNeoForCausalLM": ("causal", {"attention_types": [[["global", "local"], 1]]}),
     "GPTJForCausalLM": ("causal", {"rotary_dim": 4}),
@@ -173,7 +171,7 @@ BY_INDUCTOR = {
 def cases() -> dict[str, Case]:
     """All of them, by the names of their classes."""
     found = {
-        name: case(kind, name, inductor=name in BY_INDUCTOR, layers=1 if name in ALIKE else 2)
+        name: case(kind, name, inductor=name in BY_INDUCTOR, layers=1 if name in ALIKE.split() else 2)
         for kind, names in PLAIN.items()
         for name in names.split()
     }
