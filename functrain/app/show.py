@@ -12,6 +12,7 @@ from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
 from functrain.loop.progress import format_value
+from functrain.loop.progress_line import PREFIXES, exact
 
 LAST_RECORDS = 5
 
@@ -58,7 +59,7 @@ def _show_run(path: Path, console: Console) -> None:
 
 def _row(info: CheckpointInfo, best: str | None, newest: str | None) -> list[str]:
     marks = [word for word, name in (("best", best), ("last", newest)) if name == info.name]
-    metric = "" if info.metric is None else format_value(info.metric)
+    metric = "" if info.metric is None else exact(info.metric)
     epoch = str(info.metadata.get("epoch", ""))
     when = info.time[:16].replace("T", " ")
     return [info.name, ", ".join(marks), info.status, when, str(info.step), epoch, metric]
@@ -71,9 +72,14 @@ def _print_records(run: RunDirectory, console: Console) -> None:
     names = [
         name for name in dict.fromkeys(key for record in records for key in record) if name not in ("kind", "samples")
     ]
-    rows = [[format_value(record[name]) if name in record else "" for name in names] for record in records]
+    rows = [[_cell(name, record[name]) if name in record else "" for name in names] for record in records]
     print_lines(console, ["last records:"])
     print_table(console, [name.replace("_", " ") for name in names], rows, left=0)
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value as other screens have it: a metric with four decimals, a learning rate with as many as it needs."""
+    return exact(value) if name.startswith(PREFIXES) else format_value(value)
 
 
 def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:
@@ -82,7 +88,7 @@ def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:
         ("status", info.status),
         ("position", position(info)),
         ("samples seen", f"{metadata.get('samples_seen', 0):,}"),
-        ("metric", "none" if info.metric is None else format_value(info.metric)),
+        ("metric", "none" if info.metric is None else exact(info.metric)),
         ("saved", f"{info.time} (UTC)"),
         ("format", f"version {info.format_version}, functrain {metadata.get('functrain', 'unknown')}"),
     ]

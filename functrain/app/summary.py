@@ -16,7 +16,7 @@ from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.paths import shown_path
-from functrain.loop.progress_line import counted
+from functrain.loop.progress_line import counted, exact
 from functrain.loop.records import Record
 from functrain.step import TrainState
 
@@ -105,4 +105,4 @@ def _best(run: RunDirectory) -> str:
     info = next((info for info in run.checkpoints() if info.name == run.name_of("best")), None)
     if info is None or info.metric is None:
         return "none"
-    return f"{info.name} ({info.metric:.4g})"
+    return f"{info.name} ({exact(info.metric)})"

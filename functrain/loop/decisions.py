@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from functrain.loop.progress_line import counted
+from functrain.loop.progress_line import counted, exact
 from functrain.optim import EarlyStopping, Plateau, learning_rates
 from functrain.optim.plateau import worst
 from functrain.step.state import TrainState
@@ -68,13 +68,13 @@ class Decisions:
                 # Values only: no tensor changes its form, so nothing is compiled anew.
                 changes["opt_state"] = self.plateau.apply(state.opt_state)
                 rates = ", ".join(f"{rate.item():.4g}" for rate in learning_rates(changes["opt_state"]))
-                said.append(f"no improvement on {state.plateau.best:.4g}: learning rate reduced to {rates}")
+                said.append(f"no improvement on {exact(state.plateau.best)}: learning rate reduced to {rates}")
         if self.early_stopping is not None:
             memory, stop = self.early_stopping.update(state.stopper, metric)
             changes["stopper"] = memory
             if stop.stop:
                 said.append(
-                    f"early stopping: no improvement on {memory.best:.4g} for "
+                    f"early stopping: no improvement on {exact(memory.best)} for "
                     f"{counted(memory.num_bad_epochs, 'evaluation')}"
                 )
         return (state.replace(**changes) if changes else state), said

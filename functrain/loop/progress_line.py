@@ -13,7 +13,7 @@ SHORTEST_BAR, LONGEST_BAR = 6, 40
 # Where a line has no room for all fields, the later ones here go first.
 IMPORTANCE = ("epoch", "loss", "bar", "left", "metric", "rate", "lr", "percent")
 ORDER = ("epoch", "bar", "percent", "loss", "metric", "lr", "rate", "left")
-_PREFIXES = ("train_", "eval_", "ema_")
+PREFIXES = ("train_", "eval_", "ema_")
 
 
 class Pace:
@@ -162,7 +162,7 @@ def epoch_line(record: Mapping[str, Any], width: int | None = None, *, epochs: i
     digits = len(str(epochs or ""))
     start = f"epoch {record['epoch']:{digits}d}" if record["kind"] == "epoch" else f"step {record['step']}"
     lines = [start]
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         metrics = [f"{key.removeprefix(prefix)} {exact(record[key])}" for key in record if key.startswith(prefix)]
         if not metrics:
             continue
