@@ -8,21 +8,19 @@ import argparse
 import os
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from functrain.app.commands import build_parser
+from functrain.app.interruption import Interruption
 from functrain.app.output import lasting
 from functrain.foundation.errors import FunctrainError
 
 USER_ERROR = 2
-INTERRUPTED = 128 + signal.SIGINT
 WIDTH_OF_FILES = 120  # of output that goes into a file or pipe
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
@@ -43,33 +41,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["show", "no/such/run"])
         2
     """
-    arguments = _parse(argv)
-    with lasting("stderr", *["stdout"] * (arguments.command == "train")):
-        return _main(arguments, is_the_process=argv is None)
+    with lasting("stderr"):
+        interruption = Interruption(is_the_process=argv is None, quiet=_rank() > 0)
+        return interruption.run(lambda: _main(_parse(argv), interruption))
 
 
-def _main(arguments: argparse.Namespace, *, is_the_process: bool) -> int:
+def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
     try:
-        with _warnings_for_people():
-            return _run(arguments)
-    except KeyboardInterrupt:
-        exec("")  # clears Python's mark that an exec() was interrupted, by which the exit code would become -SIGINT
-        if _rank() == 0:
-            print("\nfunctrain: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        with _warnings_for_people(), lasting(*["stdout"] * (arguments.command == "train")):
+            return _run(arguments, interruption)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
-        if arguments.debug or not _is_for_people(error):
+        if arguments.debug or interruption.came or not _is_for_people(error):
             raise
         # Nearly always rank 0 says the same, but a disk may be full where another rank is.
         rank = f" (rank {_rank()})" if _rank() else ""
         print(f"functrain{rank}: error: {_message(error)}", file=sys.stderr)
         return USER_ERROR
-    finally:
-        if is_the_process and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; no traceback from Python's shutting down
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -87,11 +77,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    with _interruptible_import():
-        from rich.console import Console
+def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    interruption.at_once(True)
+    from rich.console import Console
 
-        from functrain.app import evaluate, export, find_batch_size, find_lr, profile, proof, show, train
+    from functrain.app import evaluate, export, find_batch_size, find_lr, profile, proof, show, train
+
+    interruption.at_once(False)
     console = Console(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
@@ -188,21 +180,3 @@ def _warnings_for_people() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-def _quit(_number: int, _frame: FrameType | None) -> None:
-    os.write(2, b"\nfunctrain: interrupted\n")
-    os._exit(INTERRUPTED)
-
-
-@contextmanager
-def _interruptible_import() -> Iterator[None]:
-    """Let Ctrl-C end the process at once while libraries load, which may swallow a KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, _quit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
