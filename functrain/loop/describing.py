@@ -45,7 +45,7 @@ def describe(value: Any) -> Description:
         >>> import functrain as ft
         >>> rates = describe(ft.optim.sgd(0.1, momentum=0.9))
         >>> [(name, value) for name, value in rates.items() if name.endswith("momentum")]
-        [('1.momentum', 0.9)]
+        [('2.momentum', 0.9)]
     """
     walk = _Walk()
     walk.add("", value, 0)
@@ -66,14 +66,15 @@ def describe_modules(modules: Iterable[tuple[str, nn.Module]]) -> Description:
 
 
 def describe_samples(dataset: Any, collate_fn: Any) -> Description:
-    """What a data set makes of its contents: the code of its samples, its transforms, its settings.
+    """What a data set makes of its contents: the code of its samples, its transforms, and its numbers with a fraction.
 
-    Whole numbers of its own are left out: they count what was read, or say how much there is.
+    Its other attributes tell where the contents are, how much was read and what is cached; contents are compared by
+    `functrain.data.contents`.
     """
     walk = _Walk()
     walk.methods("", type(dataset), "__getitem__", 0)
     for name, value in getattr(dataset, "__dict__", {}).items():
-        if isinstance(value, (bool, float, str)) or (callable(value) and not isinstance(value, type)):
+        if name[:1] != "_" and (isinstance(value, float) or (callable(value) and not isinstance(value, type))):
             walk.add(name, value, 1)
     walk.add("collate_fn", collate_fn, 1)
     return walk.found
@@ -199,51 +200,6 @@ class _Walk:
             waiting += [other for other in _names(method.__code__) if other in dir(kind)]
 
 
-def numbers_named(description: Mapping[str, Any], name: str) -> Description:
-    """The part of a description that is numbers of this name, wherever they are."""
-    return {path: value for path, value in description.items() if _tail(path) == name and _is_number(value)}
-
-
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two descriptions differ in: numbers and texts; if there are none, code.
-
-    Example:
-        >>> changes({"1.eps": 1e-8, "function": "f"}, {"1.eps": 1e-6, "function": "f", "nesterov": True})
-        ['eps was 1e-08 and is 1e-06', 'nesterov was absent and is True']
-    """
-    different = [name for name in {**before, **now} if not _same(before.get(name, _ABSENT), now.get(name, _ABSENT))]
-    code = [name for name in different if _tail(name) in ("function", "class")]
-    plain = [name for name in different if name not in code]
-    shown = _short(plain)
-    said = [f"{shown[name]} was {before.get(name, _ABSENT)} and is {now.get(name, _ABSENT)}" for name in plain]
-    replaced = [f"the code of {name.rpartition('.')[0] or 'the function'} has changed" for name in code]
-    return said or list(dict.fromkeys(replaced))
-
-
-_ABSENT = "absent"
-
-
-def _tail(name: str) -> str:
-    """The last part of a name, without the number of those that have one name."""
-    return name.rpartition(".")[2].partition("#")[0]
-
-
-def _short(names: list[str]) -> dict[str, str]:
-    """Names without the way there, where that leaves them different."""
-    last = [_tail(name) for name in names]
-    return {name: tail if last.count(tail) == 1 and not tail.isdigit() else name for name, tail in zip(names, last)}
-
-
-def _same(before: Any, now: Any) -> bool:
-    """Byte code can only be compared with that of the same Python."""
-    if before == now:
-        return True
-    if not (isinstance(before, str) and isinstance(now, str) and "@" in before and "@" in now):
-        return False
-    (name, code), (other, other_code) = (text.rsplit("@", 1) for text in (before, now))
-    return name == other and code.partition(":")[0] != other_code.partition(":")[0]
-
-
 def _plain(value: Any) -> tuple[Any, bool]:
     """A value that stands for itself, and whether it is one. Paths are none: a run may be moved."""
     if value is None or isinstance(value, (bool, int)):
@@ -260,12 +216,13 @@ def _plain(value: Any) -> tuple[Any, bool]:
         return value.item(), True
     if isinstance(value, (Tensor, np.ndarray)):
         return _array(value), True
-    if isinstance(value, (list, tuple)) and len(value) <= LARGEST and all(_is_number(item) for item in value):
+    if isinstance(value, (list, tuple)) and len(value) <= LARGEST and all(is_number(item) for item in value):
         return str(list(value)), len(value) > 0
     return None, False
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a plain number, or None."""
     return value is None or isinstance(value, (bool, int, float))
 
 

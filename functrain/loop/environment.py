@@ -15,14 +15,8 @@ import torch
 from functrain.data import Stream
 from functrain.data.indexed import IndexedStream
 from functrain.foundation.tf32 import matmul_precision, tf32_flags
-from functrain.loop.describing import (
-    Description,
-    changes,
-    describe,
-    describe_modules,
-    describe_samples,
-    numbers_named,
-)
+from functrain.loop.changes import changes, numbers_named
+from functrain.loop.describing import Description, describe, describe_modules, describe_samples
 from functrain.step.state import TrainState
 
 REASONS: Mapping[str, str] = {

@@ -43,7 +43,7 @@ class Programs:
         self._said = True
         text = (
             f"the compiled {form.split()[0]} step computes something else than before: the code of the model, the "
-            "objective or the optimizer has changed, or a number that it uses"
+            "objective, the optimizer or functrain has changed, or a number that it uses"
         )
         if self.strict:
             raise ResumeRefusedError(

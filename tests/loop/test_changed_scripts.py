@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import functrain as ft
-from functrain.loop.describing import changes, describe, describe_modules
+from functrain.loop.changes import changes
+from functrain.loop.describing import describe, describe_modules, describe_samples
 
 FIRST = {"steps": 2, "save_every": 1}
 
@@ -189,6 +190,15 @@ def test_a_description_is_the_same_in_another_process_and_directory(tmp_path: Pa
         found.append(done.stdout)
     assert found[0] == found[1]
     assert len(found[0]) > 1000
+
+
+def test_where_data_lie_and_what_was_read_is_no_change_of_the_samples() -> None:
+    before, now = Samples(Noisy(0.1)), Samples(Noisy(0.1))
+    now.reads, now.root, now.cached = 7, "elsewhere", True  # type: ignore[attr-defined]
+    assert describe_samples(before, None) == describe_samples(now, None)
+    assert changes(describe_samples(before, None), describe_samples(Samples(Noisy(0.2)), None)) == [
+        "scale was 0.1 and is 0.2"
+    ]
 
 
 def test_a_description_tells_what_is_configured() -> None:

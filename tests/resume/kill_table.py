@@ -96,6 +96,7 @@ def plans(seed: int, interpreters: str) -> list[Job]:
     planned: Counter[tuple[str, signal.Signals]] = Counter()
     rows = settings() if interpreters == FORKED else fresh_settings()
     chosen = [(name_of(setting), options_of(setting)) for setting in reversed(rows)]
+    chosen.sort(key=lambda job: str(job[1]["run"]).startswith("compiled"))  # these take longest
     if interpreters == FORKED:
         chosen.append((COLD, {"run": "compiled donated", "workers": 0, "cold": True}))
     runs = range(RUNS[interpreters])
@@ -147,8 +148,13 @@ class Worker(threading.Thread):
         to_do = [number for number in range(len(job.runs)) if (job.name, number) not in self.done]
         if not to_do:
             return
-        to_the_end(parents[0].start(place / "whole", {k: v for k, v in job.options.items() if k != "cold"}))
-        whole = outcome(place / "whole")
+        try:
+            to_the_end(parents[0].start(place / "whole", {k: v for k, v in job.options.items() if k != "cold"}))
+            whole = outcome(place / "whole")
+        except Exception:
+            for number in to_do:
+                self._note(job, number, [], traceback.format_exc(), 0.0)
+            return
         for number in to_do:
             self._kill(job, number, place / f"killed-{number}", whole, parents)
 
@@ -160,6 +166,11 @@ class Worker(threading.Thread):
                 reason = f"other bits in {', '.join(parts)}"
         except Exception:  # whatever went wrong, that run is lost, and the others are killed all the same
             reason = traceback.format_exc()
+        self._note(job, number, landed, reason, time.monotonic() - began)
+        if reason:
+            print(f"  {run_dir}: {kills}", flush=True)
+
+    def _note(self, job: "Job", number: int, landed: list[Kill], reason: str, seconds: float) -> None:
         record = {
             "setting": job.name,
             "run": number,
@@ -168,11 +179,7 @@ class Worker(threading.Thread):
         }
         with _lock, self.results.open("a") as file:
             file.write(json.dumps(record) + "\n")
-            print(
-                f"{job.name}: {len(landed)} kills in {time.monotonic() - began:.0f} s, {reason or 'equal'}", flush=True
-            )
-            if reason:
-                print(f"  {run_dir}: {kills}", flush=True)
+            print(f"{job.name}: {len(landed)} kills in {seconds:.0f} s, {reason or 'equal'}", flush=True)
 
 
 _lock = threading.Lock()
@@ -213,16 +220,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, do not write the page")
     parser.add_argument("--parallel", type=int, default=2, help="settings at once")
-    parser.add_argument(
-        "--results", type=Path, help="folder of results, a line for each killed run; what it holds is kept"
-    )
+    parser.add_argument("--results", type=Path, help="folder of results and compiled steps; what it holds is kept")
     given = parser.parse_args()
     lost = False
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
-        os.environ["FUNCTRAIN_CACHE_DIR"] = f"{folder}/programs"  # one store: each step is compiled once
+        results = given.results or Path(folder)
+        os.environ["FUNCTRAIN_CACHE_DIR"] = f"{results}/programs"  # one store: each step is compiled once
         for interpreters in (FRESH,) if given.fresh else (FORKED, FRESH):
-            records = kill_all(interpreters, given, (given.results or Path(folder)) / f"{interpreters}.jsonl")
+            records = kill_all(interpreters, given, results / f"{interpreters}.jsonl")
             lines = table(records, given.seed)
             print("\n".join(lines))
             if not given.dry:

@@ -26,7 +26,7 @@ with warnings.catch_warnings():
 
 FOLDER = Path(__file__).parent
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGKILL: -9}
-PATIENCE = 900.0  # seconds without a word, after which a process hangs
+PATIENCE = 1800.0  # seconds without a word, after which a process hangs
 
 Options = Mapping[str, object]
 
