@@ -6,7 +6,6 @@ as `torch.func.functional_call` does. Calls that run at the same time, in severa
 """
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from functrain.optim.foreach import is_eager
 from functrain.step.activations import Seen, watching
-from functrain.step.recomputation import checkpoint_blocks
+from functrain.step.modules import containers, convert_purely, deep_copy, put_back, refuse_growth, refuse_unregistered
+from functrain.step.recomputation import checkpoint_blocks, is_traced
 
-Place = tuple[dict[str, Any], str]  # where a module keeps a tensor
+Place = tuple[Any, Any]  # the dict or list, and the key in it, where a module keeps a tensor
 
 
 class _Harness:
@@ -75,11 +76,13 @@ class _Copies:
             harness = self._free.pop()
         except IndexError:
             harness = self._another()
-        try:
-            with harness.holding(tensors):
-                yield harness
-        finally:
-            self._free.append(harness)
+        # What a model keeps for later while it is traced is a part of the graph, not a tensor.
+        with put_back(harness.net) if is_traced() else contextlib.nullcontext():
+            try:
+                with harness.holding(tensors):
+                    yield harness
+            finally:
+                self._free.append(harness)
 
 
 def _places(net: nn.Module, kind: str) -> dict[str, list[Place]]:
@@ -92,6 +95,11 @@ def _places(net: nn.Module, kind: str) -> dict[str, list[Place]]:
             if tensor is not None:
                 name = names.setdefault(id(tensor), f"{path}.{key}" if path else key)
                 places.setdefault(name, []).append((members, key))
+    for module in net.modules():
+        for container, items in containers(module):
+            for key, value in items:
+                if isinstance(value, Tensor) and id(value) in names:
+                    places[names[id(value)]].append((container, key))
     return places
 
 
@@ -141,7 +149,10 @@ class Network:
             harness = (here if until is None else until).enter_context(copies.holding({**params, **own}))
             with contextlib.nullcontext() if seen is None else watching(harness.net, seen):
                 result = objective(harness.net, batch)
-            return result, harness.now(own)
+            after = harness.now(own)
+            if not is_eager():
+                refuse_growth(buffers, after)
+            return result, after
 
     def running(self) -> Iterator[tuple[str, nn.Module]]:
         """Path and module of those that steps run, in training and in evaluation."""
@@ -159,11 +170,12 @@ class Network:
             memo[id(p)] = nn.Parameter(params[name].detach().clone(), requires_grad=p.requires_grad)
         for name, b in self._original.named_buffers():
             memo[id(b)] = buffers[name].detach().clone()
-        return copy.deepcopy(self._original, memo)
+        return deep_copy(self._original, memo)
 
 
 def _skeleton(model: nn.Module) -> nn.Module:
     """A deep copy that holds no storage: every parameter and buffer is a meta tensor, ties kept."""
+    refuse_unregistered(model)
     memo: dict[int, Any] = {}
     for name, p in model.named_parameters():
         _refuse_lazy("parameter", name, p)
@@ -173,7 +185,7 @@ def _skeleton(model: nn.Module) -> nn.Module:
         _refuse_lazy("buffer", name, b)
         memo[id(b)] = torch.empty_like(b, device="meta")
     try:
-        return copy.deepcopy(model, memo)
+        return deep_copy(model, memo)
     except Exception as error:
         raise ValueError(
             f"the model ({type(model).__name__}) cannot be copied: {error}. A module attribute that is a "
@@ -183,13 +195,16 @@ def _skeleton(model: nn.Module) -> nn.Module:
 
 
 def _to_train(skeleton: nn.Module, activation_checkpointing: str | Sequence[str]) -> nn.Module:
-    net = copy.deepcopy(skeleton)
+    net = deep_copy(skeleton)
+    convert_purely(net)
     checkpoint_blocks(net, activation_checkpointing)
     return net if net.training else net.train()
 
 
 def _to_evaluate(skeleton: nn.Module) -> nn.Module:
-    return copy.deepcopy(skeleton).eval()
+    net = deep_copy(skeleton)
+    convert_purely(net)
+    return net.eval()
 
 
 def _refuse_hook(name: str, parameter: Tensor) -> None:

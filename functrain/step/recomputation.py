@@ -102,7 +102,7 @@ def _forward(block: nn.Module, body: _Body, *args: Any, **kwargs: Any) -> Any:
         out = torch.func.functional_call(body, tensors, args, kwargs)
         return out, {name: tensors[name].detach() for name in buffers}
 
-    traced = _is_traced()
+    traced = is_traced()
     options: dict[str, Any] = {"context_fn": _kept_draws} if traced else {}
     out, after = checkpoint(
         run, params, before, args, kwargs, use_reentrant=False, preserve_rng_state=not traced, **options
@@ -112,7 +112,8 @@ def _forward(block: nn.Module, body: _Body, *args: Any, **kwargs: Any) -> Any:
     return out
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
+    """Whether a graph is being made of what is done."""
     tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and not there if nobody traces
     return tracer is not None and tracer.get_proxy_mode() is not None
 

@@ -23,6 +23,7 @@ from functrain.optim import (
 )
 from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
 from functrain.step.execution import refuse_inference_mode
+from functrain.step.modules import without_compilers
 from functrain.step.network import Network
 from functrain.step.scaling import DEFAULT, LossScale, LossScaling, initial_loss_scale
 
@@ -236,6 +237,7 @@ def init_state(
         model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics, activations
     )
     average = one_average(ema_decay, ema)
+    model = without_compilers(model)
     recipe = Recipe(
         Network(model, activation_checkpointing),
         objective,

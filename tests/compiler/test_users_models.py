@@ -114,6 +114,61 @@ class CheckpointedByTorch(nn.Module):
         return checkpoint(self.inner, x, use_reentrant=False)
 
 
+class KeptTwice(nn.Module):
+    """Registered modules and parameters, used through lists and a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.modules_in_order = [self.first, self.second]
+        self.weights, self.named = [self.first.weight], {"bias": self.second.bias}
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in self.modules_in_order:
+            x = module(x)
+        return x @ self.weights[0] + self.named["bias"]
+
+
+def in_a_compiler() -> nn.Module:
+    inner = torch.compile(nn.Linear(4, 4), backend="eager")
+    return torch.compile(layers(nn.Sequential(inner, nn.Tanh())), backend="eager")
+
+
+def compiled_in_place() -> nn.Module:
+    model = layers(nn.Linear(4, 4), nn.Tanh())
+    model[1].compile(backend="eager")
+    return model
+
+
+class Converts(nn.Module):
+    """Calls `.to()` in forward, as models of mixed precision do; the second one computes in another precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (
+            nn.Linear(4, 4),
+            nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.one = self.one.to(x.dtype)
+        return self.one(x) + self.two.float()(x.float()).to(x.dtype)
+
+
+class MakesItsTable(nn.Module):
+    """Fills a buffer, and registers another, at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            self.table = torch.arange(4.0)
+            self.register_buffer("other", torch.ones(4), persistent=False)
+        return x * self.table + self.other
+
+
 MODELS: dict[str, Any] = {
     "training flags": with_flags,
     "a BatchNorm in evaluation mode": frozen_statistics,
@@ -129,6 +184,11 @@ MODELS: dict[str, Any] = {
     "lazy modules that have seen a batch": lazy,
     "a buffer that is replaced": lambda: layers(Reassigned()),
     "Python attributes that change nothing": lambda: layers(Looks()),
+    "registered modules and parameters in lists": lambda: layers(KeptTwice()),
+    "modules within torch.compile": in_a_compiler,
+    "modules compiled in place": compiled_in_place,
+    ".to() in forward": lambda: layers(Converts()),
+    "tables made at the first call": lambda: layers(MakesItsTable()),
     "torch's checkpoint": lambda: layers(CheckpointedByTorch()),
 }
 
@@ -146,7 +206,7 @@ def test_compiled_training_and_evaluation_are_those_of_eager_steps(name: str) ->
         compiled, _ = step(compiled, BATCH)
     for difference in ft.diff_states(eager.replace(recipe=None), compiled.replace(recipe=None)):
         assert difference.largest is not None
-        assert difference.largest < 1e-12, difference
+        assert difference.largest < (1e-12 if name != ".to() in forward" else 1e-5), difference
     evaluate = ft.compile(ft.eval_step, backend="eager")
     torch.testing.assert_close(evaluate(compiled, BATCH).sums, ft.eval_step(eager, BATCH).sums, rtol=1e-12, atol=1e-12)
 
