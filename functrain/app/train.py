@@ -145,6 +145,7 @@ def _fit(
             steps=training.steps,
             run_dir=run.path,
             resume=request.resume,
+            on_signal="exit",
             compile=training.compile,
             backend=training.backend,
             mode=training.mode,

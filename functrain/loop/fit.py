@@ -25,6 +25,7 @@ from functrain.loop.determinism import deterministic_run
 from functrain.loop.environment import described, fingerprint, settings
 from functrain.loop.events import Callback, Callbacks
 from functrain.loop.heap import kept_heap
+from functrain.loop.interactive import is_interactive, returns_result
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
@@ -71,7 +72,7 @@ def fit(
     progress: bool | None = None,
     on_nonfinite: str = "stop",
     max_consecutive_skips: int | None = 100,
-    on_signal: str = "exit",
+    on_signal: str = "auto",
     max_time: float | None = None,
     strict_resume: bool = False,
     deterministic: bool = False,
@@ -131,7 +132,8 @@ def fit(
             names the first leaf that is not finite; None never does.
         on_signal: after SIGINT, SIGTERM, SIGUSR1 or SIGHUP (a closed terminal; ignored under `nohup`), and after
             `max_time`, the INTERRUPTED snapshot is saved; then "exit" raises `Interrupted`, a SystemExit with code
-            128 + signal (75 for the time), and "return" returns.
+            128 + signal (75 for the time), and "return" returns. "auto" returns after SIGINT and `max_time` where
+            Python has a prompt (a notebook, IPython, `python`), as what was trained is in this process; else it exits.
         max_time: seconds, from this call on, after which the run ends as after a signal.
         strict_resume: refuse to resume where that would not be bit for bit, instead of warning.
         deterministic: use torch's deterministic algorithms only, and seed the global generators of torch (CPU), NumPy
@@ -192,7 +194,7 @@ def fit(
     feeds = _feeds(state, loader, eval_loader, world)
     _check_tail(plan, feeds[0], state)
     with ExitStack() as stack:
-        flag = stack.enter_context(SignalFlag(max_time))
+        flag = stack.enter_context(SignalFlag(max_time, interactive=is_interactive()))
         _prepare_process(stack, state.device, tf32, deterministic)
         for feed in feeds:
             stack.callback(feed.stream.close)
@@ -225,7 +227,7 @@ def fit(
             result = run.to_the_end(copy_tensors(state) if donates else state)
         if result.stopped_by == "early_stopping" and decisions.restores_best and directory is not None:
             result = dataclasses.replace(result, state=best_state(directory, result.state))
-    if on_signal == "exit" and result.stopped_by in ("signal", "time"):
+    if not returns_result(on_signal, result.stopped_by, flag.number):
         raise Interrupted(_exit_code(result, flag), result)
     return result
 

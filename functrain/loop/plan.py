@@ -61,7 +61,7 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
     for name, value, allowed in (
         ("tail", plan.tail, TAILS),
         ("on_nonfinite", plan.on_nonfinite, ("stop", "skip")),
-        ("on_signal", on_signal, ("exit", "return")),
+        ("on_signal", on_signal, ("auto", "exit", "return")),
         ("watch_mode", watch_mode, ("min", "max")),
     ):
         if value not in allowed:

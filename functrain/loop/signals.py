@@ -51,12 +51,14 @@ class SignalFlag:
 
     Args:
         max_time: seconds from now after which the flag is up; None for no limit.
+        interactive: a second SIGINT raises KeyboardInterrupt: the process holds a person's work and must not end.
 
     Attributes:
         number: the signal that came, or None.
     """
 
-    def __init__(self, max_time: float | None = None) -> None:
+    def __init__(self, max_time: float | None = None, *, interactive: bool = False) -> None:
+        self._interactive = interactive
         self.number: int | None = None
         self._last: int | None = None
         self._came = 0.0
@@ -89,6 +91,8 @@ class SignalFlag:
             return
         if self.number is not None and number == _HANGUP:
             return
+        if self._last is not None and self._interactive and number == signal.SIGINT:
+            raise KeyboardInterrupt
         if self._last not in (None, _HANGUP):
             with suppress(OSError):
                 if sys.stderr.isatty():

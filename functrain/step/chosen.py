@@ -7,7 +7,11 @@ from functrain.step.state import Params, TrainState
 
 
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
-    """An ordinary `nn.Module` with the state's parameters and buffers, independent of the state.
+    """The trained `nn.Module`, in the mode that the model was given in: call `.eval()` before you predict with it.
+
+    It has copies of the state's parameters and buffers. A model is mostly given in training mode, in which dropout and
+    BatchNorm work. The modes are kept, for each module by itself, so that `init_state(to_module(state), ...)` trains on
+    as before, with a frozen BatchNorm that was in evaluation mode. `functrain.predict` needs no module.
 
     Of the state of an optimizer that averages (schedule-free, ASGD) it has the averages, which are the ones to use.
 

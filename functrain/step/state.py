@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from functrain.foundation.dtypes import PRECISIONS
 from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
-from functrain.foundation.trees import node, static
+from functrain.foundation.trees import copy_tensors, node, static
 from functrain.objectives.loss import no_totals
 from functrain.optim import (
     EarlyStoppingState,
@@ -26,6 +26,7 @@ from functrain.step.execution import refuse_inference_mode
 from functrain.step.modules import without_compilers
 from functrain.step.network import Network
 from functrain.step.scaling import DEFAULT, LossScale, LossScaling, initial_loss_scale
+from functrain.step.summary import as_html, as_text, facts_of
 
 Params = dict[str, Tensor]
 
@@ -142,6 +143,30 @@ class TrainState:
         """A state that differs in these fields."""
         return dataclasses.replace(self, **changes)
 
+    def __repr__(self) -> str:
+        """A few lines, not the numbers."""
+        return as_text("TrainState", facts_of(self))
+
+    def _repr_html_(self) -> str:
+        """A small table, which notebooks show."""
+        return as_html("TrainState", facts_of(self))
+
+    def __copy__(self) -> "TrainState":
+        """Another state with the same tensors."""
+        return self.replace()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TrainState":
+        """A state with tensors of its own. What is constant over a run is shared: it never changes."""
+        return copy_tensors(self.replace())
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse `pickle` and `torch.save`, which cannot store the functions that a recipe is made of."""
+        raise TypeError(
+            "a TrainState cannot be pickled or saved with torch.save: its optimizer and objective are functions. Save "
+            "it with functrain.Checkpointer(folder).save(state, step=state.step), which restores into a state that the "
+            "same init_state makes; or the model alone: torch.save(functrain.to_module(state).state_dict(), path)"
+        )
+
     @property
     def device(self) -> torch.device:
         """Where the state lives."""
@@ -156,9 +181,16 @@ class TrainState:
 class DonatedState(TrainState):
     """What a state becomes when a donating step has taken over its storage: any use raises."""
 
+    def __repr__(self) -> str:
+        """That it is gone; a debugger or a notebook may ask."""
+        return "TrainState, donated: a compiled step has taken over its storage. Use the state that the step returned"
+
+    def _repr_html_(self) -> None:
+        """No table."""
+
     def __getattribute__(self, name: str) -> Any:
         """Raise for every field; leave Python's own attributes alone."""
-        if name.startswith("__"):
+        if name.startswith("__") or name == "_repr_html_":
             return object.__getattribute__(self, name)
         return _donated(name)
 
