@@ -75,7 +75,7 @@ def conclude(
         problems.append(str(error))
     records = run.records()
     try:
-        files.append(figures.training_curves(records, run.curves))
+        files.append(figures.training_curves(records, run.curves, title=run.path.name))
     except (ModuleNotFoundError, ValueError) as error:  # no library to draw with, or a log without metrics
         print_lines(console, [f"no training curves: {error}"])
     except OSError as error:

@@ -20,12 +20,13 @@ COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
 
 
-def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path, *, title: str | None = None) -> Path:
     """Draw loss, metrics and learning rate over the run; of statistics of layers there are too many.
 
     Args:
         records: of a run: `fit(...).history`, or what `metrics.jsonl` holds, which adds the values of single steps.
         path: the image to write; its ending says the format (.png, .pdf, .svg).
+        title: above the panels, the run's name say.
 
     Returns:
         The path.
@@ -41,6 +42,11 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> P
         ...     training_curves(history, f"{folder}/curves.png").stat().st_size > 1000
         True
     """
+    return _saved(curves_figure(records, title=title), Path(path))
+
+
+def curves_figure(records: Sequence[Mapping[str, Any]], *, title: str | None = None) -> "Figure":
+    """The figure that `training_curves` writes; arguments and errors as there."""
     epochs = [record for record in records if record["kind"] != "step"]
     steps = [record for record in records if record["kind"] == "step"]
     names = _metric_names(epochs, steps)
@@ -48,11 +54,13 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> P
     if not panels:
         raise ValueError("there is nothing to draw: the run has no records with metrics yet")
     figure = _figure(4.6 * len(panels))
+    if title is not None:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     for column, name in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), column + 1)
         _draw(axes, name, epochs, steps)
         _finish(axes, name, epochs)
-    return _saved(figure, Path(path))
+    return figure
 
 
 def learning_rate_range(
@@ -75,11 +83,13 @@ def learning_rate_range(
     axes = figure.add_subplot()
     axes.plot(lr, loss, color=COLORS["train"], alpha=0.35, linewidth=0.9, label="loss of each update")
     axes.plot(lr, smoothed, color=COLORS["train"], linewidth=1.8, label="smoothed")
-    for (label, rate), color in zip(marks.items(), (COLORS["eval"], COLORS["ema"])):
-        axes.plot([rate], [np.interp(rate, lr, smoothed)], "o", color=color, markersize=7, label=f"{label}: {rate:.2g}")
+    for (label, rate), color, shape in zip(marks.items(), (COLORS["eval"], COLORS["ema"]), ("o", "s")):
+        height = np.interp(rate, lr, smoothed)
+        axes.plot([rate], [height], shape, color=color, markersize=8, label=f"{label}: {rate:.2g}")
     axes.set_xscale("log")
     axes.set_title("loss over the learning rate", fontsize=11, loc="left")
     axes.set_xlabel("learning rate", fontsize=9)
+    axes.set_ylabel("loss", fontsize=9)
     low = min(smoothed)
     high = max(smoothed[: smoothed.index(low) + 1])
     margin = 0.2 * (high - low) or 1.0
@@ -148,16 +158,52 @@ def _metric_names(epochs: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[s
 
 def _draw(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> None:
     if name == "lr":
-        axes.plot(*_series(steps, "lr"), color=COLORS["lr"], linewidth=1.8)
+        x, y = _series(steps, "lr")
+        axes.plot(*with_corners(x, y), color=COLORS["lr"], linewidth=1.8, marker=_dot(x), markersize=6)
         return
     x, y = _series(steps, name)
     if x:
-        axes.plot(x, y, color=COLORS["train"], alpha=0.3, linewidth=0.9, label="training, single steps")
-    for prefix, label in LABELS.items():
+        style = {"alpha": 0.3, "linewidth": 0.9, "marker": _dot(x), "markersize": 5}
+        axes.plot(x, y, color=COLORS["train"], label="training, single steps", **style)
+    for (prefix, label), shape in zip(LABELS.items(), ("o", "s", "^")):
         x, y = _series(epochs, f"{prefix}_{name}")
         if x:
-            dots = "o" if len(x) <= 40 else None
-            axes.plot(x, y, color=COLORS[prefix], linewidth=1.8, marker=dots, markersize=3, label=label)
+            style = {"linewidth": 1.8, "marker": shape if len(x) <= 40 else None, "markersize": 3 if len(x) > 1 else 7}
+            axes.plot(x, y, color=COLORS[prefix], label=label, **style)
+
+
+def _dot(points: Sequence[float]) -> str | None:
+    """A line of a single point is invisible without a marker."""
+    return "o" if len(points) == 1 else None
+
+
+def with_corners(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """A curve that is known at some places, with the corners between them.
+
+    The learning rate is logged at every tenth update or so. A line between two of these places would cut off the corner
+    at the end of a warm-up. Where the lines before and after meet in between, there the corner is drawn.
+
+    Example:
+        >>> with_corners([10, 20, 30, 40], [1.0, 2.0, 2.5, 2.5])  # rises by 0.1 up to 25
+        ([10.0, 20.0, 25.0, 30.0, 40.0], [1.0, 2.0, 2.5, 2.5, 2.5])
+    """
+    places, values = np.asarray(x, float), np.asarray(y, float)
+    points = [(float(a), float(b)) for a, b in zip(places, values)]
+    span = float(np.ptp(values)) if len(values) else 0.0
+    for i in range(1, len(places) - 2):
+        before, after = (
+            (values[j + 1] - values[j]) / (places[j + 1] - places[j]) if places[j + 1] > places[j] else np.nan
+            for j in (i - 1, i + 1)
+        )
+        if not np.isfinite(before - after) or before == after:
+            continue
+        where = (values[i + 1] - values[i] + before * places[i] - after * places[i + 1]) / (before - after)
+        height = values[i] + before * (where - places[i])
+        off = abs(height - np.interp(where, places[i : i + 2], values[i : i + 2]))
+        if places[i] < where < places[i + 1] and off > 0.01 * span:  # a bend, not the curvature of a smooth curve
+            points.append((float(where), float(height)))
+    points.sort()
+    return [place for place, _ in points], [value for _, value in points]
 
 
 def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
@@ -168,14 +214,17 @@ def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], 
 def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title({"lr": "learning rate"}.get(name, name), fontsize=11, loc="left")
+    axes.set_ylabel({"lr": "learning rate"}.get(name, name), fontsize=9)
     axes.set_xlabel("step", fontsize=9)
+    steps = {float(x) for line in axes.get_lines() for x in np.asarray(line.get_xdata())}
+    if len(steps) == 1 and max(steps) > 0:
+        axes.set_xlim(0.0, 1.2 * max(steps))  # of one point matplotlib would show an eighth of a step
     if name == "loss" and _spans_magnitudes(axes):
         axes.set_yscale("log")
     if name == "lr":
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    elif name != "loss":
-        _look_at_the_end(axes)
+    if axes.get_yscale() == "linear":
+        _show_all(axes, at_least=0.0 if name == "lr" else 0.1)
     _tidy(axes)
     whole = [record for record in epochs if record["kind"] == "epoch" and record["step"] and record["epoch"]]
     if whole:
@@ -197,14 +246,20 @@ def _tidy(axes: "Axes") -> None:
         axes.legend(frameon=False, fontsize=8)
 
 
-def _look_at_the_end(axes: "Axes") -> None:
-    """Cut the axis to what values are after the first fifth of the run: the climb from chance hides the rest."""
-    points = [np.asarray(line.get_xydata(), float).reshape(-1, 2) for line in axes.get_lines()]
-    x, y = np.concatenate(points).T if points else np.empty((2, 0))
-    late = y[(x >= 0.2 * x.max(initial=0.0)) & np.isfinite(y)].tolist()
-    if late and max(late) > min(late):
-        margin = 0.08 * (max(late) - min(late))
-        axes.set_ylim(min(late) - margin, max(late) + margin)
+def _show_all(axes: "Axes", *, at_least: float) -> None:
+    """An axis over all values, and over `at_least` this part of their size: a narrower one would magnify noise."""
+    points = [np.asarray(line.get_ydata(), float).ravel() for line in axes.get_lines()]
+    values = np.concatenate(points) if points else np.empty(0)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    low, high = float(values.min()), float(values.max())
+    missing = max(at_least * max(abs(low), abs(high)) - (high - low), 0.0)
+    margin = 0.05 * (high - low + missing) or 0.5
+    bottom, top = low - missing / 2 - margin, high + missing / 2 + margin
+    if low >= 0 and high <= 1:  # a fraction, as accuracies are: its axis ends a little beyond 0 and 1
+        bottom, top = max(bottom, -0.02), min(top, 1.02)
+    axes.set_ylim(bottom, top)
 
 
 def _spans_magnitudes(axes: "Axes") -> bool:

@@ -15,7 +15,7 @@ class FitResult:
 
     Attributes:
         state: the last state.
-        history: a record per epoch: `epoch, step, lr, train_loss, ..., eval_loss, ...`.
+        history: a record per epoch: `kind, epoch, step, samples, train_loss, ..., eval_loss, ...`.
         stopped_by: "epochs", "steps", "early_stopping", "callback", "signal" or "time".
     """
 

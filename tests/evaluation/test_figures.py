@@ -1,13 +1,15 @@
+import math
 import subprocess
 import sys
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import functrain as ft
-from functrain.evaluation.figures import check_figure, training_curves
+from functrain.evaluation.figures import check_figure, curves_figure, learning_rate_range, training_curves, with_corners
 
 STEPS = [
     {"kind": "step", "epoch": 1 + n // 10, "step": n, "samples": n, "loss": 2.0 / n, "accuracy": 0.5, "lr": 1e-3 * n}
@@ -35,6 +37,72 @@ def test_draws_every_kind_of_history(tmp_path, records):
     path = training_curves(records, tmp_path / "curves.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+def accuracies(*values):
+    return [{"kind": "epoch", "epoch": e, "step": 10 * e, "eval_accuracy": v} for e, v in enumerate(values, 1)]
+
+
+@pytest.mark.parametrize(
+    "values", [(0.1, 0.5, 0.9, 0.95, 0.96, 0.961, 0.962, 0.963), (0.98, 0.981, 0.979, 0.98), (0.0,)]
+)
+def test_the_axis_of_a_metric_shows_every_epoch_and_does_not_magnify_noise(values):
+    (axes,) = [each for each in curves_figure(accuracies(*values)).axes if each.get_ylabel() == "accuracy"]
+    low, high = axes.get_ylim()
+    assert low < min(values) <= max(values) < high
+    assert high - low >= 0.08  # a change of a few thousandths is a few hundredths of the axis' height
+    assert low >= -0.03
+    assert high <= 1.03
+
+
+@pytest.mark.parametrize("records", [EPOCHS[:1], STEPS[:1], STEPS[9:10] + EPOCHS[:1]])
+def test_a_single_point_is_seen(records):
+    for axes in curves_figure(records).axes:
+        lines = [line for line in axes.get_lines() if len(line.get_xdata())]
+        assert lines
+        assert all(line.get_marker() not in (None, "", "None") and line.get_markersize() >= 5 for line in lines)
+        assert axes.get_xlim()[0] <= 0.0 < lines[0].get_xdata()[0] < axes.get_xlim()[1]
+
+
+@pytest.mark.parametrize("warmup", [20, 21, 25, 31, 38])
+@pytest.mark.parametrize(
+    "after", [lambda s: 1.0, lambda s: 1.0 - s / 400, lambda s: 0.5 + 0.5 * math.cos(math.pi * s / 400)]
+)
+def test_the_corner_at_the_end_of_a_warm_up_is_where_it_is(warmup, after):
+    rate = [step / warmup if step <= warmup else after(step - warmup) for step in range(401)]
+    logged = range(10, 401, 10)
+    x, y = with_corners(logged, [rate[step] for step in logged])
+    assert x == sorted(x)
+    # Exact where both sides are straight. The secant of a curve is off by f'' / 2 (d + 10) d at d steps before its ends.
+    exact = after(100) in (1.0, 0.75)
+    for step in logged[0], *range(logged[0], 400):
+        assert np.interp(step, x, y) == pytest.approx(
+            rate[step], abs=1e-12 if exact else (math.pi / 400) ** 2 / 4 * 200
+        )
+
+
+def test_a_curve_without_corners_stays_as_it_is():
+    smooth = [math.cos(math.pi * step / 400) for step in range(0, 401, 10)]
+    assert with_corners(range(0, 401, 10), smooth) == (list(range(0, 401, 10)), smooth)
+    stairs = [1.0, 1.0, 1.0, 0.1, 0.1, 0.1]
+    assert with_corners(range(6), stairs) == (list(range(6)), stairs)
+    assert with_corners([], []) == ([], [])
+
+
+def test_the_name_of_the_run_and_of_each_axis_are_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
+    drawn = training_curves(STEPS + EPOCHS, tmp_path / "curves.svg", title="digits-7").read_text()
+    for text in ("digits-7", ">loss<", ">accuracy<", ">learning rate<", ">step<", ">epoch<"):
+        assert text in drawn
+
+
+def test_the_two_marks_of_a_range_test_differ_without_colour(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("functrain.evaluation.figures._saved", lambda figure, path: figures.append(figure) or path)
+    learning_rate_range([1e-3, 1e-2], [1.0, 0.5], [1.0, 0.5], {"suggestion": 1e-3, "minimum": 1e-2}, tmp_path / "a.png")
+    shapes = [line.get_marker() for line in figures[0].axes[0].get_lines() if len(line.get_xdata()) == 1]
+    assert len(shapes) == len(set(shapes)) == 2
+    assert figures[0].axes[0].get_ylabel() == "loss"
 
 
 def test_draws_the_history_of_fit(tmp_path):
