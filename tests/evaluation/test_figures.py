@@ -73,7 +73,7 @@ def test_the_corner_at_the_end_of_a_warm_up_is_where_it_is(warmup, after):
     logged = range(10, 401, 10)
     x, y = with_corners(logged, [rate[step] for step in logged])
     assert x == sorted(x)
-    # Exact where both sides are straight. The secant of a curve is off by f'' / 2 (d + 10) d at d steps before its ends.
+    # Exact where both sides are straight. The secant of a curve is off by f'' / 2 (d + 10) d at d steps before it.
     exact = after(100) in (1.0, 0.75)
     for step in logged[0], *range(logged[0], 400):
         assert np.interp(step, x, y) == pytest.approx(
