@@ -19,6 +19,7 @@ from functrain.app.commands import build_parser
 from functrain.app.interruption import Interruption
 from functrain.app.output import lasting
 from functrain.foundation.errors import FunctrainError
+from functrain.foundation.printing import printable
 
 USER_ERROR = 2
 WIDTH_OF_FILES = 120  # of output that goes into a file or pipe
@@ -162,7 +163,7 @@ def _is_for_people(error: Exception) -> bool:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return str(error)
+    return printable(str(error))
 
 
 @contextmanager

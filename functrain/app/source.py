@@ -5,6 +5,7 @@ Imports yaml and `functrain.foundation`. YAML as `yaml.safe_load` reads it, with
 are text, and size and depth are bounded.
 """
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.regular_files import read_regular
 
 LARGEST_FILE = 1_000_000
 MOST_NODES = 10_000
@@ -88,9 +90,11 @@ def read_source(path: Path) -> Source:
         ConfigError: if there is no such file, or it is not YAML.
     """
     try:
+        if path.is_dir():
+            raise IsADirectoryError
         if path.stat().st_size > LARGEST_FILE:
             raise ConfigError(f"{path} has more than {LARGEST_FILE:,} bytes, so it is no configuration")
-        text = path.read_text(encoding="utf-8")
+        text = io.TextIOWrapper(io.BytesIO(read_regular(path, LARGEST_FILE)), encoding="utf-8").read()
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration file {path}{_nearby(path)}") from None
     except IsADirectoryError:

@@ -11,6 +11,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from functrain.foundation.printing import printable
 from functrain.loop.progress_line import exact
 
 UNBOUNDED = 100_000  # characters in a line
@@ -18,12 +19,12 @@ UNBOUNDED = 100_000  # characters in a line
 
 def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) -> None:
     """A title, and below it two columns: what, and its value."""
-    console.print(Text(title, style="bold"))
+    console.print(Text(printable(title), style="bold"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="cyan", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in facts:
-        grid.add_row(Text(f"  {name}"), Text(value))
+        grid.add_row(Text(printable(f"  {name}")), Text(printable(value)))
     _print_trimmed(console, grid)
 
 
@@ -45,7 +46,7 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
+        table.add_row(*[Text(printable(cell)) for cell in row])
     _print_trimmed(console, table)
 
 
@@ -66,7 +67,7 @@ def _print_trimmed(console: Console, renderable: RenderableType) -> None:
 def print_lines(console: Console, lines: Iterable[str]) -> None:
     """Text as it is, not interpreted; on a terminal wrapped between words, elsewhere not at all."""
     for line in lines:
-        console.print(Text(line), soft_wrap=not console.is_terminal)
+        console.print(Text(printable(line)), soft_wrap=not console.is_terminal)
 
 
 def print_metrics(console: Console, rows: Mapping[str, Mapping[str, float]]) -> None:

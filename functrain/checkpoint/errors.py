@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.regular_files import IrregularFileError
 
 if TYPE_CHECKING:
     from functrain.checkpoint.lock import LockOwner
@@ -34,6 +35,8 @@ def reading_error(directory: Path, error: OSError) -> CheckpointError:
         >>> reading_error(Path("x"), OSError(24, "Too many open files"))
         CheckpointError('cannot read checkpoint x: [Errno 24] Too many open files')
     """
+    if isinstance(error, IrregularFileError):
+        return DamagedCheckpointError(directory, f"its file {os.path.basename(error.filename)}: {error.strerror}")
     if error.errno in _OF_MISSING_BYTES:
         return DamagedCheckpointError(directory, f"it cannot be read ({error})")
     return CheckpointError(f"cannot read checkpoint {directory}: {error}")

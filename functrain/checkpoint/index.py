@@ -22,10 +22,12 @@ from functrain.checkpoint import arrays, names, scalars
 from functrain.checkpoint.errors import DamagedCheckpointError, reading_error
 from functrain.checkpoint.inventory import FileRecord
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.regular_files import read_regular
 
 INDEX_FILE = "functrain.json"
 FORMAT_VERSION = 2
 _READABLE = (1, 2)  # version 2 has bundles
+_LARGEST = 2**30  # bytes; one of a million leaves has a quarter
 
 _FRAME = re.compile(rb'\{"sha256": "([0-9a-f]{64})", "index":\n(.*)\n\}\n', re.DOTALL)
 
@@ -174,7 +176,7 @@ def load_index(directory: Path) -> Index:
         CheckpointError: it was written by a newer functrain, or cannot be read now.
     """
     try:
-        data = (directory / INDEX_FILE).read_bytes()
+        data = read_regular(directory / INDEX_FILE, _LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedCheckpointError(directory, f"its index {INDEX_FILE} is missing") from None
     except OSError as error:

@@ -7,13 +7,13 @@ files are found before orbax opens them: orbax reports such damage unclearly and
 background tasks behind that fail noisily.
 """
 
-import os
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from functrain.checkpoint.errors import DamagedCheckpointError
+from functrain.foundation.regular_files import read_regular, require_regular
 
 # Larger files hold array data, whose checksums are taken from memory and need no second reading.
 CHECKSUM_UP_TO = 2**20
@@ -29,9 +29,10 @@ class FileRecord(NamedTuple):
 def take_inventory(directory: Path) -> dict[str, FileRecord]:
     """Sizes and checksums of all files below `directory`, by path with forward slashes."""
     return {
-        path.relative_to(directory).as_posix(): _record(path, path.stat().st_size <= CHECKSUM_UP_TO)
+        path.relative_to(directory).as_posix(): _record(path, size, size <= CHECKSUM_UP_TO)
         for path in sorted(directory.rglob("*"))
         if path.is_file()
+        for size in [path.stat().st_size]
     }
 
 
@@ -45,8 +46,13 @@ def check_inventory(directory: Path, files: Mapping[str, FileRecord], items: Col
         parts = name.split("/")
         if len(parts) > 1 and parts[0] not in items:
             continue
+        path = directory.joinpath(*parts)
         try:
-            found = _record(directory.joinpath(*parts), expected.crc32 is not None)
+            status = path.stat()
+            require_regular(path, status)
+            # Of another size it is not read: it may have any.
+            with_checksum = expected.crc32 is not None and status.st_size == expected.size
+            found = _record(path, status.st_size, with_checksum)
         except (FileNotFoundError, NotADirectoryError):
             raise DamagedCheckpointError(directory, f"its file {name} is missing") from None
         if found.size != expected.size:
@@ -57,8 +63,5 @@ def check_inventory(directory: Path, files: Mapping[str, FileRecord], items: Col
             raise DamagedCheckpointError(directory, f"the checksum of its file {name} does not match")
 
 
-def _record(path: Path, with_checksum: bool) -> FileRecord:
-    if with_checksum:
-        data = path.read_bytes()
-        return FileRecord(len(data), zlib.crc32(data))
-    return FileRecord(os.path.getsize(path), None)
+def _record(path: Path, size: int, with_checksum: bool) -> FileRecord:
+    return FileRecord(size, zlib.crc32(read_regular(path, size)) if with_checksum else None)

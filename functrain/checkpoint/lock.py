@@ -24,6 +24,7 @@ from typing import Any, Self
 from functrain.checkpoint.errors import CheckpointWarning, RunLockedError, RunLostError
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.paths import absolute
+from functrain.foundation.regular_files import require_regular
 
 try:
     import fcntl
@@ -170,6 +171,7 @@ class RunLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         keep = False
         try:
+            require_regular(self.path, os.fstat(descriptor))  # reading a fifo would wait for ever
             taken = _flock(descriptor)
             owner = _read_owner(descriptor)
             if taken is False:

@@ -13,6 +13,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from functrain.foundation.regular_files import open_regular
+
 DIRECTORY_VARIABLE = "FUNCTRAIN_CACHE_DIR"
 LIMIT_VARIABLE = "FUNCTRAIN_CACHE_GB"
 DEFAULT_LIMIT_GB = 4.0
@@ -131,5 +133,5 @@ def default_store() -> Store:
 
 
 def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]

@@ -1,12 +1,18 @@
-"""The errors that users meet. Imports nothing.
+"""The errors that users meet.
 
 A message says what was given, what is allowed and what to do. Bad arguments raise the
 built-in `ValueError` and `TypeError`; these classes are for what a caller may want to catch by name.
 """
 
+from functrain.foundation.printing import printable
+
 
 class FunctrainError(Exception):
     """Base of functrain's own errors: a known condition with a message for people, never a bug."""
+
+    def __str__(self) -> str:
+        # Names from files stand in messages, and these are printed on terminals.
+        return printable(super().__str__())
 
 
 class CheckpointError(FunctrainError):

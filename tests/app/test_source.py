@@ -1,8 +1,10 @@
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functrain.app.source import dump, override, parse
+from functrain.app.source import dump, override, parse, read_source
 from functrain.foundation.errors import ConfigError
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -135,3 +137,9 @@ def test_bad_overrides(text, message):
     with pytest.raises(ConfigError) as caught:
         override(parse("d: 3", "f"), text)
     assert str(caught.value).startswith(message)
+
+
+def test_a_configuration_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match=r"c\.yaml cannot be read: it is a fifo, not a regular file"):
+        read_source(tmp_path / "c.yaml")

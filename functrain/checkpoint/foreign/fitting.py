@@ -13,6 +13,7 @@ from torch import Tensor
 
 from functrain.checkpoint.foreign.torch_optimizers import skeleton
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.printing import printable
 from functrain.step.state import TrainState
 
 _SHOWN = 20
@@ -73,7 +74,7 @@ def _require_use(argument: str, patterns: Sequence[str], names: Mapping[str, Any
         raise ValueError(f"{argument} must be a list of names, got the string {patterns!r}")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            shown = ", ".join(list(names)[:_SHOWN])
+            shown = printable(", ".join(list(names)[:_SHOWN]))
             raise ValueError(f"{argument} names {pattern!r}, which fits nothing; there are {shown}")
 
 
@@ -85,6 +86,7 @@ def _common_prefix(names: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
     """What the file has before each of the model's names, if it has them all; else ""."""
     first = next(iter(names), "")
     candidates = [found.removesuffix(first) for found in tensors if first and found.endswith("." + first)]
+    candidates = candidates[:_SHOWN]  # a file may have any number of names that end so
     return next((prefix for prefix in candidates if all(prefix + name in tensors for name in names)), "")
 
 

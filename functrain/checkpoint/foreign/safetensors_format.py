@@ -24,6 +24,7 @@ from functrain.checkpoint import arrays
 from functrain.checkpoint.files import write_atomically
 from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.regular_files import open_regular
 
 _DTYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "U16": torch.uint16,
@@ -32,6 +33,7 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_MOST_DIMENSIONS, _LARGEST_SIZE = 64, 2**63 - 1  # of a tensor of torch
 _LARGEST_HEADER = 100_000_000  # the format's own bound
 _METADATA = "__metadata__"
 
@@ -60,7 +62,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(file, size)
             start = file.tell()
@@ -138,8 +140,10 @@ def _layout(header: dict[str, Any], size: int) -> dict[str, tuple[torch.dtype, l
     expected = 0
     for name, record in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         dtype, shape, (begin, end) = _DTYPES[record["dtype"]], record["shape"], record["data_offsets"]
-        if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
-            raise ValueError(f"tensor {name!r} has a size or place that is not a natural number")
+        if any(type(number) is not int or not 0 <= number <= _LARGEST_SIZE for number in (*shape, begin, end)):
+            raise ValueError(f"tensor {name!r} has a size or place that is not a natural number of 63 bits")
+        if len(shape) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in shape) > _LARGEST_SIZE:
+            raise ValueError(f"tensor {name!r} has {len(shape)} dimensions whose product no tensor can have")
         if begin != expected or end - begin != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"tensor {name!r} of shape {shape} cannot be bytes {begin} to {end}")
         found[name] = dtype, shape, begin, end

@@ -5,6 +5,7 @@ Imports torch, functrain.foundation and the neighbouring modules only.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,14 @@ from functrain.checkpoint.index import INDEX_FILE
 from functrain.checkpoint.reader import read_arrays
 from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.regular_files import require_regular
 
 # Where files keep the model's state dict; without any of these keys the file is the state dict.
 MODEL_KEYS = ("model_state_dict", "state_dict", "model")
 # How Accelerate (`save_state`) and transformers name the file with the weights in a folder of several.
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-_COMPILED = re.compile(r"(^|\.)_orig_mod\.")
+_COMPILED = re.compile(r"(^|\.)(?:_orig_mod\.)+")
+_WRAPPED = re.compile(r"(?:module\.)*")
 _SHOWN = 8
 
 
@@ -88,6 +91,7 @@ def load_plain(path: Path) -> Mapping[Any, Any]:
 
 def _load_plain(path: Path) -> Mapping[Any, Any]:
     try:
+        require_regular(path, path.stat())
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if condition := passing(error):
@@ -119,14 +123,29 @@ def model_of(content: Mapping[Any, Any], path: Path, prefix: str = "") -> dict[s
             + (f", for it holds {shown}" if shown else "")
         )
     tensors = {name: value.detach() for name, value in found.items() if isinstance(value, Tensor)}
+    strange = [f"{name} ({kind})" for name, value in tensors.items() if (kind := strangeness(value))]
+    if strange:
+        raise CheckpointError(
+            f"{path} holds tensors that no parameter can take its values from: {', '.join(strange[:_SHOWN])}"
+            + (f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else "")
+        )
     return _chosen(strip_wrappers(tensors, path), prefix, path)
+
+
+def strangeness(tensor: Tensor) -> str:
+    """What keeps a tensor from being copied into a parameter, or ""."""
+    if tensor.is_meta:
+        return "on the meta device, without values"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return "quantised" if tensor.is_quantized else ""
 
 
 def strip_wrappers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors under the names they have without torch.compile and DataParallel around the module."""
     renamed = plain_names(list(tensors))
     if len(set(renamed)) < len(renamed):
-        twice = next(name for name in renamed if renamed.count(name) > 1)
+        twice = next(name for name, count in Counter(renamed).items() if count > 1)
         raise CheckpointError(f"{path} has two tensors that are called {twice!r} without their prefixes")
     return dict(zip(renamed, tensors.values()))
 
@@ -140,13 +159,9 @@ def plain_names(names: list[str]) -> list[str]:
         >>> plain_names(["module.weight", "head.weight"])
         ['module.weight', 'head.weight']
     """
-    while True:
-        before = names
-        names = [_COMPILED.sub(r"\1", name) for name in names]
-        if names and all(name.startswith("module.") for name in names):
-            names = [name.removeprefix("module.") for name in names]
-        if names == before:
-            return names
+    names = [_COMPILED.sub(r"\1", name) for name in names]
+    common = min((_WRAPPED.match(name).end() for name in names), default=0)  # type: ignore[union-attr]
+    return [name[common:] for name in names]
 
 
 def _chosen(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:

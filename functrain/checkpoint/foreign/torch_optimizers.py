@@ -16,7 +16,7 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from functrain.checkpoint.foreign.state_dicts import plain_names
+from functrain.checkpoint.foreign.state_dicts import plain_names, strangeness
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.trees import NAMESPACE, Tree
@@ -195,6 +195,8 @@ def _check_shapes(
             value = by_name.get(name, {}).get(kind)
             if not isinstance(value, Tensor):
                 problems.append(f"{kind} of {name}: not in the file (it was never updated)")
+            elif kind_of := strangeness(value):
+                problems.append(f"{kind} of {name}: {kind_of}")
             elif value.shape != leaf.shape:
                 problems.append(f"{kind} of {name}: {tuple(value.shape)} in the file, {tuple(leaf.shape)} in the state")
         problems += [f"{kind} of {name}: not in the state" for name in by_name if name not in moment]
@@ -205,7 +207,10 @@ def _check_shapes(
 
 
 def _count(by_name: Mapping[str, Mapping[str, Any]], step: int | None, path: Path) -> int:
-    counts = {int(slot["step"]) for slot in by_name.values() if slot.get("step") is not None}
+    try:
+        counts = {int(slot["step"]) for slot in by_name.values() if slot.get("step") is not None}
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError(f"the optimizer state in {path} has a step that is no whole number: {error}") from error
     if len(counts) > 1:
         raise CheckpointError(
             f"the parameters in {path} have had different numbers of updates ({_listed(sorted(counts))}); functrain "
