@@ -8,11 +8,22 @@ a saved one must be seen to be the same counter.
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import optree
 
 from functrain.foundation.trees import NAMESPACE, Tree
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A tree with tensors that checkpoints of earlier versions do not have.
+
+    Attributes:
+        added_leaves: group and path of each, and the number that it is filled with where it is missing.
+    """
+
+    added_leaves: ClassVar[Mapping[tuple[str, str], float]]
 
 
 @dataclass(frozen=True)

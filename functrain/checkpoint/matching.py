@@ -3,7 +3,7 @@
 Imports torch, functrain.foundation and the neighbouring modules only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ from functrain.foundation.errors import CheckpointError
 _SHOWN = 10
 
 
-def check_fit(path: Path, index: Index, like: Mapping[str, Mapping[str, Any]]) -> None:
+def check_fit(
+    path: Path, index: Index, like: Mapping[str, Mapping[str, Any]], added: Collection[tuple[str, str]] = ()
+) -> None:
     """Compare a checkpoint with the groups of leaves that it is to be restored into.
 
-    `None` holds no data: it fits a scalar, and a leaf that the other side does not have.
+    `None` holds no data: it fits a scalar, and a leaf that the other side does not have. Leaves that are `added` (group
+    and path) may be missing.
 
     Raises:
         CheckpointError: leaves are missing or unexpected, or shapes or dtypes differ.
     """
-    problems = [problem for group, leaves in like.items() for problem in _group_problems(index, group, leaves)]
+    problems = [problem for group, leaves in like.items() for problem in _group_problems(index, group, leaves, added)]
     if not problems:
         return
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
@@ -37,13 +40,15 @@ def check_fit(path: Path, index: Index, like: Mapping[str, Mapping[str, Any]]) -
     )
 
 
-def _group_problems(index: Index, group: str, like: Mapping[str, Any]) -> Iterator[str]:
+def _group_problems(
+    index: Index, group: str, like: Mapping[str, Any], added: Collection[tuple[str, str]]
+) -> Iterator[str]:
     saved = index.groups[group].leaves if group in index.groups else {}
     for path, leaf in like.items():
         name = full_path(group, path)
         record = saved.get(path)
         if record is None:
-            if leaf is not None:
+            if leaf is not None and (group, path) not in added:
                 yield f"{name}: not in the checkpoint, {_describe_leaf(leaf)} in the state"
         elif not _fits(record, leaf):
             yield f"{name}: {_describe_record(record)} in the checkpoint, {_describe_leaf(leaf)} in the state"

@@ -15,7 +15,7 @@ import torch
 
 from functrain.checkpoint import arrays, bundles, orbax_io
 from functrain.checkpoint.errors import DamagedCheckpointError, describe, is_damage, passing, reading_error
-from functrain.checkpoint.grouping import full_path, split
+from functrain.checkpoint.grouping import Growing, full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
 from functrain.checkpoint.inventory import check_inventory
@@ -65,20 +65,30 @@ def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterabl
     """
     grouped = split(like)
     chosen = None if groups is None else list([groups] if isinstance(groups, str) else groups)
-    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen))
+    added = like.added_leaves if isinstance(like, Growing) else {}
+    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, added))
     return Restored(grouped.rebuild(leaves), info)
 
 
 def _read_groups(
-    path: str | os.PathLike[str], like: Mapping[str, Mapping[str, Any]], groups: list[str] | None
+    path: str | os.PathLike[str],
+    like: Mapping[str, Mapping[str, Any]],
+    groups: list[str] | None,
+    added: Mapping[tuple[str, str], float],
 ) -> tuple[dict[str, list[Any]], CheckpointInfo]:
-    """The values of each group of `like` in its order, and what the checkpoint says about itself."""
+    """The values of each group of `like` in its order, and what the checkpoint says about itself.
+
+    A tensor that is `added` is filled with its number where the checkpoint does not have it.
+    """
     directory = checkpoint_directory(path)
     index = load_index(directory)
     chosen = list(dict.fromkeys([*like, *index.groups])) if groups is None else _known_groups(directory, groups, like)
     targets = {group: like.get(group, {}) for group in chosen}
-    check_fit(directory, index, targets)
+    check_fit(directory, index, targets, added)
     values = _read_leaves(directory, index, _records(index, targets), targets)
+    for (group, leaf), number in added.items():
+        if (group, leaf) not in values and isinstance(tensor := targets.get(group, {}).get(leaf), torch.Tensor):
+            values[group, leaf] = torch.full_like(tensor, number, device="cpu" if tensor.is_meta else None)
     # A leaf without a value is None on both sides, or None here and absent there.
     leaves = {group: [values.get((group, leaf)) for leaf in targets[group]] for group in targets}
     return leaves, make_info(directory, index)

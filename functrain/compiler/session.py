@@ -10,6 +10,7 @@ import torch
 from functrain.compiler.kept_calls import KeptCalls
 from functrain.foundation.errors import TracingError
 from functrain.foundation.recursion import deep_calls
+from functrain.step.execution import run_again
 
 T = TypeVar("T")
 
@@ -25,11 +26,11 @@ def run_model(fn: Callable[[], T]) -> T:
     """
     with deep_calls(), _without_nested_compilers(), KeptCalls():
         try:
-            return fn()
+            return run_again(fn)
         except Exception as first:
             try:
                 with compiling():
-                    return fn()
+                    return run_again(fn)
             except Exception as second:
                 use_second = isinstance(second, TracingError) and not isinstance(first, TracingError)
                 raise (second if use_second else first) from None

@@ -19,9 +19,11 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from functrain.compiler.draws import KeptDraws, drop_unused_copies
 from functrain.compiler.layout import HOST, Layout
 from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
+from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten, leaves_with_paths
 from functrain.step.execution import Core
 
@@ -66,7 +68,8 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
 
     def flat(*tensors: Tensor) -> list[Tensor]:
         old = list(tensors[:n_state])
-        result = core.fn(state.fill(old), batch.fill(list(tensors[n_state:])))
+        with KeptDraws():
+            result = core.fn(state.fill(old), batch.fill(list(tensors[n_state:])))
         carried: list[Tensor] = []
         if core.carries_state:
             new_state, result = result
@@ -80,7 +83,10 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
             carried = []
         return carried + found[-1].tensors(result_leaves)
 
-    module = run_model(lambda: _make_fx(core, flat, examples))
+    with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators
+        module = run_model(lambda: _make_fx(core, flat, examples))
+    drop_unused_copies(module.graph)
+    module.recompile()
     _refuse_own_generators(core, module)
     return Graph(module, found[-1], _draws(module))
 

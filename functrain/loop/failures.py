@@ -58,7 +58,7 @@ def first_nonfinite(state: TrainState, batch: Any) -> str | None:
             return f"{kind} {path!r}"
     key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
     with torch_seed(key, state.device):
-        grads, _, _ = gradient(state, batch, buffers)
+        grads = gradient(state, batch, buffers).grads
     path = _first(grads)
     return None if path is None else f"the gradient of {path!r}"
 

@@ -7,13 +7,15 @@ compiles them. Host integers in a core's arguments pass through a core untouched
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.summation import repeatable_sums
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +62,26 @@ class SeriesRunner(Protocol):
         """A series that begins with a state."""
 
 
+class RunAgainError(Exception):
+    """Raised by a core that has learnt how it must run; the next run will be right."""
+
+
+def run_again(fn: Callable[[], T]) -> T:
+    """What `fn`, which runs a core, gives; at once or, after `RunAgainError`, the second time."""
+    try:
+        return fn()
+    except RunAgainError:
+        return fn()
+
+
 def eager(core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
     """Run a core operation by operation."""
-    with torch_seed(key(), device), repeatable_sums(device):
-        return core.fn(state, batch)
+
+    def run() -> Any:
+        with torch_seed(key(), device), repeatable_sums(device):
+            return core.fn(state, batch)
+
+    return run_again(run)
 
 
 def refuse_inference_mode() -> None:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,19 +19,33 @@ from functrain.optim import ascended_params, global_norm
 from functrain.optim.foreach import are_ours, foreach, inside_transform, is_eager, overwrite
 from functrain.step.activations import Seen, activation_statistics
 from functrain.step.choice import is_readable
+from functrain.step.execution import RunAgainError
+from functrain.step.network import Network
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, Recipe, TrainState
+from functrain.step.used import Used, depends_on
 
 
-def gradient(state: TrainState, batch: Any, buffers: Params) -> tuple[Params, Totals, Params]:
-    """Gradient of the summed loss, unscaled, with the metric sums and the buffers after the forward pass."""
-    return watched_gradient(state, batch, buffers, watch=False)[:3]
+class Pass(NamedTuple):
+    """What a micro-batch's two passes give.
+
+    Attributes:
+        grads: gradient of the summed loss, unscaled; zeros for a parameter that is not used.
+        used: which parameters are.
+        totals: the metric sums.
+        buffers: after the forward pass.
+        activations: statistics of what each module gave out, if asked for.
+    """
+
+    grads: Params
+    used: Used
+    totals: Totals
+    buffers: Params
+    activations: Statistics | None
 
 
-def watched_gradient(
-    state: TrainState, batch: Any, buffers: Params, *, watch: bool
-) -> tuple[Params, Totals, Params, Statistics | None]:
-    """As `gradient`, and statistics of what each module gave out if `watch`."""
+def gradient(state: TrainState, batch: Any, buffers: Params, *, watch: bool = False) -> Pass:
+    """Both passes of a micro-batch; with statistics of what each module gives out if `watch`."""
     recipe = state.recipe
     trainable = {name: state.params[name] for name in recipe.network.trainable}
     batch = cast_floating(batch, recipe.param_dtype)
@@ -49,15 +63,40 @@ def watched_gradient(
         return total, (loss.totals(), factor, new_buffers, () if seen is None else activation_statistics(seen))
 
     with ExitStack() as until:  # the end of the backward pass, in which a model's own code may read its parameters
-        grads, (totals, factor, new_buffers, activations) = differentiate(scaled_total, trainable)
+        grads, here, (totals, factor, new_buffers, activations) = _differentiate_network(
+            recipe.network, scaled_total, trainable
+        )
     if state.loss_scale is not None:
         grads = divided(grads, factor)
     if state.accumulator is not None or recipe.sum_over_ranks is not None:
         grads, totals = _counted(grads, totals)
-    return (*_over_ranks(recipe, grads, totals, new_buffers), activations if watch else None)
+    whole = Pass(grads, Used(here), totals, new_buffers, activations if watch else None)
+    return whole if recipe.sum_over_ranks is None else _over_ranks(recipe, whole)
 
 
-def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Params, Tensor]:
+Differentiated = tuple[Params, tuple[bool, ...], Any]
+
+
+def _differentiate_network(
+    network: Network, fn: Callable[[Params], tuple[Tensor, Any]], params: Params
+) -> Differentiated:
+    """`differentiate`, and finding out how a network must be."""
+    try:
+        return differentiate(fn, params, by_backward=network.calls_backward)
+    except RuntimeError as error:
+        if inside_transform() and ("saved tensor hooks" in str(error) or "setup_context" in str(error)):
+            raise FunctrainError(
+                f"{network.name} has code that torch.func cannot differentiate, so its steps cannot run within "
+                "torch.vmap: switch off the model's own activation checkpointing, or give its autograd.Function a "
+                f"setup_context. torch said: {error}"
+            ) from error
+        if network.calls_backward or "compatible with .grad()" not in str(error):
+            raise
+        network.calls_backward = True
+        raise RunAgainError from error
+
+
+def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Params, Used, Tensor]:
     """The mean gradient at the point that `optim.sam` climbs to.
 
     Args:
@@ -66,32 +105,60 @@ def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Param
         grads: the mean gradient at the state's parameters.
 
     Returns:
-        The gradient, and whether the first one was finite, 0-d bool: a network may hide a parameter that is not.
+        The gradient; which parameters it used; and whether the first one was finite, 0-d bool: a network may hide a
+        parameter that is not.
     """
     trainable = {name: state.params[name] for name in state.recipe.network.trainable}
     uphill = ascended_params(state.opt_state, trainable, grads)
-    again, totals, _ = gradient(state.replace(params={**state.params, **uphill}), batch, state.buffers)
-    return divided(again, torch.where(totals.weight > 0, totals.weight, 1.0)), global_norm(grads).isfinite()
+    again = gradient(state.replace(params={**state.params, **uphill}), batch, state.buffers)
+    weight = again.totals.weight
+    return divided(again.grads, torch.where(weight > 0, weight, 1.0)), again.used, global_norm(grads).isfinite()
 
 
-def differentiate(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> tuple[Params, Any]:
-    """Gradient of the first result of `fn` with respect to `params`, and the second result.
+def differentiate(
+    fn: Callable[[Params], tuple[Tensor, Any]], params: Params, *, by_backward: bool = False
+) -> Differentiated:
+    """Gradient of the first result of `fn` with respect to `params`; which of them it depends on; the second result.
 
     A parameter that the result does not depend on has gradient zero. Within a transform of torch.func (a vmap
     over states) it must be torch.func's; elsewhere autograd's own, which does not keep a graph of the backward pass
-    itself (time and memory of an eager step) nor import Dynamo (a second of a program's start).
+    itself (time and memory of an eager step) nor import Dynamo (a second of a program's start). `by_backward` is for
+    code that calls `backward()` within the backward pass: torch lets it only where all leaves get their gradient, and
+    copies some gradients once more.
     """
     if inside_transform():
-        grads, (_, aux) = torch.func.grad_and_value(fn, has_aux=True)(params)
-        return grads, aux
+        return _differentiate_in_transform(fn, params)
     with torch.enable_grad():
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         total, aux = fn(leaves)
-        if not total.requires_grad:
-            return tree_map(torch.zeros_like, params), aux
-        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    grads = [grad.to_dense() if grad.is_sparse else grad for grad in grads]  # of tables, nn.Embedding(sparse=True)
-    return dict(zip(params, grads)), tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
+        found: tuple[Tensor | None, ...] = (None,) * len(params)
+        if total.requires_grad and by_backward:
+            total.backward()
+            found = tuple([leaf.grad for leaf in leaves.values()])
+        elif total.requires_grad:
+            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    used = tuple([grad is not None for grad in found])
+    grads = {name: torch.zeros_like(p) if g is None else _dense(g) for (name, p), g in zip(params.items(), found)}
+    return grads, used, tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
+
+
+def _dense(grad: Tensor) -> Tensor:
+    """Of a table, nn.Embedding(sparse=True), it is sparse."""
+    return grad.to_dense() if grad.is_sparse else grad
+
+
+def _differentiate_in_transform(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> Differentiated:
+    """`differentiate` by torch.func, which has zeros for what is not used: the graph of the result tells."""
+    used: tuple[bool, ...] = ()
+
+    def noting(params: Params) -> tuple[Tensor, Any]:
+        nonlocal used
+        total, aux = fn(params)
+        used = depends_on(total, list(params.values()))
+        return total, aux
+
+    grads, (_, aux) = torch.func.grad_and_value(noting, has_aux=True)(params)
+    return grads, used, aux
 
 
 def _counted(grads: Params, totals: Totals) -> tuple[Params, Totals]:
@@ -106,15 +173,18 @@ def _counted(grads: Params, totals: Totals) -> tuple[Params, Totals]:
     return (grads if counts.item() else {name: torch.zeros_like(grad) for name, grad in grads.items()}), totals
 
 
-def _over_ranks(recipe: Recipe, grads: Params, totals: Totals, buffers: Params) -> tuple[Params, Totals, Params]:
+def _over_ranks(recipe: Recipe, mine: Pass) -> Pass:
     """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
-    if recipe.sum_over_ranks is None:
-        return grads, totals, buffers
-    averaged = {name: b for name, b in buffers.items() if b.dtype.is_floating_point}
-    summed = iter(recipe.sum_over_ranks([*grads.values(), totals.sums, *averaged.values()]))
-    grads = {name: next(summed) for name in grads}
-    totals = Totals(next(summed), totals.names)
-    return grads, totals, {**buffers, **{name: next(summed) / recipe.ranks for name in averaged}}
+    assert recipe.sum_over_ranks is not None
+    sums, averaged = mine.totals.sums, {name: b for name, b in mine.buffers.items() if b.dtype.is_floating_point}
+    flags = torch.tensor(mine.used.here, dtype=sums.dtype, device=sums.device)
+    summed = iter(recipe.sum_over_ranks([*mine.grads.values(), sums, *averaged.values(), flags]))
+    return mine._replace(
+        grads={name: next(summed) for name in mine.grads},
+        totals=Totals(next(summed), mine.totals.names),
+        buffers={**mine.buffers, **{name: next(summed) / recipe.ranks for name in averaged}},
+        used=Used(mine.used.here, next(summed) > 0),
+    )
 
 
 def _refuse_without_gradient(loss: Loss) -> None:

@@ -109,6 +109,8 @@ class Network:
     Attributes:
         trainable: names of the parameters that are updated (`requires_grad=True` when given).
         frozen: names of the other parameters.
+        calls_backward: the network calls `backward()` within its own backward pass, as `torch.utils.checkpoint` does
+            with use_reentrant=True. Found out by running it.
     """
 
     def __init__(self, model: nn.Module, activation_checkpointing: str | Sequence[str] = ()) -> None:
@@ -120,6 +122,7 @@ class Network:
         self.trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
         self.frozen = tuple(name for name, p in parameters.items() if not p.requires_grad)
         self.name = type(model).__name__
+        self.calls_backward = False
 
     def apply(
         self,

@@ -3,20 +3,19 @@
 Chen et al., "Training deep nets with sublinear memory cost", 2016 (arXiv:1604.06174). Imports foundation, optim, torch.
 
 A block runs as a pure function of its tensors: when the backward pass runs it again, the call that had put the state's
-tensors into the network is over. What it draws at random must be the same again. Eagerly the generators' states see to
-that; a graph holds no such states, so in a traced step the draws themselves (dropout's masks) are kept.
+tensors into the network is over. What it draws at random must be the same again: the generators' states see to that,
+and in a traced step, whose graph has no such states, `functrain.compiler.draws`.
 """
 
 import difflib
 import fnmatch
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from functrain.optim.foreach import inside_transform
 
@@ -102,11 +101,7 @@ def _forward(block: nn.Module, body: _Body, *args: Any, **kwargs: Any) -> Any:
         out = torch.func.functional_call(body, tensors, args, kwargs)
         return out, {name: tensors[name].detach() for name in buffers}
 
-    traced = is_traced()
-    options: dict[str, Any] = {"context_fn": _kept_draws} if traced else {}
-    out, after = checkpoint(
-        run, params, before, args, kwargs, use_reentrant=False, preserve_rng_state=not traced, **options
-    )
+    out, after = checkpoint(run, params, before, args, kwargs, use_reentrant=False)
     for name, b in live.items():
         b.copy_(after[name])
     return out
@@ -116,41 +111,3 @@ def is_traced() -> bool:
     """Whether a graph is being made of what is done."""
     tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and not there if nobody traces
     return tracer is not None and tracer.get_proxy_mode() is not None
-
-
-def _kept_draws() -> tuple["_Draws", "_Draws"]:
-    """Contexts of the first run and of the second."""
-    draws: list[Any] = []
-    return _Draws(draws, None), _Draws(draws, iter(draws))
-
-
-class _Draws(TorchDispatchMode):
-    """Keeps what operations draw at random, or gives it again instead of drawing."""
-
-    def __init__(self, kept: list[Any], again: Iterator[Any] | None) -> None:
-        super().__init__()
-        self._kept, self._again = kept, again
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func`, or take its result from the first run."""
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        if self._again is None:
-            result = func(*args, **kwargs)
-            self._kept.append(_copied(result))  # the result itself may be written to, as dropout does with its mask
-            return result
-        kept = next(self._again)
-        if func._schema.is_mutable:
-            return args[0].copy_(kept)
-        return _copied(kept)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_copied, value))
-    return value.clone() if isinstance(value, Tensor) else value

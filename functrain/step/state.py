@@ -1,8 +1,8 @@
 """The training state: one immutable value. Imports foundation, optim, objectives and torch."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +78,14 @@ class Accumulator:
         buffers: the model's buffers within the window; those of the state are the last update's, to
             which a refused update returns.
         count: micro-batches in the window so far (host integer).
+        used: which of the trainable parameters, in the network's order, the window's losses depend on, bool `[n]`.
     """
 
     grads: Params
     sums: Tensor
     buffers: Params
     count: int
+    used: Tensor
 
 
 @node
@@ -138,6 +140,9 @@ class TrainState:
     batch_idx: int
     samples_seen: int
     recipe: Recipe = static()
+
+    # In a checkpoint from before this leaf was there, all parameters count as used.
+    added_leaves: ClassVar[Mapping[tuple[str, str], float]] = {("accumulator", "used"): True}
 
     def replace(self, **changes: Any) -> "TrainState":
         """A state that differs in these fields."""
@@ -319,6 +324,7 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
         sums=no_totals(device),
         buffers={name: b.clone() for name, b in buffers.items()},
         count=0,
+        used=torch.zeros(len(trainable), dtype=torch.bool, device=device),
     )
 
 

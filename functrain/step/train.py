@@ -24,9 +24,10 @@ from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
 from functrain.step.choice import choose
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
-from functrain.step.gradient import divided, gradient, gradient_uphill, watched_gradient
+from functrain.step.gradient import divided, gradient, gradient_uphill
 from functrain.step.scaling import LossScale, LossScaling, next_loss_scale
 from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
+from functrain.step.used import Used, only_used
 
 Metrics = dict[str, Tensor]
 
@@ -109,8 +110,9 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     window = state.accumulator
     assert window is not None
     check_whole_batches(state.opt_state, "a micro-batch that does not end its window")
-    grads, totals, buffers = gradient(state, batch, window.buffers)
-    window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count)
+    grads, used, totals, buffers, _ = gradient(state, batch, window.buffers)
+    flags = used.before(window.used).flags(window.used)
+    window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count, flags)
     return state.replace(accumulator=window), totals.means()
 
 
@@ -118,20 +120,21 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that ends its window: gradient, guard, clip, optimizer, average, scale."""
     recipe, window = state.recipe, state.accumulator
     before_pass = state.buffers if window is None else window.buffers
-    grads, totals, buffers, seen = watched_gradient(state, batch, before_pass, watch=recipe.activations)
+    grads, used, totals, buffers, seen = gradient(state, batch, before_pass, watch=recipe.activations)
     if window is not None:
         grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
+        used = used.before(window.used)
     weight = totals.weight
     weighs, empty = weight > 0, weight == 0
     grads = divided(grads, torch.where(weighs, weight, 1.0))
     finite = torch.isfinite(totals.sums[0, 0])
     if takes_two_gradients(state.opt_state):
-        grads, first_finite = gradient_uphill(state, batch, grads)
+        grads, used, first_finite = gradient_uphill(state, batch, grads)
         finite = finite & first_finite
     grad_norm = global_norm(grads)
     finite = finite & torch.isfinite(grad_norm)
     old = {name: state.params[name] for name in recipe.network.trainable}
-    updates, new, opt_state = _updated(recipe, _clip(state, grads, grad_norm), state.opt_state, old)
+    updates, new, opt_state = _updated(recipe, used, _clip(state, grads, grad_norm), state.opt_state, old)
     ema = state.ema
     if ema is not None and recipe.ema is not None:
         ema = recipe.ema.update(ema, new, buffers)
@@ -157,12 +160,19 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     return changed, metrics | _statistics(recipe, grads, updates, old, seen)
 
 
-def _updated(recipe: Recipe, grads: Params, opt_state: Any, old: Params) -> tuple[Params, Params, Any]:
-    """Updates, if statistics of them are wanted; new parameters; the optimizer's new state."""
+def _updated(recipe: Recipe, used: Used, grads: Params, opt_state: Any, old: Params) -> tuple[Params, Params, Any]:
+    """Updates, if statistics of them are wanted; new parameters; the optimizer's new state.
+
+    A parameter that is not used keeps its value and what the optimizer has of it.
+    """
+    names = recipe.network.trainable
     if recipe.statistics is None:
-        return {}, *step(recipe.optimizer, grads, opt_state, old)
-    updates, opt_state = recipe.optimizer.update(grads, opt_state, old)
-    return updates, apply_updates(old, updates), opt_state
+        new, new_state = step(recipe.optimizer, grads, opt_state, old)
+        return {}, *only_used(used, names, (new, new_state), (old, opt_state))
+    updates, new_state = recipe.optimizer.update(grads, opt_state, old)
+    updates = only_used(used, names, updates, tree_map(torch.zeros_like, updates))
+    new = apply_updates(old, updates)
+    return updates, *only_used(used, names, (new, new_state), (old, opt_state))
 
 
 def _counted(counts: UpdateCounts, applied: Tensor, empty: Tensor) -> UpdateCounts:
@@ -225,6 +235,7 @@ def _emptied(window: Accumulator, buffers: Params) -> Accumulator:
         torch.zeros_like(window.sums),
         {name: b.clone() for name, b in buffers.items()},
         window.count,
+        torch.zeros_like(window.used),
     )
 
 

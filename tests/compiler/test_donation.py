@@ -115,7 +115,7 @@ def test_leaves_that_share_storage_are_separated_before_they_are_written(origina
         return state.replace(
             ema=dataclasses.replace(state.ema, params=dict(state.params)),
             epoch_totals=window.sums,
-            accumulator=type(window)(grads, window.sums, dict(state.buffers), window.count),
+            accumulator=type(window)(grads, window.sums, dict(state.buffers), window.count, window.used),
         )
 
     separate, shared = copied(aliased()), aliased()

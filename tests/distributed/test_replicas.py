@@ -52,7 +52,7 @@ def test_two_ranks_train_like_one_process_and_stop_and_resume_together(tmp_path:
         if isinstance(left, torch.Tensor) and left.is_floating_point():
             torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12, msg=path)
         else:
-            assert left == right, path
+            assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right, path
 
 
 def test_a_batch_is_shared_out_evenly_or_refused() -> None:

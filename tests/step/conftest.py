@@ -73,7 +73,7 @@ def difference():
         for a, b in zip(trees.tensors(left), trees.tensors(right), strict=True):
             assert a.shape == b.shape
             if a.numel():
-                scale = max(b.abs().max().item(), 1e-300)
+                scale = max(b.double().abs().max().item(), 1e-300)
                 found = max(found, (a.double() - b.double()).abs().max().item() / scale)
         return found
 

@@ -15,7 +15,8 @@ def test_gradients_are_those_of_torch_func_and_the_same_within_a_transform():
         hidden = torch.tanh(x @ params["w"])
         return hidden.pow(2).sum(), hidden
 
-    grads, aux = differentiate(fn, params)
+    grads, used, aux = differentiate(fn, params)
+    assert used == (True, False)
     expected, (_, expected_aux) = torch.func.grad_and_value(fn, has_aux=True)(params)
     assert torch.equal(grads["w"], expected["w"])
     assert torch.equal(grads["unused"], torch.zeros(2, dtype=torch.float64))
@@ -24,12 +25,21 @@ def test_gradients_are_those_of_torch_func_and_the_same_within_a_transform():
     assert not any(p.requires_grad for p in params.values())
 
     stacked = {name: torch.stack([p, 2 * p]) for name, p in params.items()}
-    mapped, _ = torch.vmap(lambda p: differentiate(fn, p))(stacked)
+    found = []
+
+    def mapped_gradient(p):
+        grads, used, _ = differentiate(fn, p)
+        found.append(used)
+        return grads
+
+    mapped = torch.vmap(mapped_gradient)(stacked)
+    assert found == [(True, False)]
     torch.testing.assert_close(mapped["w"][0], grads["w"], rtol=1e-12, atol=1e-12)
 
 
 def test_a_loss_that_does_not_depend_on_the_parameters_has_gradient_zero():
-    grads, _ = differentiate(lambda p: (torch.ones(()), ()), {"w": torch.ones(3)})
+    grads, used, _ = differentiate(lambda p: (torch.ones(()), ()), {"w": torch.ones(3)})
+    assert used == (False,)
     assert torch.equal(grads["w"], torch.zeros(3))
 
 

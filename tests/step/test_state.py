@@ -104,6 +104,7 @@ def test_the_leaves_of_a_state_have_readable_names(everything_state):
         "loss_scale/scale",
         "accumulator/grads/head.bias",
         "accumulator/count",
+        "accumulator/used",
         "ema/params/head.weight",
         "epoch_totals",
         "key",

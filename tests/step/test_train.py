@@ -291,7 +291,7 @@ def test_the_order_of_the_dictionaries_in_a_state_does_not_matter(everything_sta
 
     state, _ = ft.train_step(state, image_batch(0))
     window = state.accumulator
-    window = type(window)(reverse(window.grads), window.sums, reverse(window.buffers), window.count)
+    window = type(window)(reverse(window.grads), window.sums, reverse(window.buffers), window.count, window.used)
     turned = state.replace(
         params=reverse(state.params),
         buffers=reverse(state.buffers),
