@@ -76,13 +76,12 @@ class _Copies:
             harness = self._free.pop()
         except IndexError:
             harness = self._another()
-        # What a model keeps for later while it is traced is a part of the graph, not a tensor.
-        with put_back(harness.net) if is_traced() else contextlib.nullcontext():
-            try:
-                with harness.holding(tensors):
-                    yield harness
-            finally:
-                self._free.append(harness)
+        try:
+            # What a model keeps for later while it is traced is a part of the graph, not a tensor.
+            with put_back(harness.net) if is_traced() else contextlib.nullcontext(), harness.holding(tensors):
+                yield harness
+        finally:
+            self._free.append(harness)
 
 
 def _places(net: nn.Module, kind: str) -> dict[str, list[Place]]:
