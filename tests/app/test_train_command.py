@@ -136,3 +136,24 @@ def test_results_are_printed_although_a_file_cannot_be_written(functrain, projec
     (project / "runs/tiny/test").unlink()
     assert functrain("train", "tiny.yaml", "--no-progress")[0] == 0
     assert sorted(path.name for path in (project / "runs/tiny").iterdir()) == FILES
+
+
+def test_code_that_changes_the_working_directory_does_not_move_the_run(functrain, project):
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    code = f"import os\n\ndef wandering(split):\n    os.chdir({str(elsewhere)!r})\n    return points(split)\n"
+    with (project / "tiny_project.py").open("a") as file:
+        file.write(code)
+    code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "data.name=tiny_project:wandering")
+    assert code == 0
+    assert sorted(path.name for path in (project / "runs/tiny").iterdir()) == FILES
+    assert list(elsewhere.iterdir()) == []
+    assert str(project / "runs/tiny/config.yaml") in out  # not relative: that would name no file from here
+
+
+def test_a_tilde_that_a_shell_leaves_is_the_home_directory(functrain, project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project / "home"))
+    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir=~/r")[0] == 0
+    assert sorted(path.name for path in (project / "home" / "r").iterdir()) == FILES
+    begin = ["init_from.path=~/r/checkpoints/last", "--run-dir", "tuned"]
+    assert "begins with the parameters in" in functrain("train", "tiny.yaml", "--no-progress", *begin)[1]
