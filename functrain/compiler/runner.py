@@ -13,6 +13,7 @@ from torch import Tensor
 from functrain.compiler import backends, cuda_graphs, fingerprint, packages
 from functrain.compiler.layout import Layout
 from functrain.compiler.repeatability import record_twice
+from functrain.compiler.shapes import LIMIT, Shapes
 from functrain.compiler.trace import trace
 from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
@@ -20,13 +21,20 @@ from functrain.step.execution import Core
 from functrain.step.state import DonatedState, TrainState
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Program:
-    """A compiled core for tensors of given shapes."""
+    """A compiled core for tensors of given shapes.
+
+    Attributes:
+        group: what it has in common with programs for other shapes of the batch.
+        last_use: the runner's count of calls at its last one.
+    """
 
     run: backends.Program
     out: Layout
     random: bool
+    group: Any = None
+    last_use: int = 0
 
     def __call__(self, tensors: list[Tensor], key: Callable[[], int], device: torch.device) -> list[Tensor]:
         if not self.random:
@@ -76,6 +84,8 @@ class CompilingRunner:
     on_program: Callable[[str, str], None] | None = None
     _forms: dict[Any, _Form] = field(default_factory=dict)
     _programs: dict[Any, _Program] = field(default_factory=dict)
+    _shapes: Shapes = field(default_factory=Shapes)
+    _calls: int = 0
 
     def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """Run `core`, compiling it first if it is new."""
@@ -120,9 +130,19 @@ class CompilingRunner:
                     batch_leaves, batch_spec = flatten(batch)
                     program = self._compile(core, known.form.layout, Layout.of(batch_leaves, batch_spec), inputs, key)
                     program = self._recorded(program, core, known.tensors)
+                    program.group = self._shapes.add(core.name, (known.form, batch_spec), batch_leaves)
+                    self._make_room(program.group)
                     self._programs[signature] = program
                     self.compilations[core.name] += 1
+        self._calls += 1
+        program.last_use = self._calls
         return program, inputs
+
+    def _make_room(self, group: Any) -> None:
+        """Drop the program for batches of one kind that was unused for longest, if there are too many of them."""
+        alike = [signature for signature, program in self._programs.items() if program.group == group]
+        if len(alike) >= LIMIT:
+            del self._programs[min(alike, key=lambda signature: self._programs[signature].last_use)]
 
     def _examine(self, state: Any, *, separate: bool) -> _Known:
         state_leaves, spec = flatten(state)
@@ -235,7 +255,8 @@ def compile(
     """Compile a step: forward, backward and update become one graph.
 
     Tracing freezes Python values, as in JAX; what depends on a tensor's value must be written with
-    `torch.where`. A new shape of the batch is a new compilation; a new value of anything is not.
+    `torch.where`. A new shape of the batch is a new compilation; a new value of anything is not. At the third shape a
+    `ShapeWarning` says so. Of the programs for more than 64 shapes, the one unused for longest is dropped.
 
     Args:
         step: `train_step`, `eval_step`, or a function of your own that takes a keyword `run` and hands it on
