@@ -10,7 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from functrain import checkpoint as checkpoint
+    from functrain import data as data
     from functrain import distributed as distributed
+    from functrain import evaluation as evaluation
+    from functrain import models as models
     from functrain import optim as optim
     from functrain.checkpoint import Checkpointer as Checkpointer
     from functrain.compiler import compile as compile
@@ -99,7 +103,7 @@ _NAMES = {
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("data", "distributed", "evaluation", "models", "optim")
+_MODULES = ("checkpoint", "data", "distributed", "evaluation", "models", "optim")
 
 
 def __getattr__(name: str) -> Any:

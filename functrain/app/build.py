@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from functrain import optim
@@ -16,9 +15,11 @@ from functrain.data import Loader, balanced_weights
 from functrain.data.sampling import labels_of
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.keys import fold_in, root_key, torch_seed
+from functrain.foundation.threads import use_threads
 from functrain.loop.batches import windows_in
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
+from functrain.step.devices import usable_device
 
 SPLITS = ("train", "val", "test")
 
@@ -74,6 +75,20 @@ def build_training_loader(config: Config) -> Loader:
     return loader
 
 
+def set_threads(config: Config) -> None:
+    """Compute with as many threads as `training.threads` says, if it does.
+
+    Raises:
+        ConfigError: if these are too many for this machine.
+    """
+    threads = config.training.threads
+    if threads is not None:
+        try:
+            use_threads(threads, "training.threads")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class Length:
     """How long a run is.
@@ -113,7 +128,10 @@ def build_state(config: Config, length: Length | None) -> TrainState:
         ConfigError: if a function refuses its parameters, or the device is not there.
     """
     training = config.training
-    device = _device(training.device)
+    try:
+        device = usable_device(training.device, "training.device")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     function, parameters = _function(config, "model", config.model)
     with torch_seed(fold_in(root_key(config.seed), "model")):  # initial parameters are a function of the seed
         model = _call("model", config.model, functools.partial(function, **parameters))
@@ -206,22 +224,26 @@ def _build_schedule(config: Config, length: Length) -> float | Schedule:
     chosen, lr = config.optimizer.schedule, config.optimizer.lr
     if chosen is None:
         return lr
-    if chosen.warmup_steps >= length.updates:
+    warmup_steps = chosen.warmup_steps
+    if chosen.warmup_fraction is not None:
+        warmup_steps = int(chosen.warmup_fraction * length.updates)
+    if warmup_steps >= length.updates:
         raise ConfigError(
-            f"optimizer.schedule.warmup_steps: {chosen.warmup_steps} updates of warm-up do not fit into a run of "
-            f"{length.updates}; give fewer (optimizer.schedule.warmup_steps=0 for none), or train longer"
+            f"optimizer.schedule.warmup_steps: {warmup_steps} updates of warm-up do not fit into a run of "
+            f"{length.updates} ({length.updates_per_epoch} an epoch, with data.batch_size={config.data.batch_size}); "
+            "give fewer (optimizer.schedule.warmup_steps=0 for none), or train longer"
         )
     function, parameters = _function(config, "schedule", chosen)
     by_epoch = chosen.per == "epoch"
     warms_up_itself = takes(function, "warmup_steps") and not by_epoch
     if warms_up_itself:
-        parameters["warmup_steps"] = chosen.warmup_steps
+        parameters["warmup_steps"] = warmup_steps
     if takes(function, "total_steps"):
         parameters.setdefault("total_steps", length.epochs if by_epoch else length.updates)
     schedule = _call("optimizer.schedule", chosen, functools.partial(function, lr, **parameters))
     if by_epoch:
-        return schedules.per_epoch(schedule, length.updates_per_epoch, warmup_steps=chosen.warmup_steps)
-    return schedule if warms_up_itself else schedules.warmup(schedule, chosen.warmup_steps)
+        return schedules.per_epoch(schedule, length.updates_per_epoch, warmup_steps=warmup_steps)
+    return schedule if warms_up_itself else schedules.warmup(schedule, warmup_steps)
 
 
 def _function(config: Config, kind: str, section: Named) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -240,17 +262,3 @@ def _call(path: str, section: Named, function: Callable[[], Any]) -> Any:
         return function()
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} ({section.name}): {error}") from error
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(
-                f"training.device: {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices. Use "
-                "training.device=cpu"
-            )
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"training.device: {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device

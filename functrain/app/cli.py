@@ -5,7 +5,9 @@ message; 75 when --max-time was up; 128 + signal after an interruption.
 """
 
 import argparse
+import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -42,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["show", "no/such/run"])
         2
     """
+    for stream in (sys.stdout, sys.stderr):  # a path may have characters that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with lasting("stderr"):
         interruption = Interruption(is_the_process=argv is None, quiet=_rank() > 0)
         return interruption.run(lambda: _main(_parse(argv), interruption))
@@ -65,17 +70,40 @@ def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """As `parse_args`, with options between the overrides as well, for which argparse with commands has no mode."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
-    takes_overrides = hasattr(arguments, "overrides")
+    parser, commands = build_parser()
+    given = list(sys.argv[1:] if argv is None else argv)
+    first = next((text for text in given if not text.startswith("-")), None)
+    if first is not None and first not in commands:
+        from functrain.app.suggestions import did_you_mean
+
+        parser.error(f"there is no command {first!r}{did_you_mean(first, commands)} commands: {', '.join(commands)}")
+    arguments, rest = parser.parse_known_args(given)
+    command, takes_overrides = commands[arguments.command], hasattr(arguments, "overrides")
     strangers = [text for text in rest if text.startswith("-") or not takes_overrides]
     if strangers:
-        parser.error(
-            f"{arguments.command} does not know {' '.join(strangers)}; see functrain {arguments.command} --help"
-        )
+        command.error(_unknown(strangers[0], given, arguments.command, command, takes_overrides))
     if takes_overrides:
-        arguments.overrides += rest
+        arguments.overrides = [*arguments.overrides, *rest]
     return arguments
+
+
+def _unknown(
+    stranger: str, given: Sequence[str], name: str, command: argparse.ArgumentParser, takes_overrides: bool
+) -> str:
+    """What is wrong with an argument that a command does not know, and what may have been meant."""
+    from functrain.app.suggestions import did_you_mean, home_of
+
+    option, equals, value = stranger.partition("=")
+    if not option.startswith("-"):
+        return f"{name} takes no further argument {stranger!r}"
+    home = home_of(option.strip("-")) if takes_overrides else None
+    if home is not None:
+        following = given[given.index(stranger) + 1 :]
+        if not equals and following and not following[0].startswith("-") and "=" not in following[0]:
+            value = following[0]
+        return f"{name} has no option {option}; settings of the configuration are written {home}={value or '...'}"
+    options = re.findall(r"--[a-z-]+", command.format_help())
+    return f"{name} has no option {option}{did_you_mean(option, options)} see functrain {name} --help"
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ first, and how many units in the last place (ulps) lie between the two values th
   functrain diff runs/a/checkpoints/best runs/a/checkpoints/last
 """
 _REPLAY = """\
-Train again from a checkpoint and compare with the checkpoints that follow it, bit for bit. Exit code 1 if one is
-not confirmed. Nothing is written.
+Train again from a checkpoint (of a run, the one before its last) and compare with the checkpoints that follow it, bit
+for bit. Exit code 1 if one is not confirmed. Nothing is written.
 
-  functrain replay runs/digits/checkpoints/step-00000017
+  functrain replay runs/digits
   functrain replay runs/digits/checkpoints/step-00000017 --steps 34
 """
 _HUNT = """\
@@ -91,8 +91,8 @@ how many examples a second each size gets through. Nothing is written.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of all commands, and each command's own."""
     parser = argparse.ArgumentParser(
         prog="functrain", description="Functional training for PyTorch, resumed bit for bit.", allow_abbrev=False
     )
@@ -123,13 +123,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_profile(command)
     _add_proofs(command)
     _add_finders(command)
-    return parser
+    return parser, commands.choices
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=_path, metavar="CONFIG", help="a YAML file")
     command.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="values that win over the file's, in YAML"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="values that win over the file's, in YAML"
     )
 
 
@@ -190,7 +190,7 @@ def _add_results(command: _AddCommand) -> None:
 def _add_profile(command: _AddCommand) -> None:
     profile = command("profile", "measure where the time of training goes", _PROFILE)
     _add_config(profile)
-    profile.add_argument("--steps", type=int, default=20, metavar="N", help="updates to measure (default: 20)")
+    profile.add_argument("--steps", type=_count, default=20, metavar="N", help="updates to measure (default: 20)")
     profile.add_argument("--out", type=_path, metavar="DIR", help="where the files go (default: profiles/<name>)")
 
 
@@ -204,36 +204,49 @@ def _add_proofs(command: _AddCommand) -> None:
         diff.add_argument(name, type=_path, metavar=metavar, help="the directory of a run or of a checkpoint")
 
     replay = command("replay", "train again from a checkpoint, and compare", _REPLAY)
-    replay.add_argument("checkpoint", type=_path, metavar="CHECKPOINT", help="a checkpoint's directory")
     replay.add_argument(
-        "--steps", type=int, metavar="N", help="optimizer updates to train again (default: up to the next checkpoint)"
+        "checkpoint", type=_path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint"
+    )
+    replay.add_argument(
+        "--steps",
+        type=_count,
+        metavar="N",
+        help="optimizer updates to train again (default: up to the next checkpoint)",
     )
 
     hunt = command("hunt", "find the first value that is not finite", _HUNT)
     hunt.add_argument("run", type=_path, metavar="RUN", help="a run's directory")
     hunt.add_argument("--checkpoint", metavar="NAME", help="begin with this one")
-    hunt.add_argument("--steps", type=int, default=100, metavar="N", help="give up after N updates (default: 100)")
+    hunt.add_argument("--steps", type=_count, default=100, metavar="N", help="give up after N updates (default: 100)")
 
 
 def _add_finders(command: _AddCommand) -> None:
     compiled = "compile the step, instead of running it eagerly"
     find_lr = command("find-lr", "find a learning rate", _FIND_LR)
     _add_config(find_lr)
-    find_lr.add_argument("--steps", type=int, default=100, metavar="N", help="updates (default: 100)")
+    find_lr.add_argument("--steps", type=_count, default=100, metavar="N", help="updates (default: 100)")
     find_lr.add_argument("--figure", type=_path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
     find_lr.add_argument("--compile", action="store_true", help=compiled)
 
     find_batch_size = command("find-batch-size", "find the largest batch that fits into memory", _FIND_BATCH_SIZE)
     _add_config(find_batch_size)
     find_batch_size.add_argument(
-        "--limit", type=int, metavar="N", help="the largest to try (default: as many as there are training examples)"
+        "--limit", type=_count, metavar="N", help="the largest to try (default: as many as there are training examples)"
     )
     find_batch_size.add_argument("--compile", action="store_true", help=compiled)
 
 
 def _path(text: str) -> Path:
     """A path; a shell leaves the `~` of `--out=~/x` to us."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
     return Path(os.path.expanduser(text))
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

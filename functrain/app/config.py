@@ -6,7 +6,7 @@ that the name stands for; `functrain.app.loading` checks them against its signat
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WrapValidator, field_validator, model_validator
 
@@ -65,12 +65,29 @@ class ScheduleConfig(Named):
     """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length.
 
     Attributes:
+        warmup_steps: updates in which the rate rises from 0.
+        warmup_fraction: their part of the run, instead, rounded down: it fits into a run of any length.
         per: what the schedule counts. With "epoch" every length is one in epochs and the rate changes at their ends
             only; but `warmup_steps` are updates always.
     """
 
     warmup_steps: int = Field(default=0, ge=0)
+    warmup_fraction: float | None = Field(default=None, ge=0, lt=1)
     per: Literal["update", "epoch"] = "update"
+
+    @model_validator(mode="after")
+    def _has_one_warmup(self) -> "ScheduleConfig":
+        if self.warmup_steps and self.warmup_fraction is not None:
+            raise ValueError(
+                "has a warm-up of so many updates (warmup_steps) or of a part of the run (warmup_fraction), not both; "
+                "set the other one to null"
+            )
+        return self
+
+    @field_validator("warmup_steps", mode="before")
+    @classmethod
+    def _none_is_zero(cls, steps: Any) -> Any:
+        return 0 if steps is None else steps
 
 
 class SamConfig(Section):
@@ -258,3 +275,13 @@ class Config(Section):
         if not name.strip(". ") or any(character in name for character in "/\\:\0\n"):
             raise ValueError("must be usable as a folder's name: no slash, backslash or colon")
         return name
+
+
+def section_at(path: Sequence[str | int]) -> type[Section]:
+    """The schema of the section at a path."""
+    schema: type[Section] = Config
+    for key in path:
+        annotation = schema.model_fields[str(key)].annotation
+        options = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
+        schema = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+    return schema

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from functrain.app.build import build_state, build_training_loader
+from functrain.app.build import build_state, build_training_loader, set_threads
 from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_table
 from functrain.evaluation import find_batch_size as search
@@ -26,8 +25,7 @@ def find_batch_size(
         console: what to print on.
     """
     config = load_config(config_file, overrides, trust=trust)
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
+    set_threads(config)
     loader = build_training_loader(config)
     found = search(build_state(config, None), loader, limit=limit, compile=compiled)
     rows = [

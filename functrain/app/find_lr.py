@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from functrain.app.build import build_state, build_training_loader
+from functrain.app.build import build_state, build_training_loader, set_threads
 from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.evaluation import LRRange
@@ -39,8 +38,7 @@ def find_lr(
     if figure is not None:
         check_figure(figure)
     config = load_config(config_file, overrides, trust=trust)
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
+    set_threads(config)
     loader = build_training_loader(config)
     found = sweep(build_state(config, None), loader, steps=steps, compile=compiled)
     print_table(console, ["learning rate", "loss", "smoothed", ""], _rows(found), left=0)

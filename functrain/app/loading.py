@@ -3,51 +3,23 @@
 Every problem is reported, each with file and line (or the override) that it stands in.
 """
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from functrain.app.config import Config, Named, Section
+from functrain.app.config import Config, Named, section_at
 from functrain.app.parameters import complaint, shown, signature, wish
-from functrain.app.registry import did_you_mean, lookup
+from functrain.app.registry import lookup
 from functrain.app.signature import signed_yaml
 from functrain.app.source import Path_, Source, dump, override, read_source
+from functrain.app.suggestions import did_you_mean, home_of
 from functrain.app.trust import trust_users_config
 from functrain.foundation.errors import ConfigError
 
 MOST_PROBLEMS = 8  # in one message
-
-# What other trainers call things, and where they are here.
-OTHER_NAMES: Mapping[str, str] = {
-    "learning_rate": "optimizer.lr",
-    "scheduler": "optimizer.schedule",
-    "lr_scheduler": "optimizer.schedule",
-    "loss": "objective",
-    "criterion": "objective",
-    "dataset": "data",
-    "network": "model",
-    "max_epochs": "training.epochs",
-    "num_epochs": "training.epochs",
-    "max_steps": "training.steps",
-    "use_amp": "training.precision",
-    "amp_dtype": "training.precision",
-    "dtype": "training.precision",
-    "clip_grad_norm": "training.clip_norm",
-    "max_grad_norm": "training.clip_norm",
-    "gradient_clip_val": "training.clip_norm",
-    "gradient_accumulation_steps": "training.accumulate",
-    "accumulate_grad_batches": "training.accumulate",
-    "keep_last_n_checkpoints": "training.keep",
-    "save_total_limit": "training.keep",
-    "validation_frequency": "training.eval_every",
-    "monitor": "training.watch",
-    "pretrained": "init_from.path",
-    "checkpoint": "init_from.path",
-}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
@@ -62,6 +34,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool 
         ConfigError: with a line for each problem.
     """
     config, source = read_config(path, overrides)
+    if config.references and config.code is not None and not Path(config.code).is_dir():
+        raise ConfigError(
+            f"{source.origin(('code',))}: code: there is no folder {config.code} to import functions from"
+        )
     config = trust_users_config(config, trust)
     check_parameters(config, source)
     return config
@@ -183,14 +159,15 @@ def _schema_problem(details: Any, source: Source) -> str:
     path: Path_ = details["loc"]
     where, section = source.origin(path), path[:-1]
     if details["type"] == "extra_forbidden":
-        return _unknown_key(where, str(path[-1]), section, list(_section_at(section).model_fields))
+        return _unknown_key(where, str(path[-1]), section, list(section_at(section).model_fields))
     if details["type"] == "missing":
         return f"{where}: missing key {path[-1]!r}{_inside(section)}"
     name = ".".join(map(str, path))
+    given = source.spelling(path, details["input"])
     if details["type"] in ("model_type", "model_attributes_type"):
-        keys = ", ".join(_section_at(path).model_fields)
-        return f"{where}: {name} must be a section with keys of its own ({keys}); got {shown(details['input'])}"
-    got = "" if isinstance(details["input"], dict) else f"; got {shown(details['input'])}"
+        keys = ", ".join(section_at(path).model_fields)
+        return f"{where}: {name} must be a section with keys of its own ({keys}); got {given}"
+    got = "" if isinstance(details["input"], dict) else f"; got {given}"
     return f"{where}: {name} {wish(details['msg'])}{got}"
 
 
@@ -205,26 +182,12 @@ def _unknown_key(where: str, key: str, section: Path_, allowed: Sequence[str], f
 
 def _elsewhere(key: str) -> str:
     """'; did you mean ...?' if the key, or one that is nearly the same, has its home in another section."""
-    homes: dict[str, str] = {}
-    for section in ("data", "optimizer", "training"):
-        homes |= {name: f"{section}.{name}" for name in _section_at((section,)).model_fields if name != "name"}
-    homes |= OTHER_NAMES
-    close = difflib.get_close_matches(key, list(homes), n=1, cutoff=0.75)
-    return f"; did you mean {homes[close[0]]!r}?" if close else ";"
+    home = home_of(key)
+    return ";" if home is None else f"; did you mean {home!r}?"
 
 
 def _inside(section: Path_) -> str:
     return f" in {'.'.join(map(str, section))}" if section else ""
-
-
-def _section_at(path: Path_) -> type[Section]:
-    """The schema of the section at a path."""
-    schema: type[Section] = Config
-    for key in path:
-        annotation = schema.model_fields[str(key)].annotation
-        options = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
-        schema = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
-    return schema
 
 
 def _parameter_problems(section: NamedSection, config: Config, source: Source) -> Iterator[str]:
@@ -241,7 +204,7 @@ def _parameter_problems(section: NamedSection, config: Config, source: Source) -
     for key, item in given.items():
         where = source.origin((*path, key))
         if key in expected.types:
-            wrong = complaint(item, expected.types[key])
+            wrong = complaint(item, expected.types[key], source.spelling((*path, key), item))
             if wrong is not None:
                 yield f"{where}: {'.'.join((*path, key))} {wrong}"
         elif not expected.open:

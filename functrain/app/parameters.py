@@ -20,7 +20,7 @@ FILLED_IN: Mapping[str, frozenset[str]] = {
     "data": frozenset({"split", "transform"}),
     "objective": frozenset(),
     "optimizer": frozenset({"lr", "weight_decay_mask"}),
-    "schedule": frozenset({"lr", "warmup_steps"}),
+    "schedule": frozenset({"lr", "warmup_steps", "warmup_fraction"}),
 }
 
 _FROM_YAML = (int, float, bool, str, type(None), list, tuple, Sequence, dict, Literal)
@@ -104,8 +104,13 @@ def converted(value: Any, expected: Any) -> Any:
     return adapter.validate_json(json.dumps(value), strict=True)
 
 
-def complaint(value: Any, expected: Any) -> str | None:
+def complaint(value: Any, expected: Any, spelling: str | None = None) -> str | None:
     """What is wrong with a value, as "must be ...; got ..."; None if nothing is.
+
+    Args:
+        value: from YAML.
+        expected: the type.
+        spelling: how it is written, if that is known.
 
     Example:
         >>> complaint("many", int)
@@ -117,7 +122,7 @@ def complaint(value: Any, expected: Any) -> str | None:
         # A function (a schedule, in the place of a number) is not a value that YAML has.
         possible = [details for details in error.errors() if details["type"] != "callable_type"]
         wishes = dict.fromkeys(wish(details["msg"]) for details in possible or error.errors())
-        return f"{' or '.join(wishes)}; got {shown(value)}"
+        return f"{' or '.join(wishes)}; got {spelling or shown(value)}"
     return None
 
 
@@ -149,8 +154,13 @@ def wish(message: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut to a readable length."""
-    text = repr(value)
+    """A value in a message as a configuration spells it, cut to a readable length.
+
+    Example:
+        >>> shown(None), shown([True, 0.1]), shown("fast")
+        ('null', '[true, 0.1]', "'fast'")
+    """
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -5,10 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from functrain.app.build import build_state, build_training_loader, run_length
+from functrain.app.build import build_state, build_training_loader, run_length, set_threads
 from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.foundation.errors import ConfigError
@@ -42,8 +41,7 @@ def profile(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a directory")
     training = config.training
-    if training.threads is not None:
-        torch.set_num_threads(training.threads)
+    set_threads(config)
     loader = build_training_loader(config)
     state = build_state(config, run_length(config, loader))
     found = measure(

@@ -102,7 +102,7 @@ def replay_checkpoint(path: str | Path, steps: int | None, trust: bool, console:
     """The command: train again from a checkpoint and compare with those that follow it.
 
     Args:
-        path: a checkpoint's directory.
+        path: a checkpoint's directory, or a run's, meaning the checkpoint before its last one.
         steps: optimizer updates; None: up to the next checkpoint.
         trust: the user vouches for a checkpoint that somebody else wrote.
         console: what to print on.
@@ -110,7 +110,7 @@ def replay_checkpoint(path: str | Path, steps: int | None, trust: bool, console:
     Returns:
         The exit code: 1 if a checkpoint is not confirmed.
     """
-    setting = setting_of(checkpoint_at(Path(path), whole_runs=False), trust)
+    setting = setting_of(_start_of_replay(Path(path)), trust)
     report = replay(setting.state, setting.loader, setting.info.path, steps=steps)
     print_lines(console, [f"note: {difference}" for difference in report.environment])
     rows = [[comparison.name, _outcome(comparison)] for comparison in report.compared]
@@ -123,6 +123,19 @@ def replay_checkpoint(path: str | Path, steps: int | None, trust: bool, console:
     done = f"{_count(report.steps, 'step')} from {report.start} trained again"
     print_lines(console, [f"{done}: {'confirmed bit for bit' if report.ok else 'NOT confirmed'}"])
     return 0 if report.ok else FOUND
+
+
+def _start_of_replay(path: Path) -> Path:
+    last = checkpoint_at(path)
+    if last == path:
+        return path
+    names = Checkpointer(last.parent, read_only=True).names()
+    if len(names) < 2:
+        raise ConfigError(
+            f"{path} has one checkpoint, and a replay compares with the one after: train on, or with "
+            "training.save_every=N, which saves more often"
+        )
+    return last.parent / names[-2]
 
 
 def hunt(path: str | Path, checkpoint: str | None, steps: int, trust: bool, console: Console) -> int:

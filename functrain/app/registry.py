@@ -5,7 +5,6 @@ The tables are written out: nothing registers itself by being imported. A user's
 `functrain.app.trust` allows it.
 """
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from functrain import optim
+from functrain.app.suggestions import did_you_mean
 from functrain.data import digits
 from functrain.foundation.errors import ConfigError
 from functrain.models import DigitsCNN
@@ -81,17 +81,6 @@ def lookup(kind: str, name: str, folders: Iterable[Path] | None = None) -> Calla
             "package.module:function"
         )
     return table[name]
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' if a known name is near, else ';'.
-
-    Example:
-        >>> did_you_mean("epoch", ["epochs", "steps"]), did_you_mean("xyz", ["epochs"])
-        ("; did you mean 'epochs'?", ';')
-    """
-    close = difflib.get_close_matches(given, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ";"
 
 
 def _imported(reference: str, folders: list[str]) -> Callable[..., Any]:

@@ -6,10 +6,9 @@ Imports checkpoint, data, step and the neighbouring modules.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from pydantic import ValidationError
 
-from functrain.app.build import build_state, build_training_loader, run_length
+from functrain.app.build import build_state, build_training_loader, run_length, set_threads
 from functrain.app.config import Config
 from functrain.app.loading import check_parameters
 from functrain.app.rundir import runs_beside
@@ -69,8 +68,7 @@ def setting_of(checkpoint: Path, trust: bool) -> Setting:
         ConfigError: see `config_of`.
     """
     info, config = config_of(checkpoint, trust)
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
+    set_threads(config)
     loader = build_training_loader(config)
     return Setting(info, config, build_state(config, run_length(config, loader)), loader)
 

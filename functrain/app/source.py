@@ -8,12 +8,14 @@ are text, and size and depth are bounded.
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from functrain.app.parameters import shown
+from functrain.app.yaml_errors import in_plain_words
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.regular_files import read_regular
 
@@ -71,16 +73,22 @@ class Source:
     Attributes:
         values: dictionaries, lists and scalars.
         origins: path of a value -> "file:line" or "override 'key=value'".
+        spellings: path of a value that is no text -> how it is written: `on`, `1e8`.
     """
 
     values: Any
     origins: Mapping[Path_, str]
+    spellings: Mapping[Path_, str] = field(default_factory=dict)
 
     def origin(self, path: Path_) -> str:
         """Where a value was written; for one that is missing, where its section begins."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins[path]
+
+    def spelling(self, path: Path_, value: Any) -> str:
+        """How a value is written, for a message."""
+        return self.spellings.get(path) or shown(value)
 
 
 def read_source(path: Path) -> Source:
@@ -96,7 +104,8 @@ def read_source(path: Path) -> Source:
             raise ConfigError(f"{path} has more than {LARGEST_FILE:,} bytes, so it is no configuration")
         text = io.TextIOWrapper(io.BytesIO(read_regular(path, LARGEST_FILE)), encoding="utf-8").read()
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {path}{_nearby(path)}") from None
+        first = "; the first argument is the configuration file, overrides follow it" if "=" in str(path) else ""
+        raise ConfigError(f"there is no configuration file {path}{_nearby(path)}{first}") from None
     except IsADirectoryError:
         hint = f"; did you mean {path / 'config.yaml'}?" if (path / "config.yaml").is_file() else ""
         raise ConfigError(f"{path} is a directory, not a configuration file{hint}") from None
@@ -127,11 +136,13 @@ def parse(text: str, name: str) -> Source:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(_yaml_message(error, name)) from None
+        raise ConfigError(in_plain_words(error, name)) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         detail = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        if isinstance(error, yaml.reader.ReaderError):
+            detail = f"it holds the control character U+{error.character:04X}"
         raise ConfigError(f"{name}: this is not valid YAML: {detail}") from None
-    return Source(values, {(): name, **reader.origins})
+    return Source(values, {(): name, **reader.origins}, reader.spellings)
 
 
 class _Reader:
@@ -139,6 +150,7 @@ class _Reader:
 
     def __init__(self, loader: _Loader, name: str) -> None:
         self.origins: dict[Path_, str] = {}
+        self.spellings: dict[Path_, str] = {}
         self._loader = loader
         self._name = name
         self._count = 0
@@ -160,6 +172,8 @@ class _Reader:
             return [self.value(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
         value = self._loader.construct_object(node)
         if value is None or isinstance(value, (bool, int, float, str)):
+            if not isinstance(value, str) and node.value:
+                self.spellings[path] = node.value
             return value
         raise ConfigError(f"{self._at(node)}: a value is text, a number, true, false or null; got {node.value!r}")
 
@@ -174,7 +188,8 @@ class _Reader:
                 continue
             key = self._loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise ConfigError(f"{self._at(key_node)}: a key must be text, got {key_node.value!r}; put it in quotes")
+                given = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or section"
+                raise ConfigError(f"{self._at(key_node)}: a key must be text, got {given}; put it in quotes")
             if key in own:
                 raise ConfigError(f"{self._at(key_node)}: the key {key!r} is already set in {own[key]}; keep one")
             own[key] = self.origins[*path, key] = self._at(key_node)
@@ -199,6 +214,9 @@ class _Reader:
 def override(source: Source, text: str) -> Source:
     """The source with one value set from the command line.
 
+    A section that is given as a mapping changes the keys in it and keeps the others; one with a `name` replaces the
+    section as a whole.
+
     Args:
         source: what the file says.
         text: "key.path=value", the value in YAML.
@@ -218,26 +236,38 @@ def override(source: Source, text: str) -> Source:
         raise ConfigError(f"{origin}: write key.path=value, such as training.epochs=5")
     if not isinstance(source.values, dict):
         return source  # the loader of the configuration will refuse it
-    parsed = parse(value, origin).values if value.strip() else None
-    origins = {known: where for known, where in source.origins.items() if known[: len(path)] != path}
-    origins[path] = origin
+    parsed = parse(value, origin) if value.strip() else Source(None, {})
     values = section = dict(source.values)
+    origins = dict(source.origins)
     for depth, key in enumerate(path[:-1], 1):
         inner = section.get(key)
         if inner is not None and not isinstance(inner, dict):
-            raise ConfigError(f"{origin}: {'.'.join(path[:depth])} is {inner!r}, not a section with keys of its own")
+            given = source.spelling(path[:depth], inner)
+            raise ConfigError(f"{origin}: {'.'.join(path[:depth])} is {given}, not a section with keys of its own")
         section[key] = dict(inner or {})
         origins.setdefault(path[:depth], origin)
         section = section[key]
-    section[path[-1]] = parsed
-    return Source(values, origins)
+    spellings = dict(source.spellings)
+    replaced: list[Path_] = []
+    section[path[-1]] = _merged(section.get(path[-1]), parsed.values, path, replaced)
+    for gone in replaced:
+        for known in (origins, spellings):
+            for inside in [other for other in known if other[: len(gone)] == gone]:
+                del known[inside]
+        origins[gone] = origin
+    spellings |= {(*path, *inside): text for inside, text in parsed.spellings.items()}
+    return Source(values, origins, spellings)
 
 
-def _yaml_message(error: yaml.MarkedYAMLError, name: str) -> str:
-    mark = error.problem_mark or error.context_mark
-    where = name if mark is None or name.startswith("override") else f"{name}:{mark.line + 1}"
-    context = f" ({error.context})" if error.context else ""
-    return f"{where}: this is not valid YAML: {error.problem}{context}"
+def _merged(old: Any, new: Any, path: Path_, replaced: list[Path_]) -> Any:
+    """The new value; of two sections the old one's keys stay, unless the new one has a `name`, which makes it whole.
+
+    The paths of what was replaced are added to `replaced`.
+    """
+    if isinstance(old, dict) and isinstance(new, dict) and "name" not in new:
+        return old | {key: _merged(old.get(key), value, (*path, key), replaced) for key, value in new.items()}
+    replaced.append(path)
+    return new
 
 
 def _nearby(path: Path) -> str:

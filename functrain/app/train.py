@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from functrain.app.beginning import begin, begin_override
-from functrain.app.build import build_loader, build_rules, build_state, build_training_loader, run_length
+from functrain.app.build import build_loader, build_rules, build_state, build_training_loader, run_length, set_threads
 from functrain.app.changes import changes_since, refuse
 from functrain.app.config import Config
 from functrain.app.evaluate import evaluate_split
@@ -23,7 +22,8 @@ from functrain.app.rundir import RunDirectory, is_finished, position
 from functrain.app.signature import canonical, sign
 from functrain.app.summary import Loaders, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines, wrapped_command
-from functrain.checkpoint import CheckpointInfo, RunLockedError
+from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
+from functrain.compiler.backends import check as check_backend
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError, NonFiniteError
 from functrain.foundation.paths import absolute, shown_path
@@ -88,13 +88,14 @@ def train(request: Request, console: Console) -> None:
     config = load_config(request.config_file, overrides, trust=request.trust)
     run = RunDirectory(absolute(request.run_dir if request.run_dir is not None else RUNS / config.name))
     run.check()
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
+    set_threads(config)
     with joined(config.training.device) as world:
         _train(request, config, run, world, console)
 
 
 def _train(request: Request, config: Config, run: RunDirectory, world: World, console: Console) -> None:
+    if config.training.compile:
+        check_backend(config.training.backend, config.training.mode)
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
     state = build_state(config, length)
@@ -179,7 +180,7 @@ def _fit(
     except CheckpointError as error:
         if start.reached or request.resume != "auto" or not start.earlier:
             raise
-        raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
+        raise _another_run(error, run) from error
     except NonFiniteError as error:
         hunt = shlex.join(["functrain", "hunt", shown_path(run.path)])
         raise NonFiniteError(f"{error}\nTo find the module it comes from: {hunt}") from error
@@ -198,6 +199,17 @@ def _print_how_to_continue(result: FitResult, request: Request, run: RunDirector
     under = "torchrun ... -m " if world.size > 1 else ""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
     print(wrapped_command(f"To continue: {under}", request.arguments, width), file=sys.stderr)
+
+
+def _another_run(error: CheckpointError, run: RunDirectory) -> CheckpointError:
+    if not isinstance(error, MismatchError):
+        return CheckpointError(f"{error}\n{ANOTHER_RUN}")
+    count, first = len(error.differences), error.differences[0]
+    leaves = "a leaf differs" if count == 1 else f"{count} leaves differ"
+    return CheckpointError(
+        f"the run in {shown_path(run.path)} has another model or optimizer than the configuration ({leaves}; {first}). "
+        f"{ANOTHER_RUN}"
+    )
 
 
 class _Start:
@@ -240,6 +252,6 @@ def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tupl
     try:
         state, info = run.open().restore(like, "last")
     except CheckpointError as error:
-        raise CheckpointError(f"{error}\n{ANOTHER_RUN}") from error
+        raise _another_run(error, run) from error
     # If the newest was damaged, an older one was read, and there is training left.
     return (state, info) if is_finished(info, config) else None

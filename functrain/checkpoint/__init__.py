@@ -7,6 +7,7 @@ load with the first save or restore.
 from functrain.checkpoint.checkpointer import Checkpointer as Checkpointer
 from functrain.checkpoint.errors import CheckpointWarning as CheckpointWarning
 from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpointError
+from functrain.checkpoint.errors import MismatchError as MismatchError
 from functrain.checkpoint.errors import RunLockedError as RunLockedError
 from functrain.checkpoint.errors import RunLostError as RunLostError
 from functrain.checkpoint.foreign import init_from as init_from

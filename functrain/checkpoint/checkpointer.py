@@ -18,7 +18,7 @@ from functrain.checkpoint.background import BackgroundSave
 from functrain.checkpoint.catalogue import Catalogue, is_misnamed
 from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
 from functrain.checkpoint.grouping import Layout
-from functrain.checkpoint.index import Index, make_index
+from functrain.checkpoint.index import INDEX_FILE, Index, make_index
 from functrain.checkpoint.info import CheckpointInfo
 from functrain.checkpoint.names import Position
 from functrain.checkpoint.reader import Restored, read_checkpoint
@@ -199,7 +199,7 @@ class Checkpointer:
             self._save.join()
         groups = [groups] if isinstance(groups, str) else groups if groups is None else list(groups)
         if which not in ("last", "best"):
-            return read_checkpoint(self._locate(which), like, groups=groups)
+            return read_checkpoint(self.locate(which), like, groups=groups)
         candidates, damaged = self._candidates(str(which))
         for path in candidates:
             try:
@@ -275,14 +275,23 @@ class Checkpointer:
                 stacklevel=4,
             )
 
-    def _locate(self, which: str | os.PathLike[str]) -> Path:
+    def locate(self, which: str | os.PathLike[str]) -> Path:
+        """The directory of a checkpoint: by its name, by its path, or, of a run's directory, its last one.
+
+        Raises:
+            CheckpointError: there is none.
+        """
         inside = self.directory / which
         path = inside if inside.is_dir() else Path(which)
+        last = path / "checkpoints" / "last"
+        if not (path / INDEX_FILE).exists() and last.is_dir():
+            return last.resolve()
         if not path.is_dir():
-            available = ", ".join(self.names()) or "none"
+            available = ", ".join(self.names())
+            known = f"those there are {available}" if available else "there is none there"
             raise CheckpointError(
-                f"there is no checkpoint {os.fspath(which)!r} in {self.directory}, "
-                f"nor a directory of that path; available: {available}"
+                f"there is no checkpoint {os.fspath(which)!r}: it is neither one in {self.directory} ({known}) "
+                "nor the path of another"
             )
         return path
 

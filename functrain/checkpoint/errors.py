@@ -26,6 +26,18 @@ class DamagedCheckpointError(CheckpointError):
         self.reason = reason
 
 
+class MismatchError(CheckpointError):
+    """A checkpoint of another model or optimizer than the state's.
+
+    Attributes:
+        differences: a line for each leaf.
+    """
+
+    def __init__(self, message: str, differences: list[str]) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
 def reading_error(directory: Path, error: OSError) -> CheckpointError:
     """What a system's error while reading a checkpoint is: damage if the bytes are not there.
 

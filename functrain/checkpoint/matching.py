@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from functrain.checkpoint.arrays import DTYPES
+from functrain.checkpoint.errors import MismatchError
 from functrain.checkpoint.grouping import full_path
 from functrain.checkpoint.index import Index, LeafRecord
-from functrain.foundation.errors import CheckpointError
 
 _SHOWN = 10
 
@@ -26,17 +26,18 @@ def check_fit(
     and path) may be missing.
 
     Raises:
-        CheckpointError: leaves are missing or unexpected, or shapes or dtypes differ.
+        MismatchError: leaves are missing or unexpected, or shapes or dtypes differ.
     """
     problems = [problem for group, leaves in like.items() for problem in _group_problems(index, group, leaves, added)]
     if not problems:
         return
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
     more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    raise CheckpointError(
+    raise MismatchError(
         f"checkpoint {path} does not fit the state it is to be restored into:{shown}{more}\n"
         f"This checkpoint belongs to another model or optimizer: build the state as it was built when the "
-        f"checkpoint was saved, or restore only what fits, as in groups=('params',)."
+        f"checkpoint was saved, or restore only what fits, as in groups=('params',).",
+        problems,
     )
 
 

@@ -4,6 +4,7 @@ Imports torch and `functrain.foundation`.
 """
 
 import dataclasses
+import os
 import signal
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,6 +20,8 @@ from functrain.data.reading import Collate, Reader, chain_of
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in, generator
 
+FEWEST_ALLOWED, WORKERS_PER_PROCESSOR = 64, 4  # of workers: more are a slip, and starting them can take a machine down
+
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
@@ -31,6 +34,15 @@ class Workers:
     timeout: float = 0
     worker_init_fn: Callable[[int], None] | None = None
     multiprocessing_context: Any = None
+
+    def __post_init__(self) -> None:
+        processors = os.cpu_count() or 1
+        most = max(FEWEST_ALLOWED, WORKERS_PER_PROCESSOR * processors)
+        if self.num_workers > most:
+            raise ValueError(
+                f"num_workers must be {most} or less on this machine, which has {processors} processors; got "
+                f"{self.num_workers}: each worker is a process that copies the data set"
+            )
 
 
 class IndexedStream:

@@ -88,6 +88,7 @@ class Loader:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+        Workers(self.num_workers)  # refuses a number that no machine is meant to start
         if not self.num_workers and (self.persistent_workers or self.prefetch_factor is not None):
             raise ValueError("persistent_workers and prefetch_factor need num_workers >= 1, got num_workers=0")
         if self.prefetch_factor is not None and self.prefetch_factor < 1:

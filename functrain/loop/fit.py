@@ -19,6 +19,7 @@ from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
+from functrain.loop.arguments import check_kinds
 from functrain.loop.batches import Feed
 from functrain.loop.decisions import Decisions
 from functrain.loop.determinism import deterministic_run
@@ -31,6 +32,7 @@ from functrain.loop.opening import Opening, best_state, open_run
 from functrain.loop.plan import Plan, check
 from functrain.loop.programs import Programs
 from functrain.loop.records import Records
+from functrain.loop.refused import nothing_left_if_refused
 from functrain.loop.result import FitResult
 from functrain.loop.run import Run
 from functrain.loop.saving import initial_learning_rate
@@ -179,7 +181,20 @@ def fit(
         steps_per_call,
         save_every_minutes,
     )
-    check(plan, state, resume, on_signal, watch_mode)
+    check_kinds(
+        run_dir=run_dir,
+        metadata=metadata,
+        keep=keep,
+        keep_best=keep_best,
+        progress=progress,
+        tf32=tf32,
+        compile=compile,
+        donate=donate,
+        tensorboard=tensorboard,
+        strict_resume=strict_resume,
+        deterministic=deterministic,
+    )
+    check(plan, state, resume, on_signal, watch_mode, eval_loader is not None)
     decisions.check(state, watch_mode, run_dir)
     if tensorboard and run_dir is None:
         raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
@@ -204,6 +219,7 @@ def fit(
         opening = Opening(
             directory, os.path.expanduser(resume), keep, keep_best, watch_mode, constant, donates, leads, strict_resume
         )
+        stack.enter_context(nothing_left_if_refused(directory if leads else None))
         saver, state, position = open_run(opening, state, stack)
         lock = None if saver is None else saver.lock
         records = Records(directory, position.records, position.log, writes=leads, tensorboard=tensorboard, lock=lock)

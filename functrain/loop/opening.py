@@ -63,6 +63,8 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
             raise ValueError("resume=PATH continues in a run directory: give run_dir too")
         return None, state, Position()
     run_dir, leads = opening.run_dir, opening.leads
+    if opening.resume not in ("auto", "never"):
+        Checkpointer(run_dir / "checkpoints", read_only=True).locate(opening.resume)  # before the directory is made
     lock: RunLock | None = None
     if leads:
         # Before anything is moved or written, and released last: after the checkpoint that is in flight is on disk.

@@ -42,7 +42,7 @@ class Plan:
         return (every is not None and step % every == 0) or (minutes is not None and seconds >= 60 * minutes)
 
 
-def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) -> None:
+def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str, evaluates: bool) -> None:
     """Refuse arguments of `fit` that are not allowed, before anything is done."""
     if not isinstance(state, TrainState):
         raise TypeError(f"fit takes a TrainState made by init_state, got {type(state).__name__}")
@@ -66,8 +66,33 @@ def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str) 
     ):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+    _check_watch(plan.watch, evaluates, state.ema is not None)
     if not isinstance(resume, (str, Path)):
         raise TypeError(f"resume must be 'auto', 'never' or a path, got {resume!r}")
+
+
+def _check_watch(watch: Any, evaluates: bool, averages: bool) -> None:
+    """As far as it can be told before the first step, which tells the names of the metrics."""
+    if watch is None:
+        return
+    if not isinstance(watch, str):
+        raise TypeError(f"watch must be the name of a record, such as 'eval_loss', got {watch!r}")
+    prefixes = watched_prefixes(evaluates, averages)
+    if not watch.startswith(prefixes):
+        missing = (
+            ""
+            if evaluates or watch.startswith("train_")
+            else "; eval_... needs an eval_loader (in a configuration: a split 'val')"
+        )
+        if evaluates and watch.startswith("ema_"):
+            missing = "; ema_... needs averages of the parameters (ema_decay)"
+        names = ", ".join(f"{prefix}loss" for prefix in prefixes)
+        raise ValueError(f"watch must be {names}, or another metric behind such a prefix; got {watch!r}{missing}")
+
+
+def watched_prefixes(evaluates: bool, averages: bool) -> tuple[str, ...]:
+    """What the names of watched records begin with."""
+    return ("train_", *(("eval_",) if evaluates else ()), *(("ema_",) if evaluates and averages else ()))
 
 
 def _is_count(value: Any) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.tf32 import matmul_precision, tf32_as
+from functrain.foundation.threads import use_threads
 from functrain.loop.determinism import deterministic_run
 
 
@@ -59,7 +60,7 @@ def as_recorded(environment: Mapping[str, Any], device: torch.device) -> Iterato
     with ExitStack() as stack:
         threads = environment.get("threads")
         if threads is not None and threads != torch.get_num_threads():
-            _set(stack, torch.set_num_threads, threads, torch.get_num_threads())
+            _set(stack, use_threads, threads, torch.get_num_threads())
         precision = environment.get("float32_matmul_precision")
         if precision is not None and precision != matmul_precision():
             _set(stack, torch.set_float32_matmul_precision, precision, matmul_precision())

@@ -16,7 +16,7 @@ from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.calls import STEP_SCOPES, Calls
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.events import Callbacks, Event
-from functrain.loop.plan import Plan
+from functrain.loop.plan import Plan, watched_prefixes
 from functrain.loop.reading import step_record
 from functrain.loop.records import Record, Records
 from functrain.loop.result import FitResult
@@ -209,7 +209,7 @@ class Run:
             return state
         if not self.metric_names:
             self.metric_names = tuple(name for name in metrics if not is_about_update(name))
-            self._check_watch()
+            self._check_watch(new.ema is not None)
         self.display.step(new, metrics)
         if new.micro_step:
             return new
@@ -306,9 +306,9 @@ class Run:
         name = self.plan.watch or ("train_loss" if self.eval_feed is None else "eval_loss")
         return None if name in self.uncounted else record.get(name)
 
-    def _check_watch(self) -> None:
+    def _check_watch(self, averages: bool) -> None:
         """As soon as the metrics' names are known: after the first step, not after the first epoch."""
-        prefixes = ("train_",) if self.eval_feed is None else ("train_", "eval_", "ema_")
+        prefixes = watched_prefixes(self.eval_feed is not None, averages)
         known = [prefix + name for prefix in prefixes for name in self.metric_names]
         if self.plan.watch is not None and self.plan.watch not in known:
             raise ValueError(f"watch must be one of {', '.join(known)}; got {self.plan.watch!r}")

@@ -12,6 +12,7 @@ from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.binding import BoundLoss, bind, takes
 from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import PerExample, sum_dtype, times_example_weight
+from functrain.objectives.losses.labels import check_label_smoothing
 from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.supervised import Objective, call
 
@@ -23,6 +24,7 @@ class _Classes:
     class_dim: int
     output: Key | None = None
     next_token: bool | None = False
+    parts: str = ""  # "pixels" or "tokens": each example has several labels
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
@@ -35,6 +37,11 @@ class _Classes:
             )
         if self.next_token:
             logits, targets = logits[:, :, :-1], targets[:, 1:]
+        if self.parts and logits.ndim < 3:
+            raise ValueError(
+                f"this objective takes a label for each of an example's {self.parts}; got logits {list(logits.shape)} "
+                f"and targets {list(targets.shape)}. For one label an example take classification()"
+            )
         sums = self.loss(logits, targets, weight).sums()
         return Loss(*sums, _accuracy(logits.argmax(1) == targets, targets != self.ignore_index, weight, logits))
 
@@ -130,7 +137,8 @@ def segmentation(
         >>> objective(torch.nn.Identity(), batch).weight.item()
         2.0
     """
-    return _classes(loss, label_smoothing, class_weights, ignore_index, output, options, class_dim=1)
+    objective = _classes(loss, label_smoothing, class_weights, ignore_index, output, options, class_dim=1)
+    return dataclasses.replace(objective, parts="pixels")
 
 
 def language_modelling(
@@ -159,7 +167,7 @@ def language_modelling(
         2.0
     """
     objective = _classes(loss, label_smoothing, class_weights, ignore_index, output, options, class_dim=-1)
-    return dataclasses.replace(objective, next_token=next_token)
+    return dataclasses.replace(objective, next_token=next_token, parts="tokens")
 
 
 def binary_classification(
@@ -202,6 +210,7 @@ def _classes(
     class_dim: int,
 ) -> _Classes:
     given = dict(options or {})
+    check_label_smoothing(label_smoothing)
     if label_smoothing:
         given["label_smoothing"] = label_smoothing
     if class_weights is not None:

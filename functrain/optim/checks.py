@@ -73,6 +73,18 @@ def unless_schedule(require: Callable[[str, Any], None], **hyperparameters: Any)
             require(name, value)
 
 
+def require_list(name: str, value: Any, of: str) -> None:
+    """Raise unless `value` is a list or a tuple."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name} must be a list of {of}, got {value!r}")
+
+
+def require_flag(name: str, value: Any) -> None:
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
 def require_steps(name: str, value: Any, *, least: int = 1) -> None:
     """Raise unless `value` is an int >= `least`."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -8,7 +8,7 @@ import torch
 from functrain.foundation import trees
 from functrain.foundation.trees import Tree, node, static
 from functrain.optim.base import Optimizer, identity, stateless, zero_count
-from functrain.optim.checks import require_non_negative
+from functrain.optim.checks import require_flag, require_non_negative
 from functrain.optim.foreach import Scalar, add_scaled, add_scaled_into, aligned_leaves, foreach
 from functrain.optim.masks import Mask, masked
 from functrain.optim.schedules import Hyperparameter, Schedule, rate_at
@@ -36,6 +36,7 @@ def ascend_if(maximize: bool) -> Optimizer:
         >>> ascend_if(True).update({"w": torch.tensor(3.0)}, (), {})
         ({'w': tensor(-3.)}, ())
     """
+    require_flag("maximize", maximize)
     return scale(-1.0) if maximize else identity()
 
 

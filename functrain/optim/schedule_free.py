@@ -72,6 +72,7 @@ def step_schedule_free(
         {'w': tensor(-0.2000)}
     """
     require_learning_rate(lr)
+    require_non_negative("r", r)
     require_fraction("momentum", momentum)
     require_positive("momentum", momentum)
     require_steps("warmup_steps", warmup_steps, least=0)

@@ -1,7 +1,10 @@
 """The checks of `init_state`'s arguments. Imports foundation, optim, objectives and torch."""
 
+import functools
+import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from functrain.foundation.dtypes import PRECISIONS
@@ -9,6 +12,7 @@ from functrain.foundation.trees import paths
 from functrain.objectives.statistics import LAYERS
 from functrain.optim import Ema, Optimizer, frozen_paths, takes_two_gradients
 from functrain.optim import ema as ema_rule
+from functrain.optim.checks import require_number
 from functrain.step.scaling import LossScaling
 
 
@@ -37,6 +41,14 @@ def check_arguments(
             f"objective must be a function (model, batch) -> Loss, got {type(objective).__name__}; an "
             "ordinary loss becomes one with functrain.supervised(loss)"
         )
+    _check_takes_two(objective)
+    torch_class = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if issubclass(torch_class, torch.optim.Optimizer):
+        name = torch_class.__name__
+        raise TypeError(
+            f"optimizer is torch's {name}, which changes parameters in place; write "
+            f"optim.from_torch(torch.optim.{name}, lr=...), or take one of functrain.optim, such as optim.adamw(1e-3)"
+        )
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
             f"optimizer must be a pair (init, update) from functrain.optim, such as optim.adamw(1e-3); got "
@@ -47,12 +59,16 @@ def check_arguments(
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
         raise ValueError(f"accumulate must be a whole number of micro-batches, 1 or more; got {accumulate!r}")
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if value is not None:
+            require_number(name, value)
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be greater than 0, or None for no clipping; got {value!r}")
     if statistics is not None and statistics not in LAYERS:
         raise ValueError(f"statistics must be one of {', '.join(LAYERS)}, or None; got {statistics!r}")
     if not isinstance(activations, bool):
         raise TypeError(f"activations must be True or False, got {activations!r}")
+    if not (loss_scale is None or isinstance(loss_scale, LossScaling)):
+        require_number("loss_scale", loss_scale)
     if not (loss_scale is None or isinstance(loss_scale, LossScaling) or 0 < loss_scale < float("inf")):
         raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
     if not any(p.requires_grad for p in model.parameters()):
@@ -73,6 +89,29 @@ def check_trains(opt_state: Any, trainable: Any) -> None:
             "the optimizer freezes every parameter (optim.freeze()), so nothing would be trained. Give at least one "
             "group of parameters another optimizer"
         )
+
+
+def _check_takes_two(objective: Any) -> None:
+    """Refuse a factory that was not called, and an ordinary loss of outputs and targets."""
+    name = getattr(objective, "__name__", type(objective).__name__)
+    if (getattr(objective, "__module__", None) or "").partition(".")[0] == "torch":
+        raise TypeError(
+            f"objective must be a function (model, batch) -> Loss, got torch's {name}, a loss of outputs and targets: "
+            f"write functrain.supervised({name})"
+        )
+    try:
+        signature = inspect.signature(objective)
+    except (TypeError, ValueError):  # it does not say
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        makes = not isinstance(objective, functools.partial)
+        call = f" If {name} makes an objective, call it: {name}()" if makes else ""
+        raise TypeError(
+            f"objective must be a function (model, batch) -> Loss; got {name}{signature}, which does not take these "
+            f"two.{call}"
+        ) from None
 
 
 def check_whole_batches(opt_state: Any, parts: str) -> None:
@@ -101,6 +140,7 @@ def one_average(ema_decay: float | None, ema: Ema | None) -> Ema | None:
         return ema
     if ema is not None:
         raise ValueError("give ema_decay or ema, not both: ema_decay=0.9 is short for ema=optim.ema(0.9)")
+    require_number("ema_decay", ema_decay)
     if not 0.0 <= ema_decay < 1.0:
         raise ValueError(f"ema_decay must be at least 0 and less than 1; got {ema_decay!r}")
     return ema_rule(ema_decay)

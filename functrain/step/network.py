@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from functrain.optim.foreach import is_eager
 from functrain.step.activations import Seen, watching
+from functrain.step.module_errors import named_by_module
 from functrain.step.modules import containers, convert_purely, deep_copy, put_back, refuse_growth, refuse_unregistered
 from functrain.step.recomputation import checkpoint_blocks, is_traced
 
@@ -150,7 +151,7 @@ class Network:
         with contextlib.ExitStack() as here:
             harness = (here if until is None else until).enter_context(copies.holding({**params, **own}))
             with contextlib.nullcontext() if seen is None else watching(harness.net, seen):
-                result = objective(harness.net, batch)
+                result = _called(objective, harness.net, batch)
             after = harness.now(own)
             if not is_eager():
                 refuse_growth(buffers, after)
@@ -173,6 +174,16 @@ class Network:
         for name, b in self._original.named_buffers():
             memo[id(b)] = buffers[name].detach().clone()
         return deep_copy(self._original, memo)
+
+
+def _called(objective: Callable[[nn.Module, Any], Any], net: nn.Module, batch: Any) -> Any:
+    try:
+        return objective(net, batch)
+    except (RuntimeError, IndexError) as error:
+        named = named_by_module(error, net)
+        if named is error:
+            raise
+        raise named from error
 
 
 def _skeleton(model: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ from functrain.optim import (
     plateau,
 )
 from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
+from functrain.step.devices import usable_device
 from functrain.step.execution import refuse_inference_mode
 from functrain.step.modules import without_compilers
 from functrain.step.network import Network
@@ -273,7 +274,7 @@ def init_state(
     check_arguments(
         model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics, activations
     )
-    average = one_average(ema_decay, ema)
+    average, device = one_average(ema_decay, ema), usable_device(device)
     model = without_compilers(model)
     recipe = Recipe(
         Network(model, activation_checkpointing),

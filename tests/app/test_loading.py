@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from functrain import optim
 from functrain.app.config import TrainingConfig
-from functrain.app.loading import OTHER_NAMES, changes, load_config, plain, read_config, save_config
+from functrain.app.loading import changes, load_config, plain, read_config, save_config
+from functrain.app.suggestions import OTHER_NAMES
 from functrain.foundation.errors import ConfigError
 from functrain.optim import schedules
 

@@ -77,16 +77,25 @@ def test_anchors_and_merges_are_resolved_and_own_keys_win():
         ("a: {b: 1,\n b: 2}", "f:2: the key 'b' is already set in f:1; keep one"),
         ("1: x", "f:1: a key must be text, got '1'; put it in quotes"),
         ("[1, 2]: x", "f:1: a key must be text"),
-        ("a: {b: 1", "f:1: this is not valid YAML: expected ',' or '}', but got '<stream end>'"),
-        ("a:\n\tb: 1", r"f:2: this is not valid YAML: found character '\t' that cannot start any token"),
-        ("a: b: c", "f:1: this is not valid YAML: mapping values are not allowed here"),
-        ("a: *b", "f:1: this is not valid YAML: found undefined alias 'b'"),
-        ("a: \x00", "f: this is not valid YAML: unacceptable character"),
+        ("a: {b: 1", "f:1, column 9: this is not valid YAML: a '{' without its '}', or a ',' is missing"),
+        ("a: [b\nc: 1", "f:2, column 2: this is not valid YAML: a '[' without its ']', or a ',' is missing"),
+        ("a:\n\tb: 1", "f:2, column 1: this is not valid YAML: a tab; YAML is indented with spaces"),
+        ("a: b: c", "f:1, column 5: this is not valid YAML: a second ':' on one line, or a line that is indented too"),
+        ("a:\n  b: 1\n c: 2", "f:3, column 2: this is not valid YAML: a line that is indented unlike those above"),
+        ("a: *b", "f:1, column 4: this is not valid YAML: an alias ('*name') without its anchor ('&name')"),
+        ("a: * ", "f:1, column 5: this is not valid YAML: a '*' or '&' without a name"),
+        ("a: 'b", "f:1, column 6: this is not valid YAML: the text ends within quotes: the closing one is missing"),
+        ('a: "\\q"', "f:1, column 6: this is not valid YAML: a backslash in double quotes that begins no escape"),
+        ("a: @b", "f:1, column 4: this is not valid YAML: a character that text without quotes cannot begin with"),
+        ("%a\nb: 1", "f:2, column 1: this is not valid YAML: a line that begins with '%' is an instruction to YAML"),
+        ("a: !b 1", "f:1, column 4: this is not valid YAML: a tag ('!name'), which a configuration does not have"),
+        ("a: \x00", "f: this is not valid YAML: it holds the control character U+0000"),
+        ("? [a]\n: 1", "f:1: a key must be text, got a list or section"),
         ("a: !!python/object/apply:os.system [ls]", "f:1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
-        ("a: !!python/name:os.system", "f:1: this is not valid YAML: could not determine a constructor"),
+        ("a: !!python/name:os.system", "f:1, column 4: this is not valid YAML: a tag ('!name')"),
         ("a: !!set {x, y}", "f:1: the tag 'tag:yaml.org,2002:set' is not allowed"),
         ("a: !!timestamp 2024-01-01", "f:1: a value is text, a number, true, false or null"),
-        ("a: 1\n---\nb: 2", "f:2: this is not valid YAML: but found another document"),
+        ("a: 1\n---\nb: 2", "f:2, column 1: this is not valid YAML: a second document begins ('---')"),
         ("a: &a [*a]", "f:1: too large"),
         ("a: &a {<<: *a}", "f:1: too large"),
         ("<<: 3", "f:1: << takes a mapping or a list of mappings"),
@@ -115,6 +124,22 @@ def test_overrides_win_and_are_named_as_origin():
     assert source.origin(("a", "b")) == "override 'a.b=9'"
     assert source.origin(("d", "e")) == "override 'd={e: 1e-3}'"
     assert source.origin(("a", "new", "deep")) == "override 'a.new.deep=[1, 2]'"
+
+
+def test_a_mapping_changes_the_keys_in_it_and_one_with_a_name_replaces_the_section():
+    source = parse("a: {b: 1, c: {d: ~, e: 2}}\nm: {name: x, w: 3}", "f")
+    source = override(source, "a={b: on, c: {e: 1e8}}")
+    assert source.values["a"] == {"b": True, "c": {"d": None, "e": 1e8}}
+    assert source.origin(("a", "b")) == source.origin(("a", "c", "e")) == "override 'a={b: on, c: {e: 1e8}}'"
+    assert source.origin(("a", "c", "d")) == "f:1"
+    spelled = [source.spelling(path, None) for path in (("a", "b"), ("a", "c", "e"), ("a", "c", "d"), ("m", "w"))]
+    assert spelled == ["on", "1e8", "~", "3"]
+    source = override(source, "m={w: wide}")
+    assert source.values["m"] == {"name": "x", "w": "wide"}
+    assert source.spelling(("m", "w"), "wide") == "'wide'"
+    source = override(override(source, "m={name: y}"), "a.c=null")
+    assert source.values == {"a": {"b": True, "c": None}, "m": {"name": "y"}}
+    assert source.origin(("m", "w")) == "override 'm={name: y}'"
 
 
 def test_an_override_leaves_the_source_it_was_made_from_alone():

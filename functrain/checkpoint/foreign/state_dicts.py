@@ -98,6 +98,11 @@ def _load_plain(path: Path) -> Mapping[Any, Any]:
             raise condition from error
         if isinstance(error, OSError) and error.filename is not None:
             raise CheckpointError(f"cannot read {path}: {error}") from error
+        if kind := _other_kind(path):
+            raise CheckpointError(
+                f"{path} is {kind}, not a file of weights: give a .pt, .pth, .ckpt or .safetensors, the directory of a "
+                "checkpoint, or in a configuration that of a run"
+            ) from error
         # Torch's advice around its reason, to load the file without weights_only, is not ours.
         text = str(error).rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
         reason = text.splitlines()[0][:200]
@@ -109,6 +114,17 @@ def _load_plain(path: Path) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict")
     return content
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is that does not begin as those of `torch.save` do; None for one that does."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        return "empty"
+    if head.startswith((b"PK", b"\x80")):  # an archive, a pickle
+        return None
+    return "a text file" if head.isascii() and b"\0" not in head else None
 
 
 def model_of(content: Mapping[Any, Any], path: Path, prefix: str = "") -> dict[str, Tensor]:

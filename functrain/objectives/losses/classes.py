@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from functrain.objectives.losses.base import PerExample, wide
-from functrain.objectives.losses.labels import Labels, class_labels, one_hot, per_class
+from functrain.objectives.losses.labels import Labels, check_label_smoothing, class_labels, one_hot, per_class
 
 
 def cross_entropy(
@@ -48,8 +48,7 @@ def cross_entropy(
     References:
         Label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
     """
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+    check_label_smoothing(label_smoothing)
     logits, labels = class_labels("cross_entropy", logits, targets, ignore_index)
     logits = wide(logits)
     if class_weights is None or label_smoothing == 0:

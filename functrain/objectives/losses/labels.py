@@ -73,6 +73,14 @@ def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int)
     return logits, Labels(torch.where(valid, targets, 0.0).to(logits.dtype), counted, valid)
 
 
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Raise unless it is a number from 0 to 1."""
+    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, int | float):
+        raise TypeError(f"label_smoothing must be a number between 0 and 1, got {label_smoothing!r}")
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
+
+
 def one_hot(classes: Tensor, count: int) -> Tensor:
     """Classes `[B, ...]` as bool `[B, count, ...]`, by comparison: no scatter, whose order a GPU may vary."""
     numbers = torch.arange(count, device=classes.device).view(1, -1, *[1] * (classes.ndim - 1))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from functrain.optim.checks import require_non_negative, require_positive, require_steps
+from functrain.optim.checks import require_list, require_non_negative, require_positive, require_steps
 from functrain.optim.schedules.base import Schedule, from_formula
 
 
@@ -47,6 +47,7 @@ def multi_step(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Sche
     """
     require_non_negative("lr", lr)
     require_positive("gamma", gamma)
+    require_list("milestones", milestones, "numbers of optimizer updates")
     for milestone in milestones:
         require_steps("each milestone", milestone)
     ascending = tuple(sorted(milestones))
