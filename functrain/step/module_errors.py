@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from functrain.foundation.errors import DataError
 
 
+class ModuleInputError(DataError, RuntimeError):
+    """A module of the network cannot take the input that it was given. (Torch's own error is a RuntimeError.)"""
+
+
 def named_by_module(error: RuntimeError | IndexError, net: nn.Module) -> Exception:
     """What to raise for an error of torch in the forward pass: the error itself, unless a module of torch.nn raised it.
 
@@ -24,7 +28,7 @@ def named_by_module(error: RuntimeError | IndexError, net: nn.Module) -> Excepti
         the modules before this one
     """
     frames = _forward_frames(error)
-    if not frames or type(error) not in (RuntimeError, IndexError):
+    if not frames or type(error) not in (RuntimeError, IndexError) or "memory" in str(error):
         return error
     module = frames[-1].f_locals["self"]
     if not type(module).__module__.startswith("torch.nn."):
@@ -33,7 +37,7 @@ def named_by_module(error: RuntimeError | IndexError, net: nn.Module) -> Excepti
     where = f"module {path!r}, " if path else ""
     given = " and ".join(_inputs(frames[-1])) or "its input"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DataError(
+    return ModuleInputError(
         f"the network's {where}{type(module).__name__}({module.extra_repr()}), cannot take an input of {given} "
         f"(torch: {reason}). Look at the batch and at the modules before this one"
     )

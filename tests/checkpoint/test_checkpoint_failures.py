@@ -81,7 +81,8 @@ def test_a_name_that_is_not_there(saved):
     with pytest.raises(CheckpointError) as error:
         Checkpointer(saved).restore(TREE, "step-00000004")
     assert str(error.value) == (
-        f"there is no checkpoint 'step-00000004' in {saved}, nor a directory of that path; available: step-00000003"
+        f"there is no checkpoint 'step-00000004': it is neither one in {saved} (those there are step-00000003) nor the "
+        "path of another"
     )
 
 

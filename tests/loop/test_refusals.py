@@ -38,7 +38,7 @@ def test_arguments_are_checked_before_anything_is_done() -> None:
         ({}, "give epochs, steps, or both"),
         ({"epochs": 0}, "epochs must be a whole number, 1 or more; got 0"),
         ({"epochs": 1, "tail": "cut"}, "tail must be one of extend, short, drop; got 'cut'"),
-        ({"epochs": 1, "watch": "eval_los"}, "watch must be one of train_loss, train_accuracy; got 'eval_los'"),
+        ({"epochs": 1, "watch": "train_los"}, "watch must be one of train_loss, train_accuracy; got 'train_los'"),
         ({"epochs": 1, "compile": True, "backend": "induktor"}, "backend must be one of"),
         ({"epochs": 1, "resume": "somewhere"}, "give run_dir too"),
     ):

@@ -288,4 +288,4 @@ def test_ready_made_objectives_respect_weights_and_one_of_your_own_must_say_so()
 
 def test_equal_objectives_are_equal_and_hashable():
     assert classification(label_smoothing=0.1) == classification(label_smoothing=0.1)
-    assert len({classification(), segmentation(), language_modelling(), regression(), supervised(F.mse_loss)}) == 4
+    assert len({classification(), segmentation(), language_modelling(), regression(), supervised(F.mse_loss)}) == 5

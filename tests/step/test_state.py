@@ -20,7 +20,11 @@ GOOD = {"model": nn.Linear(2, 1), "objective": ft.regression(), "optimizer": ft.
         ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module, got function"),
         ({"objective": nn.MSELoss()}, TypeError, r"got MSELoss; .*functrain.supervised\(loss\)"),
         ({"objective": "mse"}, TypeError, r"objective must be a function \(model, batch\) -> Loss, got str"),
-        ({"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}, TypeError, r"optim.adamw\(1e-3\); got SGD"),
+        (
+            {"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)},
+            TypeError,
+            r"torch's SGD, .* optim.from_torch\(torch.optim.SGD, lr",
+        ),
         ({"precision": "half"}, ValueError, "one of fp32, fp64, bf16, fp16; got 'half'"),
         ({"accumulate": 0}, ValueError, "accumulate must be a whole number.*1 or more; got 0"),
         ({"accumulate": 2.0}, ValueError, "got 2.0"),
