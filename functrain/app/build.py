@@ -19,7 +19,7 @@ from functrain.foundation.threads import use_threads
 from functrain.loop.batches import windows_in
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
-from functrain.step.devices import usable_device
+from functrain.step.devices import devices, usable_device
 
 SPLITS = ("train", "val", "test")
 
@@ -129,6 +129,8 @@ def build_state(config: Config, length: Length | None) -> TrainState:
     """
     training = config.training
     try:
+        if training.device == "meta":
+            raise ValueError(f"training.device must hold numbers ({', '.join(devices())}); 'meta' has shapes only")
         device = usable_device(training.device, "training.device")
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -22,13 +22,13 @@ def usable_device(device: torch.device | str | int | None, name: str = "device")
     there = devices()
     try:
         found = torch.device(device)
-        if found.type != "meta":
-            torch.empty(0, device=found)
-            return found
-    except (RuntimeError, AssertionError, TypeError):
-        pass
-    given = repr(device) if isinstance(device, str) else f"'{device}'"
-    raise ValueError(f"{name} must be one of the devices that torch can use here ({', '.join(there)}); got {given}")
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        given = repr(device) if isinstance(device, str) else f"'{device}'"
+        raise ValueError(
+            f"{name} must be one of the devices that torch can use here ({', '.join(there)}); got {given}"
+        ) from error
+    return found
 
 
 def devices() -> list[str]:

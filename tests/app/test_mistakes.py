@@ -41,7 +41,7 @@ MISTAKES = [
         ["train", "tiny.yaml", "training.device=toaster"],
         "training.device must be one of the devices that torch can use",
     ),
-    (["train", "tiny.yaml", "training.device=meta"], "training.device must be one of the devices that torch can use"),
+    (["train", "tiny.yaml", "training.device=meta"], "training.device must hold numbers (cpu"),
     (["train", "tiny.yaml", "training.watch=eval_f1"], "watch must be one of train_loss, train_accuracy, eval_loss, "),
     (
         ["train", "tiny.yaml", "training.watch=ema_loss"],
