@@ -213,7 +213,8 @@ def _plain(value: Any) -> tuple[Any, bool]:
     if isinstance(value, (torch.dtype, torch.device, torch.Size, complex)):
         return str(value), True
     if isinstance(value, np.generic):
-        return value.item(), True
+        item = value.item()
+        return (str(item), True) if isinstance(item, np.generic) else _plain(item)
     if isinstance(value, (Tensor, np.ndarray)):
         return _array(value), True
     if isinstance(value, (list, tuple)) and len(value) <= LARGEST and all(is_number(item) for item in value):

@@ -1,5 +1,7 @@
 """A script that was changed since the run began: a resume names what differs, and says nothing where nothing does."""
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from loop_helpers import make_loader, quick_fit
@@ -199,6 +202,18 @@ def test_where_data_lie_and_what_was_read_is_no_change_of_the_samples() -> None:
     assert changes(describe_samples(before, None), describe_samples(Samples(Noisy(0.2)), None)) == [
         "scale was 0.1 and is 0.2"
     ]
+
+
+def test_any_value_has_a_description_that_json_holds_and_that_equals_itself() -> None:
+    def uses(**values: Any) -> Any:
+        return lambda: values
+
+    odd = [math.nan, math.inf, 1j, b"x", np.float32("nan"), np.datetime64("2026-01-01"), np.longdouble(1) / 3, {1, "a"}]
+    odd += [torch.ones(2, dtype=torch.bfloat16), np.array([object()]), type, len, sys, {"a": {None: object()}}, [[[]]]]
+    odd.append(odd)
+    found = [describe(uses(odd=odd)) for _ in range(2)]
+    assert json.loads(json.dumps(found[0])) == found[1]
+    assert changes(*found) == []
 
 
 def test_a_description_tells_what_is_configured() -> None:
