@@ -89,10 +89,10 @@ def test_the_demos_configuration_is_good():
             "c.yaml:4: missing key 'gamma' in optimizer.schedule: exponential has no default for it",
         ),
         (GOOD.replace("[0.9, 0.99]", "0.9"), "c.yaml:4: optimizer.betas must be a list; got 0.9"),
-        (GOOD.replace("0.99]", "high]"), "c.yaml:4: optimizer.betas must be a number; got [0.9, 'high']"),
+        (GOOD.replace("0.99]", "high]"), 'c.yaml:4: optimizer.betas must be a number; got [0.9, "high"]'),
         (GOOD.replace("epochs: 3", "epochs: ten"), "c.yaml:5: training.epochs must be a whole number; got 'ten'"),
-        (GOOD.replace("epochs: 3", "epochs: 1e3"), "c.yaml:5: training.epochs must be a whole number; got 1000.0"),
-        (GOOD.replace("epochs: 3", "epochs: yes"), "c.yaml:5: training.epochs must be a whole number; got True"),
+        (GOOD.replace("epochs: 3", "epochs: 1e3"), "c.yaml:5: training.epochs must be a whole number; got 1e3"),
+        (GOOD.replace("epochs: 3", "epochs: yes"), "c.yaml:5: training.epochs must be a whole number; got yes"),
         (
             GOOD.replace("epochs: 3", "epochs: 0"),
             "c.yaml:5: training.epochs must be greater than or equal to 1; got 0",
@@ -102,7 +102,7 @@ def test_the_demos_configuration_is_good():
             "c.yaml:5: training.micro_batch must be a whole number, 1 or more, or 'auto'; got 'half'",
         ),
         (GOOD.replace("lr: 3e-4", "lr: fast"), "c.yaml:4: optimizer.lr must be a number; got 'fast'"),
-        (GOOD.replace("lr: 3e-4", "lr: .nan"), "c.yaml:4: optimizer.lr must be a finite number; got nan"),
+        (GOOD.replace("lr: 3e-4", "lr: .nan"), "c.yaml:4: optimizer.lr must be a finite number; got .nan"),
         (GOOD.replace("lr: 3e-4, ", ""), "c.yaml:4: missing key 'lr' in optimizer"),
         (GOOD.replace("name: adamw", "name: 3"), "c.yaml:4: optimizer.name must be text (put it in quotes); got 3"),
         (
@@ -227,5 +227,5 @@ def test_saving_and_loading_gives_the_same_configuration(tmp_path_factory, epoch
 def test_changes_lists_values_that_differ_appear_and_vanish():
     before = {"a": {"b": 1, "c": 2}, "d": [1], "gone": 0}
     now = {"a": {"b": 1, "c": 3}, "d": [1, 2], "new": None}
-    assert changes(before, now) == ["a.c: 2 -> 3", "d: [1] -> [1, 2]", "gone: 0 -> (not set)", "new: (not set) -> None"]
+    assert changes(before, now) == ["a.c: 2 -> 3", "d: [1] -> [1, 2]", "gone: 0 -> (not set)", "new: (not set) -> null"]
     assert changes(now, now) == []

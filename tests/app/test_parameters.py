@@ -39,7 +39,7 @@ def test_parameters_that_yaml_has_values_for():
         ([0.9], tuple[float, float], "must have more items; got [0.9]"),
         ("3", int, "must be a whole number; got '3'"),
         (3, float, None),
-        (True, int, "must be a whole number; got True"),
+        (True, int, "must be a whole number; got true"),
         (1, bool, "must be true or false; got 1"),
         (None, float | None, None),
         ("c", Literal["a", "b"], "must be 'a' or 'b'; got 'c'"),

@@ -61,7 +61,7 @@ def test_a_run_directory_of_another_model_is_left_as_it_is(functrain, project, c
         code, out, err = functrain("train", "tiny.yaml", "--no-progress", change, f"training.epochs={epochs}")
         assert code == 2
         assert "the configuration has changed since this run was last started:" in out
-        assert "does not fit the state" in err
+        assert "has another model or optimizer than the configuration" in err
         assert "choose another run directory (--run-dir, or name=...)" in err
         assert before == (project / "runs/tiny/config.yaml").read_bytes()
 
