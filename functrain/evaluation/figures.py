@@ -163,7 +163,7 @@ def _draw(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]], steps: S
         return
     x, y = _series(steps, name)
     if x:
-        style = {"alpha": 0.3, "linewidth": 0.9, "marker": _dot(x), "markersize": 5}
+        style: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.9, "marker": _dot(x), "markersize": 5}
         axes.plot(x, y, color=COLORS["train"], label="training, single steps", **style)
     for (prefix, label), shape in zip(LABELS.items(), ("o", "s", "^")):
         x, y = _series(epochs, f"{prefix}_{name}")

@@ -153,7 +153,7 @@ class TrainState:
         """A few lines, not the numbers."""
         return as_text("TrainState", facts_of(self))
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         """A small table, which notebooks show."""
         return as_html("TrainState", facts_of(self))
 
