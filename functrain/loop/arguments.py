@@ -34,6 +34,7 @@ def check_kinds(
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False; got {value!r}")
-    for name, value in (("progress", progress), ("tf32", tf32)):
-        if value is not None and not isinstance(value, bool):
-            raise TypeError(f"{name} must be True, False or None; got {value!r}")
+    if progress is not None and not isinstance(progress, bool) and progress != "curve":
+        raise TypeError(f"progress must be True, False, 'curve' or None; got {progress!r}")
+    if tf32 is not None and not isinstance(tf32, bool):
+        raise TypeError(f"tf32 must be True, False or None; got {tf32!r}")

@@ -71,7 +71,7 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     log_every: int = 10,
     tensorboard: bool = False,
-    progress: bool | None = None,
+    progress: bool | str | None = None,
     on_nonfinite: str = "stop",
     max_consecutive_skips: int | None = 100,
     on_signal: str = "auto",
@@ -127,7 +127,8 @@ def fit(
         log_every: updates between two step records in the log.
         tensorboard: also write the records to `run_dir/events`, for TensorBoard to show; like the other logs they are
             cut back at a resume.
-        progress: True or None for a display, False for none.
+        progress: True or None for a display, False for none. In a notebook it is one output that is rewritten in place,
+            to which "curve" adds the curve of the loss; elsewhere "curve" is as True.
         on_nonfinite: "stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of
             fp16's adapting loss scale are always skipped.)
         max_consecutive_skips: so many updates refused in a row end a run that skips with a `NonFiniteError`, which

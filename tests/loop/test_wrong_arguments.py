@@ -95,7 +95,7 @@ WRONG = {
     "resume": (lambda: fit(resume="yes", run_dir="nowhere"), r"there is no checkpoint 'yes': it is neither one in"),
     "a switch": (lambda: fit(compile="no"), r"compile must be True or False; got 'no'"),
     "another switch": (lambda: fit(deterministic=1), r"deterministic must be True or False; got 1"),
-    "progress": (lambda: fit(progress="bar"), r"progress must be True, False or None; got 'bar'"),
+    "progress": (lambda: fit(progress="bar"), r"progress must be True, False, 'curve' or None; got 'bar'"),
     "keep": (lambda: fit(keep=0), r"keep must be a whole number of checkpoints, 1 or more; got 0"),
     "metadata": (lambda: fit(metadata=3), r"metadata must be a dictionary of what JSON can hold, or None; got 3"),
     "watch without evaluation": (lambda: fit(watch="eval_loss"), r"got 'eval_loss'; eval_\.\.\. needs an eval_loader"),
