@@ -6,10 +6,13 @@ from functrain.foundation import trees
 from functrain.foundation.trees import Tree
 from functrain.optim.base import Optimizer, stateless
 from functrain.optim.checks import require_positive
-from functrain.optim.foreach import foreach, sums_of_squares
+from functrain.optim.foreach import foreach, is_eager, sums_of_squares
 
 # Keeps the quotient finite for a zero norm; torch.nn.utils.clip_grad_norm_ has the same constant.
 NORM_EPS = 1e-6
+
+# A power of two, exact to multiply by: the squares of the largest float32 numbers times it are some 2^96.
+SMALL = 2.0**-80
 
 
 def global_norm(tree: Tree) -> torch.Tensor:
@@ -20,7 +23,7 @@ def global_norm(tree: Tree) -> torch.Tensor:
 
     Returns:
         0-d tensor: float64 if any leaf is float64, else float32, in which half-precision leaves are summed
-        too; 0 for an empty tree.
+        too; 0 for an empty tree. Squares that overflow float32 do not make it infinite: the norm itself must.
 
     Example:
         >>> global_norm({"a": torch.tensor([3.0]), "b": torch.tensor(4.0)})
@@ -30,7 +33,21 @@ def global_norm(tree: Tree) -> torch.Tensor:
     if not leaves:
         return torch.zeros(())
     dtype = torch.float64 if any(leaf.dtype == torch.float64 for leaf in leaves) else torch.float32
-    return torch.stack(sums_of_squares([leaf.to(dtype) for leaf in leaves])).sum().sqrt()
+    leaves = [leaf.to(dtype) for leaf in leaves]
+    norm = _root_of_squares(leaves)
+    if dtype == torch.float64 or (_is_readable(norm) and not norm.isinf().item()):
+        return norm
+    # Only an infinite norm is taken again, so that the bits of all others are those of the plain sum.
+    return torch.where(norm.isinf(), _root_of_squares(foreach("mul", leaves, SMALL)) / SMALL, norm)
+
+
+def _root_of_squares(leaves: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(sums_of_squares(leaves)).sum().sqrt()
+
+
+def _is_readable(value: torch.Tensor) -> bool:
+    """Whether reading it costs nothing and is not part of a graph or a transform."""
+    return type(value) is torch.Tensor and value.is_cpu and is_eager()
 
 
 def scale_to_norm(tree: Tree, norm: torch.Tensor, max_norm: float) -> Tree:

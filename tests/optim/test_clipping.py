@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain import optim
 
@@ -92,3 +93,26 @@ def test_dtypes_are_kept():
 def test_a_threshold_that_is_not_positive_is_refused(make, value):
     with pytest.raises(ValueError, match="must be a finite number > 0"):
         make(value)
+
+
+@pytest.mark.parametrize("value", [1e18, 1e25, 3e37])
+@pytest.mark.parametrize("traced", [False, True])
+def test_squares_that_overflow_do_not_make_the_norm_infinite(value, traced):
+    """The norm of n equal numbers is their magnitude times the root of n."""
+    tree = {"a": torch.full((8, 8), value), "b": torch.full((17,), -value), "small": torch.ones(3)}
+    norm = make_fx(optim.global_norm)(tree)(tree) if traced else optim.global_norm(tree)
+    assert norm.dtype == torch.float32
+    assert norm.item() == pytest.approx(value * 9.0, rel=2e-7)
+    clipped, _ = optim.clip_by_global_norm(1.0).update(tree, (), tree)
+    assert optim.global_norm(clipped).item() == pytest.approx(1.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_a_norm_of_what_is_not_finite_is_not_finite(bad):
+    assert not optim.global_norm({"a": torch.tensor([1e25, bad])}).isfinite()
+
+
+def test_the_norm_under_a_vmap_is_each_ones():
+    stacked = torch.stack([torch.full((4,), 1e25), torch.full((4,), 3.0)])
+    norms = torch.vmap(lambda leaf: optim.global_norm({"a": leaf}))(stacked)
+    torch.testing.assert_close(norms, torch.tensor([2e25, 6.0]), rtol=2e-7, atol=0)

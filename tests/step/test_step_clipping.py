@@ -59,3 +59,16 @@ def test_a_gradient_within_the_bound_is_not_touched(bits):
         for clipping in ({}, {"clip_norm": 1e6, "clip_value": 1e6})
     )
     assert bits(free) == bits(bound)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_large_finite_gradient_is_clipped_and_not_refused(compiled):
+    """d/dw of 1e25 * sum(w) is 1e25 everywhere, so clipped to norm 1 each of 4 elements moves by lr / 2."""
+    model = torch.nn.Linear(4, 1, bias=False)
+    objective = lambda model, batch: ft.Loss(1e25 * model(batch).sum(), 1, {})  # noqa: E731
+    state = ft.init_state(model, objective, ft.optim.sgd(0.5), clip_norm=1.0)
+    step = ft.compile(ft.train_step, backend="eager") if compiled else ft.train_step
+    after, metrics = step(state, torch.ones(1, 4))
+    assert metrics["skipped"].item() == 0
+    assert metrics["grad_norm"].item() == pytest.approx(2e25, rel=1e-6)
+    torch.testing.assert_close(state.params["weight"] - after.params["weight"], torch.full((1, 4), 0.25))
