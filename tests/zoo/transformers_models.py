@@ -23,7 +23,9 @@ SMALL: dict[str, Any] = {
     "shared_expert_intermediate_size": 32, "state_size": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8,
     "time_step_rank": 4, "sliding_window": 8,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "use_cache": False,
+    "layerdrop": 0.0, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0,
 }  # fmt: skip
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "encoder_layers", "decoder_layers", "num_decoder_layers")
 SMALL_VISION: dict[str, Any] = {
     "image_size": 32, "patch_size": 8, "num_labels": 3, "hidden_size": 32, "num_hidden_layers": 2,
     "num_attention_heads": 4, "intermediate_size": 64,
@@ -54,7 +56,7 @@ MEANS = {"causal": "next_labels", "masked": "labels", "sequence-to-sequence": "l
 def case(kind: str, name: str, *, inductor: bool = False, layers: int = 2, **sizes: Any) -> Case:
     """A model of a class by its name, trained by the loss that it computes."""
     defaults = SMALL_VISION if kind == "images" else SMALL
-    defaults = {key: layers if "layer" in key else value for key, value in defaults.items()}
+    defaults = {key: layers if key in LAYERS else value for key, value in defaults.items()}
     return Case(
         library="transformers",
         build=_builder(name, defaults, sizes, BATCHES[kind]),
@@ -104,7 +106,7 @@ PLAIN: dict[str, str] = {
         MBartForConditionalGeneration MT5ForConditionalGeneration MarianMTModel PegasusForConditionalGeneration
         ProphetNetForConditionalGeneration T5ForConditionalGeneration UMT5ForConditionalGeneration""",
     "classes": """
-        BertForSequenceClassification DebertaV2ForSequenceClassification DistilBertForSequenceClassification
+        BertForSequenceClassification DistilBertForSequenceClassification
         ElectraForSequenceClassification RobertaForSequenceClassification LlamaForSequenceClassification
         GPT2ForSequenceClassification""",
     "tokens": "BertForTokenClassification",
@@ -129,6 +131,7 @@ ALIKE = """
     GPT2ForSequenceClassification Data2VecVisionForImageClassification DeiTForImageClassification
 """
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DebertaV2ForSequenceClassification": ("classes", {"problem_type": "single_label_classification"}),
     "GPTNeoForCausalLM": ("causal", {"attention_types": [[["global", "local"], 1]]}),
     "GPTJForCausalLM": ("causal", {"rotary_dim": 4}),
     "CodeGenForCausalLM": ("causal", {"rotary_dim": 4, "n_head": 4}),
