@@ -113,7 +113,6 @@ def cases() -> dict[str, Case]:
         "TransformerConv": _layers("TransformerConv"),
         "TAGConv": _layers("TAGConv"),
         "GraphConv": _layers("GraphConv"),
-        "ARMAConv": _layers("ARMAConv"),
         "GENConv": _layers("GENConv"),
         "GeneralConv": _layers("GeneralConv"),
         "LEConv": _layers("LEConv"),
@@ -123,11 +122,9 @@ def cases() -> dict[str, Case]:
         "GATConv without self-loops": _layers("GATConv", **bare),
         "GATv2Conv without self-loops": _layers("GATv2Conv", **bare),
         "SGConv without self-loops": _layers("SGConv", **bare),
-        "SuperGATConv without self-loops": _layers("SuperGATConv", **bare),
     }
     found = models | {name: _nodes(build) for name, build in layers.items()}
     found["GraphSAGE of whole graphs"] = _whole(lambda gnn: gnn.GraphSAGE(FEATURES, 16, 2, 3))
-    found["GCN of whole graphs"] = _whole(lambda gnn: gnn.GCN(FEATURES, 16, 2, 3, **bare))
     # These choose edges by a mask at each call.
     for name, build in {"GCN": lambda gnn: gnn.GCN(FEATURES, 16, 2, 3), "ChebConv": _layers("ChebConv", K=2)}.items():
         found[name] = dataclasses.replace(_nodes(build), refused=("aot_eager",))

@@ -23,8 +23,8 @@ written by `tests/zoo/table.py` from the records of `tests/zoo/run.py`.
 {summary}
 
 Steps run eagerly, traced (`aot_eager`), and, of some models, compiled by inductor. Many models of transformers compute
-norms, softmax and rotary angles in float32, whatever their parameters are. functrain differentiates the sum of the
-losses and divides by their number afterwards, which rounds differently there than differentiating their mean:
+norms, softmax, rotary angles or the loss in float32, whatever their parameters are. functrain differentiates the sum of
+the losses and divides by their number afterwards, which rounds differently there than differentiating their mean:
 float32's 6e-8, times the learning rate of 0.01, times a few for sums and steps. {tolerances}
 
 | architecture | library | parameters | eager | aot_eager | inductor |
@@ -63,7 +63,10 @@ def _head(records: dict) -> str:
     for way, label in WAYS.items():
         given = [record[way] for record in records.values() if record.get(way) is not None]
         numbers = [value for value in given if not isinstance(value, str)]
-        summary.append(f"{label}: {len(numbers)} of {len(given)} agree, to {max(numbers, default=0):.1e} or better.")
+        if given:
+            summary.append(
+                f"{label}: {len(numbers)} of {len(given)} agree, to {max(numbers, default=0):.1e} or better."
+            )
     reasons = "; ".join(f"{name}, {case.tolerance:.0e}: {case.reason}" for name, case in CASES.items() if case.reason)
     allowed = f"More than 1e-8 is allowed to: {reasons}." if reasons else "No model is allowed more than 1e-8."
     return HEAD.format(summary=" ".join(summary), tolerances=allowed)
