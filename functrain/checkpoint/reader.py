@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from functrain.checkpoint import arrays, bundles, orbax_io
+from functrain.checkpoint.descriptors import FOR_READING, require_descriptors
 from functrain.checkpoint.errors import DamagedCheckpointError, describe, is_damage, passing, reading_error
 from functrain.checkpoint.grouping import Growing, full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
@@ -254,6 +255,7 @@ def _load_group(directory: Path, group: GroupRecord, paths: Sequence[str]) -> di
     whole = len(wanted) == len({bundles.key_of(leaf) for leaf in group.leaves.values() if leaf.kind == "array"})
     orbax_io.import_orbax()  # outside of the try: a broken installation is not a damaged checkpoint
     try:
+        require_descriptors(FOR_READING)
         return orbax_io.load_item(directory, group.item, wanted, whole=whole)
     except Exception as error:
         if condition := passing(error):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from functrain.checkpoint import arrays, bundles, files, orbax_io
+from functrain.checkpoint.descriptors import for_saving, require_descriptors
 from functrain.checkpoint.index import INDEX_FILE, Index, dump_index, with_checksums
 from functrain.checkpoint.inventory import take_inventory
 from functrain.checkpoint.snapshot import Snapshot
@@ -29,6 +30,7 @@ def write_checkpoint(path: Path, index: Index, snapshot: Snapshot) -> Index:
     nbytes = sum(tensor.nbytes for tensor in snapshot.tensors.values())
     leaves = sum(len(group.leaves) for group in snapshot.groups.values())
     files.require_room(path.parent, nbytes + leaves * _INDEX_BYTES_PER_LEAF)
+    require_descriptors(for_saving(len({group for group, _ in snapshot.tensors})))
     temporary = files.temporary_path(path.parent, path.name)
     groups = {name: bundles.assign(group) for name, group in snapshot.groups.items()}
     singles: dict[str, dict[str, orbax_io.Array]] = {name: {} for name in groups}

@@ -229,3 +229,26 @@ def test_a_failed_cleanup_says_that_the_checkpoint_is_saved(saved, monkeypatch):
     with pytest.raises(CheckpointError, match=r"saved .*step-00000004, but could not remove older checkpoints: "):
         checkpointer.close()
     assert checkpointer.names() == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("free", [5, 20])
+def test_too_few_file_descriptors_are_one_message(tmp_path, free, capfd):
+    """Orbax would leave tracebacks of its event loop: seen first, nothing of it has begun."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.save(TREE, step=1)
+    checkpointer.wait()
+    capfd.readouterr()
+    try:
+        used = {int(name) for name in os.listdir("/dev/fd")}
+        limit = next(n for n in range(usual[0]) if n - sum(number < n for number in used) == free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, usual[1]))
+        checkpointer.save(TREE, step=2)
+        with pytest.raises(CheckpointError, match="Too many open files"):
+            checkpointer.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert capfd.readouterr() == ("", "")
+    with checkpointer:
+        checkpointer.save(TREE, step=2)
+    assert checkpointer.names() == ["step-00000001", "step-00000002"]
