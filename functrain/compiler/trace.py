@@ -83,8 +83,11 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
             carried = []
         return carried + found[-1].tensors(result_leaves)
 
-    with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators
-        module = run_model(lambda: _make_fx(core, flat, examples))
+    def traced() -> torch.fx.GraphModule:
+        with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators; each attempt begins anew
+            return _make_fx(core, flat, examples)
+
+    module = run_model(traced)
     drop_unused_copies(module.graph)
     module.recompile()
     _refuse_own_generators(core, module)

@@ -20,6 +20,16 @@ class Asks(nn.Module):
         return x * x.sum().item()
 
 
+class DrawsAndAsks(nn.Module):
+    """Draws before and after what fails in the first attempt."""
+
+    def forward(self, x):
+        dropped = [nn.functional.dropout(x, 0.5) for _ in range(4)]
+        if not torch.compiler.is_compiling():
+            x = x * x.sum().item() / x.sum()
+        return sum(dropped) + nn.functional.dropout(x, 0.5) + nn.functional.dropout(x, 0.5)
+
+
 class NeedsAMask(nn.Module):
     """Leaves its mask out while it is compiled, as some libraries' models do."""
 
@@ -47,8 +57,8 @@ def nested(depth):
 
 @pytest.mark.parametrize(
     "module",
-    [Asks(), NeedsAMask(), CallsACompiledFunction(), nested(150)],
-    ids=["asks", "needs a mask", "calls a compiled function", "150 nested modules"],
+    [Asks(), DrawsAndAsks(), NeedsAMask(), CallsACompiledFunction(), nested(150)],
+    ids=["asks", "draws and asks", "needs a mask", "calls a compiled function", "150 nested modules"],
 )
 def test_compiled_training_is_that_of_eager_steps(module, vectors, assert_close):
     state = ft.init_state(nn.Sequential(module, nn.Linear(4, 3)), ft.classification(), ft.optim.sgd(0.1))
