@@ -5,6 +5,7 @@ busy machine waiting for it takes 25 ms an operation.
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import settings
 from functrain.foundation import trees
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 _KEPT = Path(__file__).parents[1] / ".pytest_cache"
 os.environ.setdefault("FUNCTRAIN_CACHE_DIR", str(_KEPT / "functrain"))
 os.environ["XDG_STATE_HOME"] = str(_KEPT / "state")

@@ -35,8 +35,6 @@ def profile(
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or libkineto writes lines of its own to stderr
     config = load_config(config_file, overrides, trust=trust)
-    if steps < 1:
-        raise ConfigError(f"--steps must be a number of updates, 1 or more; got {steps}")
     folder = out if out is not None else PROFILES / config.name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a directory")

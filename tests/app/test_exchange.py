@@ -11,7 +11,7 @@ from functrain.checkpoint import read_arrays
 
 @pytest.fixture(autouse=True)
 def _no_figure(monkeypatch):
-    monkeypatch.setattr("functrain.evaluation.figures.training_curves", lambda _records, path: path)  # 1 s each
+    monkeypatch.setattr("functrain.evaluation.figures.training_curves", lambda _records, path, **_: path)  # 1 s each
 
 
 @pytest.fixture

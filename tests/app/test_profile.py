@@ -32,7 +32,7 @@ def test_profile_writes_where_it_is_told(functrain, project):
     ("arguments", "message"),
     [
         (["nope.yaml"], "there is no configuration file nope.yaml"),
-        (["tiny.yaml", "--steps", "0"], "--steps must be a number of updates, 1 or more; got 0"),
+        (["tiny.yaml", "--steps", "0"], "--steps: '0' must be a whole number, 1 or more"),
         (["tiny.yaml", "--out", "tiny.yaml"], "--out tiny.yaml is a file; name a directory"),
         (["tiny.yaml", "training.backend=nope", "training.compile=true"], "backend must be one of"),
         (["tiny.yaml", "optimizer.rate=1"], "unknown key 'rate'"),

@@ -67,7 +67,6 @@ USES = {
     "to_module": lambda state, step, batch: ft.to_module(state),
     "replace": lambda state, step, batch: state.replace(step=0),
     "the compiled step": lambda state, step, batch: step(state, batch),
-    "repr": lambda state, step, batch: repr(state),
     "a copy": lambda state, step, batch: copy.copy(state).params,
 }
 
