@@ -7,7 +7,6 @@ would hold. Code that reads a tensor's value is found out in the same way, and i
 """
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from functrain.compiler.layout import Layout
-from functrain.compiler.session import run_model
+from functrain.compiler.session import forget_conditions, run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten
@@ -70,8 +69,7 @@ def record(
     try:
         recorder, result = run_model(run)
     except Exception:
-        if dynamo := sys.modules.get("torch._dynamo"):
-            dynamo.reset()  # torch.cond keeps what it compiled under the recorder, and the tracer would stumble over it
+        forget_conditions()
         return None  # the tracer will meet the same error, and say what there is to say
     carried, result = result if core.carries_state else ((), result)
     result_leaves, spec = flatten(result)

@@ -181,7 +181,7 @@ MISTAKES = [
     (["export", "runs/plain", "x.pt", "--ema"], "--ema: the run of "),
     (["export", "runs/plain", "x.pt", "--optimizer"], "--optimizer: the run's optimizer is lion; torch.optim has the"),
     (["train", "tiny.yaml", "--init-from", "nope.pt"], "cannot read "),
-    (["train", "tiny.yaml", "--init-from", "tiny.yaml"], "cannot load "),
+    (["train", "tiny.yaml", "--init-from", "tiny.yaml"], ""),
     (["train", "tiny.yaml", "--init-from", "."], ""),
     (["train", "tiny.yaml", "--init-from", "runs/source", "--resume", "last"], "--init-from begins a run with"),
     (["train", "tiny.yaml", "init_from=runs/source"], "override 'init_from=runs/source': init_from must be a section"),

@@ -86,8 +86,12 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path, capsys):
 def test_a_refusal_does_not_pass_on_torchs_advice_to_load_it_all_the_same(tmp_path):
     torch.save(small_model(), tmp_path / "module.pt")
     (tmp_path / "text.pt").write_text("# no weights\n")
-    for name, reason in (("module.pt", "Unsupported global: GLOBAL "), ("text.pt", "Unsupported operand ")):
-        with pytest.raises(CheckpointError, match=f"with weights_only=True: {reason}") as refusal:
+    reasons = {
+        "module.pt": "with weights_only=True: Unsupported global: GLOBAL ",
+        "text.pt": "is a text file, not a file of weights",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(CheckpointError, match=reason) as refusal:
             load_state_dict(tmp_path / name)
         assert "False" not in str(refusal.value)
 
@@ -120,7 +124,8 @@ def test_a_damaged_or_missing_file_is_an_error_with_a_message(tmp_path):
     whole = (tmp_path / "x.pt").read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"\0" * 100, whole[:-30]):
         (tmp_path / "x.pt").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"cannot load .*with weights_only=True"):
+        reason = "with weights_only=True" if damaged else "is empty, not a file of weights"
+        with pytest.raises(CheckpointError, match=rf"x\.pt.* {reason}"):
             load_state_dict(tmp_path / "x.pt")
 
 
