@@ -31,14 +31,17 @@ def nothing_left_if_refused(run_dir: Path | None) -> Iterator[None]:
 
 
 def _holds_nothing(run_dir: Path) -> bool:
-    """Whether there is no checkpoint, no record in the log, and nothing that a start does not write."""
+    """Whether there is no checkpoint, no record in the log, and nothing that a start does not write.
+
+    A lock file is another run's: this run has removed its own.
+    """
     log = run_dir / "metrics.jsonl"
     if log.is_file() and log.stat().st_size:
         return False
     checkpoints = run_dir / "checkpoints"
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
         return False
-    written = {"config.yaml", "metrics.csv", "metrics.jsonl", "events", "checkpoints", ".functrain-lock"}
+    written = {"config.yaml", "metrics.csv", "metrics.jsonl", "events", "checkpoints"}
     inside = list(run_dir.iterdir())
     return all(path.name in written for path in inside) and all(
         path.stat().st_size <= LARGEST for path in inside if path.is_file()
