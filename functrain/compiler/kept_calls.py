@@ -1,8 +1,8 @@
 """Keeps calls that have no traceable form as one operation of a graph, which torch's own kernel executes.
 
 A recurrent network on a CPU is such a call: its fused kernel cannot be traced. Its steps one by one are a graph that
-takes minutes to compile (40 steps of an LSTM: 238 s) and runs slower than the kernel. `ctc_loss` reads its lengths on
-the host. The operation's gradient calls torch again, with a graph for autograd.
+takes minutes to compile (40 steps of an LSTM: 238 s). `ctc_loss` reads its lengths on the host. The operation's
+gradient calls torch again, with a graph for autograd.
 """
 
 import contextlib
