@@ -22,6 +22,7 @@ def names():
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     loader = DataLoader(data, batch_size=16)
     objective = ft.classification()
+    texts = [(torch.arange(length), torch.arange(length)) for length in range(1, 9)]
     return {
         "ft": ft,
         "torch": torch,
@@ -33,6 +34,9 @@ def names():
         "loader": loader,
         "val_loader": loader,
         "batches": list(loader),
+        "texts": texts,
+        "batch": (torch.zeros(2, 5), torch.zeros(2, 5, dtype=torch.int64)),
+        "collator": ft.data.PaddedCollate(8),
         "state": ft.init_state(model, objective, ft.optim.adamw(1e-3)),
     }
 
