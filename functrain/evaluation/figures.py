@@ -195,8 +195,8 @@ def with_corners(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], l
             (values[j + 1] - values[j]) / (places[j + 1] - places[j]) if places[j + 1] > places[j] else np.nan
             for j in (i - 1, i + 1)
         )
-        if not np.isfinite(before - after) or before == after:
-            continue
+        if not (np.isfinite(before - after) and before > max(after, 0)):
+            continue  # only where a rise ends: a few points of a smooth decay look like corners, too
         where = (values[i + 1] - values[i] + before * places[i] - after * places[i + 1]) / (before - after)
         height = values[i] + before * (where - places[i])
         off = abs(height - np.interp(where, places[i : i + 2], values[i : i + 2]))

@@ -84,6 +84,10 @@ def test_the_corner_at_the_end_of_a_warm_up_is_where_it_is(warmup, after):
 def test_a_curve_without_corners_stays_as_it_is():
     smooth = [math.cos(math.pi * step / 400) for step in range(0, 401, 10)]
     assert with_corners(range(0, 401, 10), smooth) == (list(range(0, 401, 10)), smooth)
+    few = [math.cos(math.pi * step / 110) for step in range(0, 51, 10)]
+    assert with_corners(range(0, 51, 10), few) == (list(range(0, 51, 10)), few)
+    decay = [0.5 + 0.5 * math.cos(math.pi * step / 50) for step in range(0, 51, 10)]
+    assert with_corners(range(0, 51, 10), decay) == (list(range(0, 51, 10)), decay)
     stairs = [1.0, 1.0, 1.0, 0.1, 0.1, 0.1]
     assert with_corners(range(6), stairs) == (list(range(6)), stairs)
     assert with_corners([], []) == ([], [])
