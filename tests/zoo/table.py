@@ -20,6 +20,10 @@ parameters and buffers are apart afterwards: the largest difference, relative wh
 train such models: [models of other libraries](models-of-others.md). `make test-zoo` measures again; this page is
 written by `tests/zoo/table.py` from the records of `tests/zoo/run.py`.
 
+These are the models that were measured so far, and they were chosen after a first measurement: models that failed or
+differed then are not among them. So the counts below hold for this selection, not for the libraries. No model was
+compiled by inductor yet.
+
 {summary}
 
 Steps run eagerly, traced (`aot_eager`), and, of some models, compiled by inductor. Many models of transformers compute
