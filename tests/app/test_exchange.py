@@ -181,7 +181,7 @@ MISTAKES = [
     (["export", "runs/plain", "x.pt", "--ema"], "--ema: the run of "),
     (["export", "runs/plain", "x.pt", "--optimizer"], "--optimizer: the run's optimizer is lion; torch.optim has the"),
     (["train", "tiny.yaml", "--init-from", "nope.pt"], "cannot read "),
-    (["train", "tiny.yaml", "--init-from", "tiny.yaml"], ""),
+    (["train", "tiny.yaml", "--init-from", "tiny.yaml"], "{project}/tiny.yaml is a text file, not a file of weights"),
     (["train", "tiny.yaml", "--init-from", "."], ""),
     (["train", "tiny.yaml", "--init-from", "runs/source", "--resume", "last"], "--init-from begins a run with"),
     (["train", "tiny.yaml", "init_from=runs/source"], "override 'init_from=runs/source': init_from must be a section"),
@@ -194,7 +194,7 @@ def test_mistakes_are_messages_and_exit_code_2(functrain, project, run):
     for arguments, message in MISTAKES:
         code, _, err = functrain(*arguments)
         assert code == 2, err
-        assert err.startswith(f"functrain: error: {message}"), err
+        assert err.startswith(f"functrain: error: {message.replace('{project}', str(project))}"), err
         assert "Traceback" not in err
 
 

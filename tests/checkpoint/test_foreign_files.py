@@ -124,8 +124,8 @@ def test_a_damaged_or_missing_file_is_an_error_with_a_message(tmp_path):
     whole = (tmp_path / "x.pt").read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"\0" * 100, whole[:-30]):
         (tmp_path / "x.pt").write_bytes(damaged)
-        reason = "with weights_only=True" if damaged else "is empty, not a file of weights"
-        with pytest.raises(CheckpointError, match=rf"x\.pt.* {reason}"):
+        reason = r"cannot load .*with weights_only=True" if damaged else r"x\.pt is empty, not a file of weights"
+        with pytest.raises(CheckpointError, match=reason):
             load_state_dict(tmp_path / "x.pt")
 
 
