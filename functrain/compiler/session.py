@@ -2,12 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
-
 from functrain.compiler.kept_calls import KeptCalls
+from functrain.foundation.compiling import compiling
 from functrain.foundation.errors import TracingError
 from functrain.foundation.recursion import deep_calls
 from functrain.step.execution import run_again
@@ -34,17 +33,6 @@ def run_model(fn: Callable[[], T]) -> T:
             except Exception as second:
                 use_second = isinstance(second, TracingError) and not isinstance(first, TracingError)
                 raise (second if use_second else first) from None
-
-
-@contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """Let `torch.compiler.is_compiling()` be true, as it is within torch.compile and torch.export."""
-    before = torch.compiler._is_compiling_flag
-    torch.compiler._is_compiling_flag = True
-    try:
-        yield
-    finally:
-        torch.compiler._is_compiling_flag = before
 
 
 def _without_nested_compilers() -> contextlib.AbstractContextManager[Any]:

@@ -5,13 +5,14 @@ The optimizer object lives for one call: it is built around copies, given its st
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch._subclasses import FakeTensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from functrain.foundation.compiling import compiling
 from functrain.optim.foreach import inside_transform
 
 Slot = dict[str, Any]  # the state of one parameter: name -> tensor or None
@@ -97,7 +98,8 @@ def _step(optimizer: torch.optim.Optimizer, lr: torch.Tensor | None, *, traced: 
     step: Any = type(optimizer).step
     if getattr(step, "hooked", False):  # by the profiler, whose marks would end up in the graph
         step = step.__wrapped__
-    with _as_compiling() if traced else contextlib.nullcontext():
+    # So that they compute with their step counts and rates as tensors.
+    with compiling() if traced else contextlib.nullcontext():
         step(optimizer)
     for group, old in zip(optimizer.param_groups, before):
         if changed := [key for key, value in _hyperparameters(group).items() if value is not old.get(key)]:
@@ -105,17 +107,6 @@ def _step(optimizer: torch.optim.Optimizer, lr: torch.Tensor | None, *, traced: 
                 f"{type(optimizer).__name__} changes {changed[0]!r} of its param_groups with a step; from_torch takes "
                 "optimizers that keep what changes in tensors of their state"
             )
-
-
-@contextlib.contextmanager
-def _as_compiling() -> Iterator[None]:
-    """Let torch's optimizers compute with their step counts and rates as tensors, as they do when compiled."""
-    before = torch.compiler._is_compiling_flag
-    torch.compiler._is_compiling_flag = True
-    try:
-        yield
-    finally:
-        torch.compiler._is_compiling_flag = before
 
 
 def _hyperparameters(group: dict[str, Any]) -> dict[str, Any]:

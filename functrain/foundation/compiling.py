@@ -1,0 +1,23 @@
+"""torch's flag that says whether code is compiled, which torch and other libraries ask."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Let `torch.compiler.is_compiling()` be true, as it is within torch.compile and torch.export. For all threads.
+
+    Example:
+        >>> with compiling():
+        ...     torch.compiler.is_compiling()
+        True
+    """
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
