@@ -25,8 +25,9 @@ class KeptDraws(TorchDispatchMode):
         self._kept: dict[Any, tuple[Any, int]] = {}
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
+    def ignore_compile_internals(cls) -> bool:
+        """Let Dynamo, which torch.cond calls for its branches, work within this mode."""
+        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, or take its result from the first time."""

@@ -67,9 +67,9 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
     n_state = sum(state.is_tensor)
     found: list[Layout] = []
 
-    def flat(draws: contextlib.AbstractContextManager[Any], *tensors: Tensor) -> list[Tensor]:
+    def flat(*tensors: Tensor) -> list[Tensor]:
         old = list(tensors[:n_state])
-        with draws:
+        with KeptDraws():
             result = core.fn(state.fill(old), batch.fill(list(tensors[n_state:])))
         carried: list[Tensor] = []
         if core.carries_state:
@@ -84,25 +84,9 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
             carried = []
         return carried + found[-1].tensors(result_leaves)
 
-    def attempt(draws: contextlib.AbstractContextManager[Any]) -> torch.fx.GraphModule:
-        with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators; each attempt begins anew
-            return _make_fx(core, partial(flat, draws), examples)
-
     def traced() -> torch.fx.GraphModule:
-        try:
-            return attempt(KeptDraws())
-        except TracingError:
-            raise
-        except Exception as error:
-            forget_conditions()
-            module = attempt(contextlib.nullcontext())  # torch.cond cannot be traced under `KeptDraws` (torch 2.13)
-            if _draws(module):
-                raise TracingError(
-                    f"the {core.name} step cannot be compiled: it calls torch.cond and draws random numbers (dropout). "
-                    "Write torch.where in place of torch.cond, or run without compiling (compile=False; in a config "
-                    "training.compile: false)"
-                ) from error
-            return module
+        with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators
+            return _make_fx(core, flat, examples)
 
     module = run_model(traced)
     drop_unused_copies(module.graph)

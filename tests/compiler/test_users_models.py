@@ -284,7 +284,7 @@ def test_what_a_state_cannot_hold_is_refused_by_name() -> None:
         ft.init_state(old, ft.classification(), ft.optim.sgd(0.1))
 
 
-def test_a_branch_with_cond_beside_dropout_is_refused_with_the_way_out() -> None:
+def test_a_branch_with_cond_beside_dropout_is_compiled_with_eagers_draws() -> None:
     def objective(model: Any, batch: Any) -> ft.Loss:
         outputs = model(batch[0])
         total = torch.cond(outputs.sum() > 0, lambda x: x.square().sum(), lambda x: x.abs().sum(), (outputs,))
@@ -293,8 +293,12 @@ def test_a_branch_with_cond_beside_dropout_is_refused_with_the_way_out() -> None
     warnings.simplefilter("ignore")  # torch's, of its own making; pytest puts the filters back
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     state = ft.init_state(model, objective, ft.optim.sgd(0.1), precision="fp64")
-    with pytest.raises(TracingError, match=r"torch\.cond and draws random numbers.*compile=False"):
-        ft.compile(ft.train_step, backend="aot_eager")(state, (torch.ones(8, 4),))
+    step = ft.compile(ft.train_step, backend="aot_eager")
+    for sign in (1, -1):
+        batch = (sign * torch.ones(8, 4),)
+        torch.testing.assert_close(
+            step(state, batch)[0].params, ft.train_step(state, batch)[0].params, rtol=1e-12, atol=1e-12
+        )
 
 
 def test_a_branch_with_cond_is_compiled(monkeypatch: Any) -> None:
