@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from functrain.compiler.layout import Layout
-from functrain.compiler.session import forget_conditions, run_model
+from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten
@@ -69,7 +69,6 @@ def record(
     try:
         recorder, result = run_model(run)
     except Exception:
-        forget_conditions()
         return None  # the tracer will meet the same error, and say what there is to say
     carried, result = result if core.carries_state else ((), result)
     result_leaves, spec = flatten(result)
@@ -100,6 +99,11 @@ class _Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Else torch wraps the method below in something that imports all of Dynamo, for a second and more."""
         return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let Dynamo, which torch.cond calls for its branches, work within this mode."""
+        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` and hash it."""

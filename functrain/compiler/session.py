@@ -39,9 +39,3 @@ def _without_nested_compilers() -> contextlib.AbstractContextManager[Any]:
     """Functions that a user gave to torch.compile are traced as plain Python, since the whole step is compiled."""
     dynamo = sys.modules.get("torch._dynamo")  # slow to import, and nobody calls torch.compile without it
     return contextlib.nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
-
-
-def forget_conditions() -> None:
-    """Drop what torch.cond has compiled under a mode of ours, which the next tracer would stumble over."""
-    if dynamo := sys.modules.get("torch._dynamo"):
-        dynamo.reset()

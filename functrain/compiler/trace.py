@@ -9,7 +9,6 @@ import contextlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.compiler.draws import KeptDraws, drop_unused_copies
 from functrain.compiler.layout import HOST, Layout
-from functrain.compiler.session import forget_conditions, run_model
+from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten, leaves_with_paths
