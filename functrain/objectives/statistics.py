@@ -4,7 +4,7 @@ Pure functions of trees, made of tensor operations alone: they run inside a comp
 device. All numbers of a tree are one tensor, so that a graph has one output more, not one for each number.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -80,7 +80,7 @@ def tree_statistics(tree: Any, *, layer: Callable[[str], str] = each_parameter) 
                              [ 5.0000, -0.5000,  4.0000,  0.0000]]))
     """
     groups = _groups(tree, layer)
-    rows = [torch.stack([_norm(group), *_moments(group)]) for group in groups.values()]
+    rows = [torch.stack(_numbers(group)) for group in groups.values()]
     return Statistics(_stacked(rows), tuple(groups), STATISTICS)
 
 
@@ -123,17 +123,19 @@ def _groups(tree: Any, layer: Callable[[str], str]) -> dict[str, list[Tensor]]:
     return groups
 
 
-def _norm(group: Iterable[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(_stacked([torch.linalg.vector_norm(leaf) for leaf in group]))
+def _norm(group: list[Tensor]) -> Tensor:
+    """The norm of all elements, summed in float64, in which squares of float32 numbers do not overflow."""
+    norms = [torch.linalg.vector_norm(leaf, dtype=torch.float64) for leaf in group]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
-def _moments(group: list[Tensor]) -> list[Tensor]:
-    """Mean, largest magnitude and fraction of zeros; of no element, 0."""
+def _numbers(group: list[Tensor]) -> list[Tensor]:
+    """Norm, mean, largest magnitude and fraction of zeros; of no element, 0."""
     elements = max(sum(leaf.numel() for leaf in group), 1)
     mean = _stacked([leaf.sum() for leaf in group]).sum() / elements
     zeros = _stacked([(leaf == 0).sum() for leaf in group]).sum().to(mean.dtype) / elements
     largest = _stacked([leaf.abs().amax() if leaf.numel() else leaf.new_zeros(()) for leaf in group]).amax()
-    return [mean, largest.to(mean.dtype), zeros]
+    return [_norm(group).to(mean.dtype), mean, largest.to(mean.dtype), zeros]
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

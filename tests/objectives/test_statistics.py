@@ -66,6 +66,11 @@ def test_numbers_are_float32_or_the_trees_own_wider_type_without_gradient(dtype)
     torch.testing.assert_close(found.values[0, 0].item(), 3.0 * 70_000**0.5, rtol=1e-5, atol=0)
 
 
+def test_a_norm_is_finite_where_its_squares_are_not():
+    found = tree_statistics({"w": torch.full((4,), 1e25), "v": torch.full((4,), 1e-25)})
+    torch.testing.assert_close(found.values[:, 0], torch.tensor([2e-25, 2e25]), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_shows_in_its_own_layer_only(bad):
     values = tree()
