@@ -33,11 +33,11 @@ def require_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
-def require_betas(betas: Any) -> None:
-    """Raise unless `betas` is a pair of numbers in [0, 1) or schedules."""
-    require_length("betas", betas, 2, "a pair of numbers in [0, 1)")
+def require_betas(betas: Any, name: str = "betas") -> None:
+    """Raise unless `betas` is a pair of numbers in [0, 1) or schedules; `name` is what the caller's user wrote."""
+    require_length(name, betas, 2, "a pair of numbers in [0, 1)")
     for index, beta in enumerate(betas):
-        unless_schedule(require_fraction, **{f"betas[{index}]": beta})
+        unless_schedule(require_fraction, **{f"{name}[{index}]": beta})
 
 
 def require_length(name: str, values: Any, length: int, what: str) -> None:

@@ -11,6 +11,7 @@ from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import scale_by_adam
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import (
+    require_betas,
     require_choice,
     require_fraction,
     require_length,
@@ -178,6 +179,8 @@ def muon(
         >>> updates["b"].round(), updates["w"].round()
         (tensor([-1., -1.]), tensor([[-1., -0.], [-0., -1.]]))
     """
+    require_betas(adamw_betas, "adamw_betas")
+    unless_schedule(require_non_negative, adamw_eps=adamw_eps)
     return chain(
         ascend_if(maximize),
         masked(scale_by_muon(momentum, nesterov, ns_coefficients, eps, ns_steps, adjust_lr_fn), orthogonal),

@@ -13,7 +13,7 @@ from functrain.foundation.errors import FunctrainError
     ("options", "message"),
     [
         ({"mode": "fast"}, "mode must be one of default, reduce-overhead, .*; got 'fast'"),
-        ({"backend": "nvfuser"}, "backend must be one of eager, .*inductor.*; got 'nvfuser'"),
+        ({"backend": "nvfuser"}, r"backend must be one of inductor, aot_eager, eager; got 'nvfuser'\. .*cudagraphs"),
         ({"backend": "aot_eager", "mode": "max-autotune"}, "is a mode of backend='inductor'; got backend='aot_eager'"),
     ],
 )

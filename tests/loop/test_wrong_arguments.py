@@ -1,6 +1,7 @@
 """What users give by mistake in Python: each answer names what was given, what is allowed, and what to do."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -142,6 +143,7 @@ def test_every_hyperparameter_refuses_what_is_no_number(name):
             with pytest.raises((ValueError, TypeError)) as caught:
                 _updated(function(**{"lr": 0.1, parameter: value}), params)
             assert "must be" in str(caught.value), (parameter, value)
+            assert re.match(rf"{parameter}\b", str(caught.value)), (parameter, value)
 
 
 @pytest.mark.parametrize("call", ["train_step", "eval_step", "compiled", "evaluate", "predict"])
