@@ -1,7 +1,8 @@
 """The command line. Imports the standard library and `functrain.foundation.errors`; commands load when they run.
 
 Exit codes: 0; 1 if `verify`, `diff`, `replay` or `hunt` found something; 2 for what the user can put right, with one
-message; 75 when --max-time was up; 128 + signal after an interruption.
+message; 75 when --max-time was up; 128 + signal after an interruption; 141 when the reader of the output (`| head`) has
+gone, which does not end `train`.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,47 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     with lasting("stderr"):
         interruption = Interruption(is_the_process=argv is None, quiet=_rank() > 0)
-        return interruption.run(lambda: _main(_parse(argv), interruption))
+        return interruption.run(lambda: _to_its_reader(lambda: _main(_parse(argv), interruption)))
+
+
+def _to_its_reader(command: Callable[[], int]) -> int:
+    """Run a command to its last line of output; 141, as of a process that SIGPIPE ends, if its reader has gone."""
+    try:
+        code = command()
+    except BrokenPipeError as error:
+        return _unwritten(error)
+    except SystemExit:  # --help, --version
+        if (error := _flushed()) is not None:
+            return _unwritten(error)
+        raise
+    return code if (error := _flushed()) is None else _unwritten(error)
+
+
+def _flushed() -> OSError | None:
+    """What keeps the last of the output from being written."""
+    try:
+        if sys.stdout is not None:  # closed from the start
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _unwritten(error: OSError) -> int:
+    """The exit code; what is left in the buffer is dropped, or Python would complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE
+    print(f"functrain: error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+    return USER_ERROR
 
 
 def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
     try:
         with _warnings_for_people(), lasting(*["stdout"] * (arguments.command == "train")):
             return _run(arguments, interruption)
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
+        raise
     except Exception as error:
         if arguments.debug or interruption.came or not _is_for_people(error):
             raise
@@ -108,12 +140,11 @@ def _unknown(
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     interruption.at_once(True)
-    from rich.console import Console
-
     from functrain.app import evaluate, export, find_batch_size, find_lr, profile, proof, show, train
+    from functrain.app.tables import Screen
 
     interruption.at_once(False)
-    console = Console(highlight=False, quiet=_rank() > 0)
+    console = Screen(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
     if arguments.command == "verify":

@@ -17,6 +17,14 @@ from functrain.loop.progress_line import exact
 UNBOUNDED = 100_000  # characters in a line
 
 
+class Screen(Console):
+    """A console that lets its caller decide what happens when nobody reads its output any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where BrokenPipeError was caught; rich's own way is to end the process with exit code 1."""
+        raise
+
+
 def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) -> None:
     """A title, and below it two columns: what, and its value."""
     console.print(Text(printable(title), style="bold"))
