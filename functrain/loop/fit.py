@@ -118,7 +118,8 @@ def fit(
         save_every_minutes: save also after the update at which the last save was begun so long ago.
         keep, keep_best: how many of the newest checkpoints to keep, and how many of the best besides.
         watch, watch_mode: the record whose best value marks the best checkpoint, and whether "min" or "max"
-            is better; default: `eval_loss`, or `train_loss` without an eval_loader.
+            is better; default: `eval_loss`, or `train_loss` without an eval_loader. To tell whether there is such a
+            metric, the objective runs once on the first batch before training.
         plateau: a rule `optim.plateau(...)` that reduces the learning rate by the watched record, asked after each
             epoch that has one.
         early_stopping: a rule `optim.early_stopping(...)` likewise, which ends training; with `restore_best` (needs a

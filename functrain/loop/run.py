@@ -16,13 +16,14 @@ from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.calls import STEP_SCOPES, Calls
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.events import Callbacks, Event
-from functrain.loop.plan import Plan, watched_prefixes
+from functrain.loop.plan import Plan
 from functrain.loop.reading import step_record
 from functrain.loop.records import Record, Records
 from functrain.loop.result import FitResult
 from functrain.loop.saving import Position, Saver
 from functrain.loop.signals import SignalFlag
 from functrain.loop.skips import SkipWatch
+from functrain.loop.watching import Watched
 from functrain.objectives import Totals
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
@@ -63,6 +64,7 @@ class Run:
         self.restored_from = position.status
         self.stopped_by: str | None = None
         self.uncounted: set[str] = set()  # metrics of the last record that are means of nothing
+        self.watched = Watched(plan.watch, self.eval_feed is not None)
         self.randomness = Randomness()
 
     def to_the_end(self, state: TrainState) -> FitResult:
@@ -101,7 +103,7 @@ class Run:
         # At the epoch's end it is drawn from all the same, once, so that it sees the end.
         total = self._micro_batches_per_epoch(state)
         while state.batch_idx == total or not self._finished(state, between_epochs=False):
-            several = self.calls.size(state, total) if self.metric_names else 1
+            several = self.calls.size(state, total) if self.metric_names and self.watched.was_sought else 1
             if several > 1:
                 state, there_are_more = self._several(state, micro_batches, several)
             elif there_are_more := (micro_batch := self._draw(micro_batches)) is not None:
@@ -186,11 +188,17 @@ class Run:
         self.records.append(record)
         self.display.epoch(record)
         self._save(state, metric=self._watched(record))
+        if not self.watched.is_known:
+            if self.saver is not None:
+                self.saver.finish()  # what was trained is not lost
+            self.watched.in_record(record)
 
     # -- a micro-batch -------------------------------------------------------------------------------
 
     def _micro_batch(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
         batch = micro_batch.batch
+        if not self.watched.was_sought:
+            self.watched.before_training(state, batch, getattr(self.runner, "rows", None))
         if self.plan.deterministic:
             self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
@@ -209,7 +217,6 @@ class Run:
             return state
         if not self.metric_names:
             self.metric_names = tuple(name for name in metrics if not is_about_update(name))
-            self._check_watch(new.ema is not None)
         self.display.step(new, metrics)
         if new.micro_step:
             return new
@@ -305,13 +312,6 @@ class Run:
         """The watched metric; None if this record has none, or the mean of nothing."""
         name = self.plan.watch or ("train_loss" if self.eval_feed is None else "eval_loss")
         return None if name in self.uncounted else record.get(name)
-
-    def _check_watch(self, averages: bool) -> None:
-        """As soon as the metrics' names are known: after the first step, not after the first epoch."""
-        prefixes = watched_prefixes(self.eval_feed is not None, averages)
-        known = [prefix + name for prefix in prefixes for name in self.metric_names]
-        if self.plan.watch is not None and self.plan.watch not in known:
-            raise ValueError(f"watch must be one of {', '.join(known)}; got {self.plan.watch!r}")
 
     def _start_display(self, state: TrainState) -> None:
         """Tell the display how many micro-batches are done, and how many that will be in the end, if that is known."""

@@ -1,0 +1,69 @@
+"""Whether there is a metric of the name that a run watches: found out before anything is compiled, where it can be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from functrain.loop.memory import split_batch
+from functrain.loop.plan import watched_prefixes
+from functrain.step.naming import metric_names
+from functrain.step.state import TrainState
+
+LOSS = "loss"  # every objective has it
+
+
+class Watched:
+    """The name of the watched record, and whether it is known to be right.
+
+    Args:
+        name: as given to `fit`; None for the default, which is always there.
+        evaluates: whether there is an eval_loader.
+
+    Attributes:
+        is_known: whether some record will have it.
+        was_sought: whether it is known, or was looked for in vain.
+    """
+
+    def __init__(self, name: str | None, evaluates: bool) -> None:
+        self.name = name
+        self._evaluates = evaluates
+        self.is_known = self.was_sought = name is None or name.partition("_")[2] == LOSS
+
+    def before_training(self, state: TrainState, batch: Any, rows: int | None) -> None:
+        """Run the objective once, eagerly and without a gradient, to hear the names of its metrics.
+
+        If that fails, training will say why, and the name is looked for in the records.
+
+        Args:
+            state: the run's first.
+            batch: its first.
+            rows: examples that fit into memory at a time; None: all.
+
+        Raises:
+            ValueError: no metric has the name.
+        """
+        self.was_sought = True
+        prefixes = watched_prefixes(self._evaluates, state.ema is not None)
+        try:
+            part = split_batch(batch, rows, pads=False)[0]
+            names = {
+                training: metric_names(state, part, training=training) for training in {p == "train_" for p in prefixes}
+            }
+        except Exception:
+            return
+        self._look([prefix + name for prefix in prefixes for name in names[prefix == "train_"]])
+
+    def in_record(self, record: Mapping[str, Any]) -> None:
+        """Look for the name in an epoch's record.
+
+        Raises:
+            ValueError: it is not there, and would be.
+        """
+        assert self.name is not None
+        known = [name for name in record if name.startswith(("train_", "eval_", "ema_"))]
+        if f"{self.name.partition('_')[0]}_{LOSS}" in known:  # else this epoch is not evaluated
+            self._look(known)
+
+    def _look(self, known: list[str]) -> None:
+        if self.name not in known:
+            raise ValueError(f"watch must be one of {', '.join(known)}; got {self.name!r}")
+        self.is_known = True
