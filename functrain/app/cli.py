@@ -60,10 +60,10 @@ def _to_its_reader(command: Callable[[], int]) -> int:
     except BrokenPipeError as error:
         return _unwritten(error)
     except SystemExit:  # --help, --version
-        if (error := _flushed()) is not None:
-            return _unwritten(error)
+        if (problem := _flushed()) is not None:
+            return _unwritten(problem)
         raise
-    return code if (error := _flushed()) is None else _unwritten(error)
+    return code if (problem := _flushed()) is None else _unwritten(problem)
 
 
 def _flushed() -> OSError | None:
