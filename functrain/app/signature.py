@@ -10,10 +10,11 @@ import json
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from functrain.foundation.scratch import scratch_folder
 
 KEY_BYTES = 32
 _MARK = "# signature: "  # the last line of a signed YAML file
@@ -74,7 +75,7 @@ def _key(make: bool) -> bytes | None:
 def _make_key(path: Path) -> None:
     """Write a new key; of two processes that do so at once, one wins and both use its key."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as folder:
+    with scratch_folder(path.parent, ".making-") as folder:
         made = Path(folder, "key")
         made.touch(mode=0o600)
         made.write_bytes(secrets.token_bytes(KEY_BYTES))

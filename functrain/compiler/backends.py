@@ -4,9 +4,7 @@ With inductor that is an ahead-of-time package, kept in the user's store for the
 serves a run's first start and every later one, so that its bits are the same.
 """
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 from functrain.compiler import packages
 from functrain.compiler.packages import Program
 from functrain.compiler.store import default_store
+from functrain.foundation.scratch import scratch_folder
 from functrain.foundation.summation import repeatable_sums
 
 BACKENDS = ("inductor", "aot_eager", "eager")  # those that the tests run
@@ -74,8 +73,8 @@ def kept(key: str, device: torch.device) -> Program | None:
 
 
 def _build_package(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, key: str) -> Program:
-    with tempfile.TemporaryDirectory(prefix="functrain-") as folder:
-        made = Path(folder) / "program.pt2"
+    with scratch_folder() as folder:
+        made = folder / "program.pt2"
         packages.make(graph, examples, mode, made)
         path = default_store().put(key, made)
         return packages.load(path or made, examples[0].device)

@@ -9,6 +9,8 @@ import contextlib
 import importlib
 import threading
 import warnings
+import weakref
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from functrain.compiler import summation
 from functrain.compiler.constants import constants_as_operations
 from functrain.compiler.inductor import hastened, prepare
 from functrain.foundation.errors import FunctrainError
+from functrain.foundation.scratch import ScratchFolder
 
 Program = Callable[[list[Tensor]], list[Tensor]]
 
@@ -123,8 +126,18 @@ def load(path: Path, device: torch.device) -> Program:
     """The program in a package."""
     # The class behind torch._inductor.aoti_load_package, which would import all of inductor. One runner, used by
     # one thread at a time, as its call keeps Python's lock: the locks and events of the other mode are not needed.
-    index = -1 if device.index is None else device.index
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(path), _NAME, True, 1, index)
+    load = torch._C._aoti.AOTIModelPackageLoader
+    how = (_NAME, True, 1, -1 if device.index is None else device.index)
+    folder = ScratchFolder(prefix="program-")
+    with zipfile.ZipFile(path) as package:
+        package.extractall(folder.path)
+    [unpacked] = folder.path.iterdir()
+    try:
+        loader = load(str(unpacked), *how)
+    except RuntimeError:  # an earlier torch, which unpacks a package itself, into a folder that a killed process leaves
+        folder.remove()
+        return load(str(path), *how).boxed_run
+    weakref.finalize(loader, folder.remove)  # on a GPU kernels are read from it when they are first used
     return loader.boxed_run
 
 

@@ -9,11 +9,11 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
 import warnings
 from pathlib import Path
 
 from functrain.foundation.regular_files import open_regular
+from functrain.foundation.scratch import scratch_folder
 
 DIRECTORY_VARIABLE = "FUNCTRAIN_CACHE_DIR"
 LIMIT_VARIABLE = "FUNCTRAIN_CACHE_GB"
@@ -66,7 +66,7 @@ class Store:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not self._ours():
                 return None
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=self.directory) as folder:
+            with scratch_folder(self.directory, ".making-") as folder:
                 copy = Path(shutil.copy(made, folder))
                 path = self.directory / f"{key}-{_checksum(made)}.pt2"
                 os.replace(copy, path)

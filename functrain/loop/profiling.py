@@ -5,7 +5,6 @@ that each can be timed by itself.
 """
 
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from functrain.data import as_stream
 from functrain.distributed import current_world
 from functrain.foundation.errors import DataError, FunctrainError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.scratch import scratch_folder
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.tf32 import tf32_flags
 from functrain.foundation.trees import copy_tensors, nbytes
@@ -262,7 +262,7 @@ def _trace(work: _Work, updates: int, path: Path) -> Path:
 def _checkpoint(state: TrainState, folder: Path | None, donates: bool) -> dict[str, Phase]:
     """Save a few times, on the disk where `folder` is; the first, which imports what writes, does not count."""
     stalls, totals = [], []
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".profile-") as temporary, Checkpointer(temporary) as saver:
+    with scratch_folder(folder, ".profile-") as temporary, Checkpointer(temporary) as saver:
         for number in range(1 + SAVES):
             start = time.perf_counter()
             saver.save(state, step=state.step + number, copy=donates)

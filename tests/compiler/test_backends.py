@@ -1,5 +1,8 @@
 """Backends and modes: what there is, what is missing, and inductor itself once."""
 
+import gc
+import tempfile
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,3 +95,20 @@ def test_inductor_runs_a_convolution_with_batchnorm_and_dropout(bits, assert_clo
     assert runs[0] != bits(step(loud.replace(key=1), batches[0]))
     assert torch.equal(torch.get_rng_state(), generator)
     assert dict(step.runner.compilations) == {"update": 1}
+
+
+def test_a_program_is_unpacked_where_the_next_process_sweeps_and_goes_with_its_steps(
+    vectors, tmp_path, monkeypatch, bits
+):
+    step, state = ft.compile(ft.train_step), state_for_inductor()
+    first = bits(step(state, vectors()))  # compiled, or in the store already
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    again = ft.compile(ft.train_step)
+    assert bits(again(state, vectors())) == first
+    [ours] = tmp_path.iterdir()
+    [program] = ours.iterdir()
+    assert program.name.startswith("program-")
+    del again
+    gc.collect()
+    assert not list(ours.iterdir())
