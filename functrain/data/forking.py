@@ -1,8 +1,10 @@
-"""Starting worker processes without a false alarm. Imports the standard library."""
+"""Starts worker processes without a false alarm."""
 
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from functrain.data.worker_loss import WatchedIterator
 
 
 def start_iterating(loader: Iterable[Any]) -> Iterator[Any]:
@@ -12,4 +14,4 @@ def start_iterating(loader: Iterable[Any]) -> Iterator[Any]:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
-        return iter(loader)
+        return WatchedIterator(iter(loader))

@@ -13,6 +13,7 @@ import torch
 from functrain.compiler import CompilingRunner
 from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
+from functrain.data.worker_loss import losses_at_draws
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import absolute
@@ -212,6 +213,7 @@ def fit(
     _check_tail(plan, feeds[0], state)
     with ExitStack() as stack:
         flag = stack.enter_context(SignalFlag(max_time, interactive=is_interactive()))
+        stack.enter_context(losses_at_draws())
         _prepare_process(stack, state.device, tf32, deterministic)
         for feed in feeds:
             stack.callback(feed.stream.close)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from functrain.data.randomness import Randomness
+from functrain.data.worker_loss import WorkerLostError
 from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
@@ -106,7 +107,7 @@ class Run:
             several = self.calls.size(state, total) if self.metric_names and self.watched.was_sought else 1
             if several > 1:
                 state, there_are_more = self._several(state, micro_batches, several)
-            elif there_are_more := (micro_batch := self._draw(micro_batches)) is not None:
+            elif there_are_more := (micro_batch := self._draw(micro_batches, state)) is not None:
                 state = self._micro_batch(state, micro_batch)
             if not there_are_more:
                 break
@@ -114,12 +115,12 @@ class Run:
             raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
         return state if self.stopped_by is not None else self._end_epoch(state)
 
-    def _draw(self, micro_batches: Iterator[MicroBatch]) -> MicroBatch | None:
+    def _draw(self, micro_batches: Iterator[MicroBatch], state: TrainState) -> MicroBatch | None:
         try:
             return next(micro_batches, None)
-        except Exception:
+        except Exception as error:
             if self.flag.number is None:
-                raise
+                raise self._saved_before(error, state) from error.__cause__
             self.stopped_by = "signal"  # sent to the whole process group, it has also ended the loader's workers
             return None
 
@@ -171,9 +172,9 @@ class Run:
                     continue
                 try:
                     totals = evaluate_pass(state, self.eval_feed, self.evaluate, ema=ema, interrupted=self._interrupted)
-                except Exception:
+                except Exception as error:
                     if self.flag.number is None:
-                        raise
+                        raise self._saved_before(error, state) from error.__cause__
                     return None  # as in `_draw`: the signal has also ended the loader's workers
                 if totals is None:
                     return None
@@ -231,7 +232,7 @@ class Run:
         call = self.calls.run(state, micro_batches, count)
         new, last = call.state, call.last
         if call.error is not None and (self.flag.number is None or isinstance(new, DonatedState)):
-            raise call.error
+            raise self._saved_before(call.error, new) from call.error.__cause__
         if last is not None:
             self.display.step(new, last.metrics, call.updates)
             if not last.seen:
@@ -297,6 +298,16 @@ class Run:
     def _save_nonfinite(self, state: TrainState) -> bool:
         self._save(state, status="NONFINITE")
         return self.saver is not None
+
+    def _saved_before(self, error: Exception, state: TrainState) -> Exception:
+        """The error to end with, when the state that the loss of a worker leaves whole is saved."""
+        whole = isinstance(error, WorkerLostError) and not isinstance(state, DonatedState)
+        if not whole or self.saver is None or self.world.size > 1:
+            return error
+        if not any(self.saver.holds(state, status) for status in ("COMPLETE", "INTERRUPTED")):
+            self._save(state, status="INTERRUPTED")
+        self.saver.finish()
+        return WorkerLostError(f"{error}. Step {state.step} is saved: the next start goes on from there")
 
     def _save_last(self, state: TrainState) -> None:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
