@@ -65,6 +65,11 @@ def cases() -> dict[str, Case]:
         "peft LoRA of BERT": peft(
             "classes", "BertForSequenceClassification", lambda p: p.LoraConfig(r=4, task_type="SEQ_CLS")
         ),
+        "peft LoRA of T5": peft(
+            "sequence-to-sequence",
+            "T5ForConditionalGeneration",
+            lambda p: p.LoraConfig(r=4, task_type="SEQ_2_SEQ_LM"),
+        ),
         "peft IA3 of Llama": peft(
             "causal",
             "LlamaForCausalLM",

@@ -7,8 +7,8 @@ import vision_models
 from measuring import Case
 
 CASES: dict[str, Case] = {
-    **graph_models.cases(),
     **adapted_models.cases(),
     **vision_models.cases(),
     **transformers_models.cases(),
+    **graph_models.cases(),
 }

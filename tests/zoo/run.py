@@ -1,12 +1,14 @@
-"""Measure the zoo and write a record for each model as soon as it is there; a run that was broken off goes on.
+"""Measure the zoo and write a record for each model as soon as it is there.
 
-    python tests/zoo/run.py RESULTS [--only TEXT] [--inductor]
+    python tests/zoo/run.py RESULTS [--only TEXT] [--ways eager,aot_eager,inductor]
 
-RESULTS is a file of JSON lines. With --inductor the chosen models are compiled by inductor too.
+RESULTS is a file of JSON lines. A run that was broken off goes on: what was measured at the same commit is left out.
+Only the models chosen for it are compiled by inductor.
 """
 
 import argparse
 import json
+import subprocess
 import time
 import traceback
 from importlib.metadata import version
@@ -24,12 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("results", type=Path)
     parser.add_argument("--only", default="")
-    parser.add_argument("--inductor", action="store_true")
+    parser.add_argument("--ways", default=",".join(WAYS))
     arguments = parser.parse_args()
-    records = read(arguments.results)
+    commit = _commit()
+    records = {name: record for name, record in read(arguments.results).items() if record["commit"] == commit}
     for name, case in CASES.items():
         done = records.get(name, {})
-        wanted = [way for way in WAYS if way != "inductor" or (arguments.inductor and case.inductor)]
+        wanted = [way for way in arguments.ways.split(",") if way != "inductor" or case.inductor]
         ways = tuple(way for way in wanted if way not in done)
         if arguments.only not in name or not ways:
             continue
@@ -39,11 +42,17 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             found = dict.fromkeys(ways, f"failed: {type(error).__name__}: {str(error)[:300]}")
-        record = {"name": name, "library": case.library, "version": version(case.library), **found}
+        record = {"name": name, "library": case.library, "version": version(case.library), "commit": commit, **found}
         record["seconds"] = round(time.perf_counter() - started, 1)
         with arguments.results.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print(json.dumps(record)[:300], flush=True)
+
+
+def _commit() -> str:
+    """The commit that is measured; with a mark if files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def test_three_updates_by_inductor_are_those_of_a_loop_by_hand(name):
 
 
 def test_the_zoo_is_as_large_as_its_page_says():
-    assert len(CASES) >= 80
+    assert len(CASES) >= 120
+    assert sum(case.inductor for case in CASES.values()) >= 25
     refused = sum(bool(case.refused) for case in CASES.values())
-    assert refused <= 2
+    assert refused <= 0.02 * len(CASES)

@@ -84,34 +84,84 @@ def _builder(
 # Trained with the small sizes alone.
 PLAIN: dict[str, str] = {
     "causal": """
-        ApertusForCausalLM BambaForCausalLM BertLMHeadModel BioGptForCausalLM BitNetForCausalLM BloomForCausalLM
-        CohereForCausalLM ElectraForCausalLM Ernie4_5ForCausalLM FalconForCausalLM FalconMambaForCausalLM
-        GemmaForCausalLM GlmForCausalLM GPT2LMHeadModel GPTBigCodeForCausalLM GPTNeoXForCausalLM GraniteForCausalLM
-        HeliumForCausalLM LlamaForCausalLM MambaForCausalLM MptForCausalLM NanoChatForCausalLM NemotronForCausalLM
-        OlmoForCausalLM Olmo2ForCausalLM OpenAIGPTLMHeadModel OPTForCausalLM PersimmonForCausalLM PhiForCausalLM""",
+        ApertusForCausalLM ArceeForCausalLM BambaForCausalLM BartForCausalLM BertLMHeadModel
+        BioGptForCausalLM BitNetForCausalLM BlenderbotForCausalLM BloomForCausalLM CohereForCausalLM
+        Cohere2ForCausalLM DiffLlamaForCausalLM DogeForCausalLM ElectraForCausalLM
+        Ernie4_5ForCausalLM Exaone4ForCausalLM FalconForCausalLM FalconMambaForCausalLM GemmaForCausalLM
+        Gemma2ForCausalLM Gemma3ForCausalLM GlmForCausalLM GPT2LMHeadModel GPTBigCodeForCausalLM
+        GPTNeoXForCausalLM GraniteForCausalLM HeliumForCausalLM LlamaForCausalLM
+        MambaForCausalLM MinistralForCausalLM MistralForCausalLM
+        ModernBertDecoderForCausalLM MptForCausalLM NanoChatForCausalLM NemotronForCausalLM OlmoForCausalLM
+        Olmo2ForCausalLM Olmo3ForCausalLM OpenAIGPTLMHeadModel OPTForCausalLM PersimmonForCausalLM PhiForCausalLM
+        Phi3ForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM RobertaForCausalLM
+        SmolLM3ForCausalLM StableLmForCausalLM Starcoder2ForCausalLM TrOCRForCausalLM VaultGemmaForCausalLM
+        XGLMForCausalLM XLNetLMHeadModel""",
     "masked": """
-        AlbertForMaskedLM BertForMaskedLM CamembertForMaskedLM""",
+        AlbertForMaskedLM BertForMaskedLM CamembertForMaskedLM ConvBertForMaskedLM DebertaForMaskedLM
+        DebertaV2ForMaskedLM DistilBertForMaskedLM ErnieForMaskedLM EsmForMaskedLM EuroBertForMaskedLM FNetForMaskedLM
+        LayoutLMForMaskedLM MPNetForMaskedLM ModernBertForMaskedLM NystromformerForMaskedLM RemBertForMaskedLM
+        SqueezeBertForMaskedLM XLMRobertaForMaskedLM""",
     "sequence-to-sequence": """
-        BartForConditionalGeneration BlenderbotForConditionalGeneration T5ForConditionalGeneration""",
+        BartForConditionalGeneration BlenderbotForConditionalGeneration M2M100ForConditionalGeneration
+        MBartForConditionalGeneration MT5ForConditionalGeneration MarianMTModel PegasusForConditionalGeneration
+        ProphetNetForConditionalGeneration T5ForConditionalGeneration UMT5ForConditionalGeneration""",
     "classes": """
-        BertForSequenceClassification DistilBertForSequenceClassification""",
+        BertForSequenceClassification DistilBertForSequenceClassification
+        ElectraForSequenceClassification RobertaForSequenceClassification LlamaForSequenceClassification
+        GPT2ForSequenceClassification""",
     "tokens": "BertForTokenClassification",
     "answers": "BertForQuestionAnswering",
     "images": """
-        BeitForImageClassification Data2VecVisionForImageClassification DeiTForImageClassification""",
+        BeitForImageClassification Data2VecVisionForImageClassification DeiTForImageClassification
+        Dinov2ForImageClassification ViTForImageClassification ViTMSNForImageClassification""",
 }
 # Their layers are all of one kind, so one is enough; where layers differ (sliding windows, other widths) there are two.
 ALIKE = """
-        BambaForCausalLM BertLMHeadModel BioGptForCausalLM BitNetForCausalLM BloomForCausalLM CohereForCausalLM
-        ElectraForCausalLM Ernie4_5ForCausalLM FalconForCausalLM FalconMambaForCausalLM GemmaForCausalLM
-        GlmForCausalLM GPTBigCodeForCausalLM GPTNeoXForCausalLM GraniteForCausalLM HeliumForCausalLM MptForCausalLM
-        NanoChatForCausalLM NemotronForCausalLM OlmoForCausalLM Olmo2ForCausalLM OpenAIGPTLMHeadModel OPTForCausalLM
-        PersimmonForCausalLM PhiForCausalLM CamembertForMaskedLM BlenderbotForConditionalGeneration
-        Data2VecVisionForImageClassification DeiTForImageClassification"""
+    BambaForCausalLM BartForCausalLM BertLMHeadModel BioGptForCausalLM BitNetForCausalLM BlenderbotForCausalLM
+    BloomForCausalLM CohereForCausalLM DogeForCausalLM ElectraForCausalLM Ernie4_5ForCausalLM FalconForCausalLM
+    FalconMambaForCausalLM GemmaForCausalLM GlmForCausalLM GPTBigCodeForCausalLM GPTNeoXForCausalLM
+    GraniteForCausalLM HeliumForCausalLM MptForCausalLM NanoChatForCausalLM NemotronForCausalLM OlmoForCausalLM
+    Olmo2ForCausalLM OpenAIGPTLMHeadModel OPTForCausalLM PersimmonForCausalLM PhiForCausalLM Phi3ForCausalLM
+    Qwen2ForCausalLM RobertaForCausalLM StableLmForCausalLM Starcoder2ForCausalLM TrOCRForCausalLM XGLMForCausalLM
+    XLNetLMHeadModel CamembertForMaskedLM ErnieForMaskedLM EsmForMaskedLM EuroBertForMaskedLM LayoutLMForMaskedLM
+    MPNetForMaskedLM RemBertForMaskedLM SqueezeBertForMaskedLM XLMRobertaForMaskedLM
+    BlenderbotForConditionalGeneration MarianMTModel PegasusForConditionalGeneration M2M100ForConditionalGeneration
+    MBartForConditionalGeneration UMT5ForConditionalGeneration ProphetNetForConditionalGeneration
+    ElectraForSequenceClassification RobertaForSequenceClassification LlamaForSequenceClassification
+    GPT2ForSequenceClassification Data2VecVisionForImageClassification DeiTForImageClassification
+"""
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "DebertaV2ForSequenceClassification": ("classes", {"problem_type": "single_label_classification"}),
     "GPTNeoForCausalLM": ("causal", {"attention_types": [[["global", "local"], 1]]}),
     "GPTJForCausalLM": ("causal", {"rotary_dim": 4}),
+    "CodeGenForCausalLM": ("causal", {"rotary_dim": 4, "n_head": 4}),
+    "FalconH1ForCausalLM": ("causal", {"mamba_d_ssm": 64}),
     "MixtralForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
+    "Qwen2MoeForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
+    "Qwen3MoeForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
+    "OlmoeForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
+    "PhimoeForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
+    "GptOssForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
+    "ConvNextForImageClassification": ("images", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}),
+    "ConvNextV2ForImageClassification": ("images", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}),
+    "ResNetForImageClassification": (
+        "images",
+        {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    ),
+    "RegNetForImageClassification": (
+        "images",
+        {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "groups_width": 8},
+    ),
+    "SegformerForImageClassification": (
+        "images",
+        {"hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1]},
+    ),
+    "SwinForImageClassification": (
+        "images",
+        {"patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4},
+    ),
+    "PoolFormerForImageClassification": ("images", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}),
+    "MobileNetV2ForImageClassification": ("images", {"depth_multiplier": 0.25}),
 }
 BY_INDUCTOR = {
     "LlamaForCausalLM", "GPT2LMHeadModel", "Qwen3ForCausalLM", "MistralForCausalLM", "MambaForCausalLM",

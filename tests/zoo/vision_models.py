@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from measuring import Case
-from torch import nn
+from torch import Tensor, nn
 
 import functrain as ft
 
@@ -24,8 +24,40 @@ TIMM: dict[str, tuple[dict[str, Any], int]] = {  # name: arguments, size of an i
     "beitv2_base_patch16_224": (VIT, 32),
     "eva02_tiny_patch14_224": (VIT, 32),
     "cait_xxs24_224": (VIT, 32),
+    "xcit_nano_12_p16_224": (VIT, 32),
+    "convit_tiny": (VIT, 32),
+    "naflexvit_base_patch16_gap": (VIT, 32),
+    "swin_tiny_patch4_window7_224": (SWIN, 32),
+    "swinv2_tiny_window8_256": (SWIN, 32),
+    "swinv2_cr_tiny_224": (SWIN, 32),
+    "convnext_atto": (STAGES, 32),
+    "convnextv2_atto": (STAGES, 32),
+    "densenet121": ({"growth_rate": 8, "block_config": (2, 2)}, 32),
+    "davit_tiny": ({"depths": (1, 1), "embed_dims": (16, 16), "num_heads": (2, 2)}, 64),
+    "sequencer2d_s": (
+        {"layers": (1, 1, 1, 1), "embed_dims": (16, 16, 16, 16), "hidden_sizes": (8, 8, 8, 8), "img_size": 32},
+        32,
+    ),
+    "resnet10t": ({}, 64),
+    "lcnet_035": ({}, 64),
+    "mobilenetv3_small_050": ({}, 64),
+    "tinynet_e": ({}, 64),
+    "mnasnet_small": ({}, 64),
+    "starnet_s050": ({}, 64),
+    "edgenext_xx_small": ({}, 64),
+    "mobilevit_xxs": ({}, 64),
+    "mobilevitv2_050": ({}, 64),
+    "repghostnet_050": ({}, 64),
+    "regnety_002": ({}, 64),
+    "efficientvit_b0": ({}, 64),
 }
-TORCHVISION: dict[str, tuple[dict[str, Any], int]] = {}
+TORCHVISION: dict[str, tuple[dict[str, Any], int]] = {
+    "resnet18": ({}, 32),
+    "squeezenet1_1": ({}, 64),
+    "shufflenet_v2_x0_5": ({}, 64),
+    "mobilenet_v3_small": ({}, 64),
+    "mnasnet0_5": ({}, 64),
+}
 BY_INDUCTOR = {"vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224", "densenet121", "convit_tiny"}
 
 
@@ -59,6 +91,15 @@ def _vit() -> nn.Module:
     return VisionTransformer(32, 8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=3)
 
 
+def _swin(version: int) -> nn.Module:
+    from torchvision.models import swin_transformer as swin
+
+    options: dict[str, Any] = {}
+    if version == 2:
+        options = {"block": swin.SwinTransformerBlockV2, "downsample_layer": swin.PatchMergingV2}
+    return swin.SwinTransformer([2, 2], 16, [1, 1], [2, 2], [4, 4], num_classes=3, **options)
+
+
 def _convnext() -> nn.Module:
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
@@ -71,6 +112,74 @@ def _densenet() -> nn.Module:
     return DenseNet(8, (2, 2), 16, num_classes=3, memory_efficient=True)
 
 
+def _backbone() -> nn.Module:
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 4, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()
+    )
+    backbone.out_channels = 16
+    return backbone
+
+
+def _detector(name: str) -> nn.Module:
+    from torchvision.models import detection
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    options: dict[str, Any] = {"min_size": 64, "max_size": 64, "anchor_generator": AnchorGenerator(((16,),), ((1.0,),))}
+    if name == "FasterRCNN":
+        options["rpn_anchor_generator"] = options.pop("anchor_generator")
+        options["box_roi_pool"] = _roi_pool()
+        options["box_head"] = detection.faster_rcnn.TwoMLPHead(16 * 9, 32)
+        options["box_predictor"] = detection.faster_rcnn.FastRCNNPredictor(32, 3)
+        return detection.FasterRCNN(_backbone(), **options)
+    return getattr(detection, name)(_backbone(), num_classes=3, **options)
+
+
+def _roi_pool() -> nn.Module:
+    from torchvision.ops import MultiScaleRoIAlign
+
+    return MultiScaleRoIAlign(["0"], output_size=3, sampling_ratio=1)
+
+
+def detection(name: str) -> Case:
+    """A detector, which returns its losses by name."""
+    images = list(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    boxes = torch.tensor([[4.0, 4.0, 30.0, 30.0], [20.0, 10.0, 60.0, 50.0]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([1, 2])}, {"boxes": boxes[:1] + 3, "labels": torch.tensor([2])}]
+    return Case(
+        library="torchvision",
+        build=lambda: (_detector(name), (images, targets)),
+        objective=ft.model_loss(),
+        loss=lambda model, batch: sum(model(*batch).values()),
+    )
+
+
+def segmentation() -> Case:
+    """A segmentation model, which returns a mapping."""
+
+    def build() -> tuple[nn.Module, Any]:
+        from torchvision.models.segmentation import FCN
+        from torchvision.models.segmentation.fcn import FCNHead
+
+        class Features(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = _backbone()
+
+            def forward(self, x: Tensor) -> dict[str, Tensor]:
+                return {"out": self.layers(x)}
+
+        images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        labels = torch.randint(3, (2, 32, 32), generator=torch.Generator().manual_seed(2))
+        return FCN(Features(), FCNHead(16, 3)), (images, labels)
+
+    return Case(
+        library="torchvision",
+        build=build,
+        objective=ft.segmentation(output="out"),
+        loss=lambda model, batch: F.cross_entropy(model(batch[0])["out"], batch[1]),
+    )
+
+
 def cases() -> dict[str, Case]:
     """All of them, by library and name."""
     found = {
@@ -81,6 +190,8 @@ def cases() -> dict[str, Case]:
     }
     own: dict[str, Callable[[], nn.Module]] = {
         "VisionTransformer": _vit,
+        "SwinTransformer": lambda: _swin(1),
+        "SwinTransformerV2": lambda: _swin(2),
         "ConvNeXt": _convnext,
         "DenseNet": _densenet,
     }
@@ -90,4 +201,7 @@ def cases() -> dict[str, Case]:
         found[f"torchvision {name}"] = image_classes(
             lambda name=name, arguments=arguments: _torchvision(name, arguments), "torchvision", size
         )
+    found["torchvision FCN"] = segmentation()
+    for name in ("RetinaNet", "FCOS", "FasterRCNN"):
+        found[f"torchvision {name}"] = detection(name)
     return found
