@@ -11,10 +11,24 @@ from torch import Tensor, nn
 import functrain as ft
 
 NODES, EDGES, FEATURES = 20, 60, 8
-LAYERS = """
-    GATv2Conv TransformerConv TAGConv GraphConv SGConv ARMAConv ClusterGCNConv EGConv FeaStConv GENConv GeneralConv LEConv
-    MFConv ResGatedGraphConv SuperGATConv""".split()
-SELF_LOOPS = "GCNConv GATConv GATv2Conv SGConv SuperGATConv".split()
+LAYERS = [
+    "GATv2Conv",
+    "TransformerConv",
+    "TAGConv",
+    "GraphConv",
+    "SGConv",
+    "ARMAConv",
+    "ClusterGCNConv",
+    "EGConv",
+    "FeaStConv",
+    "GENConv",
+    "GeneralConv",
+    "LEConv",
+    "MFConv",
+    "ResGatedGraphConv",
+    "SuperGATConv",
+]
+SELF_LOOPS = ["GCNConv", "GATConv", "GATv2Conv", "SGConv", "SuperGATConv"]
 
 
 def graph() -> Any:

@@ -110,9 +110,10 @@ def _distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 def read(path: Path) -> dict[str, dict]:
-    """The records of a file, by name; later ones add to earlier ones."""
+    """The records of a file, by name; later ones add to earlier ones of the same commit, and replace others."""
     records: dict[str, dict] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         record = json.loads(line)
-        records.setdefault(record["name"], {}).update(record)
+        before = records.get(record["name"], record)
+        records[record["name"]] = {**(before if before["commit"] == record["commit"] else {}), **record}
     return records
