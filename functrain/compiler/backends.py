@@ -13,11 +13,13 @@ from torch import Tensor
 from functrain.compiler import packages
 from functrain.compiler.packages import Program
 from functrain.compiler.store import default_store
+from functrain.foundation.errors import FunctrainError
 from functrain.foundation.scratch import scratch_folder
 from functrain.foundation.summation import repeatable_sums
 
 BACKENDS = ("inductor", "aot_eager", "eager")  # those that the tests run
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_WRONG_STRIDES = "view size is not compatible with input tensor's size and stride"
 
 
 def check(backend: str, mode: str) -> None:
@@ -61,9 +63,22 @@ def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, 
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
         with repeatable_sums(examples[0].device):
-            return list(program(*tensors))
+            try:
+                return list(program(*tensors))
+            except RuntimeError as error:
+                if _WRONG_STRIDES not in str(error):
+                    raise
+                raise _layout_unknown(backend) from error
 
     return run
+
+
+def _layout_unknown(backend: str) -> FunctrainError:
+    return FunctrainError(
+        f"backend={backend!r} cannot run this step: an operation's result lies in memory otherwise than torch's rules "
+        "for tracing say, and a view of it fails. torch.compile has the same fault with this backend. Use the default, "
+        "backend='inductor', or run without compiling (compile=False; in a config training.compile: false)"
+    )
 
 
 def kept(key: str, device: torch.device) -> Program | None:

@@ -35,6 +35,31 @@ def test_the_traced_graph_runs_as_it_is(donate, perceptron_state, vectors, asser
         assert_close(state, expected)
 
 
+class Gate(nn.Linear):
+    """The gradient of softplus lies in memory otherwise than torch's rules for tracing say (torch 2.13)."""
+
+    def forward(self, x):  # x [B, T, D]
+        gate = F.softplus(super().forward(x)).transpose(-1, -2)
+        return (gate * torch.arange(1.0, 6.0)).sum(-1)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_wrong_layout_in_torchs_tracing_is_refused_by_the_backends_that_trust_it(backend):
+    state = ft.init_state(Gate(4, 2), ft.classification(), ft.optim.sgd(0.1), precision="fp64")
+    batch = torch.randn(3, 5, 4), torch.tensor([0, 1, 0])
+    message = f"backend='{backend}' cannot run this step: .* backend='inductor', or .*compile=False"
+    with pytest.raises(FunctrainError, match=message):
+        ft.compile(ft.train_step, backend=backend)(state, batch)
+    ft.train_step(state, batch)
+
+
+@pytest.mark.slow
+def test_a_wrong_layout_in_torchs_tracing_does_not_matter_to_inductor(assert_close):
+    state = ft.init_state(Gate(4, 2), ft.classification(), ft.optim.sgd(0.1), precision="fp64")
+    batch = torch.randn(3, 5, 4), torch.tensor([0, 1, 0])
+    assert_close(ft.compile(ft.train_step)(state, batch)[0], ft.train_step(state, batch)[0])
+
+
 def state_for_inductor():
     return ft.init_state(nn.Linear(4, 3), ft.classification(), ft.optim.sgd(0.1))
 
