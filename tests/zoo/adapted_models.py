@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import functrain as ft
 
 
-def peft(kind: str, base: str, make: Callable[[Any], Any], *, inductor: bool = False) -> Case:
+def peft(kind: str, base: str, make: Callable[[Any], Any]) -> Case:
     """A model of transformers of which PEFT trains a part."""
     whole = transformers_models.case(kind, base)
 
@@ -23,10 +23,10 @@ def peft(kind: str, base: str, make: Callable[[Any], Any], *, inductor: bool = F
         model, batch = whole.build()
         return peft.get_peft_model(model, make(peft)), batch
 
-    return dataclasses.replace(whole, library="peft", build=build, inductor=inductor)
+    return dataclasses.replace(whole, library="peft", build=build)
 
 
-def diffusion(make: Callable[[Any], nn.Module], inputs: dict[str, Any], *, inductor: bool = False) -> Case:
+def diffusion(make: Callable[[Any], nn.Module], inputs: dict[str, Any]) -> Case:
     """A model of diffusers whose output has the shape of its first input."""
 
     def build() -> tuple[nn.Module, Any]:
@@ -39,7 +39,6 @@ def diffusion(make: Callable[[Any], nn.Module], inputs: dict[str, Any], *, induc
         build=build,
         objective=ft.regression(output="sample"),
         loss=lambda model, batch: F.mse_loss(model(**batch["inputs"]).sample, batch["targets"]),
-        inductor=inductor,
     )
 
 
@@ -57,7 +56,6 @@ def cases() -> dict[str, Case]:
             "causal",
             "LlamaForCausalLM",
             lambda p: p.LoraConfig(r=4, target_modules=attention, lora_dropout=0.1),
-            inductor=True,
         ),
         "peft DoRA of Llama": peft(
             "causal", "LlamaForCausalLM", lambda p: p.LoraConfig(r=4, target_modules=attention, use_dora=True)

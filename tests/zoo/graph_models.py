@@ -94,7 +94,7 @@ class Layers(nn.Module):
         return self.second(self.first(x, edge_index).relu(), edge_index)
 
 
-def _nodes(build: Callable[[Any], nn.Module], *, inductor: bool = False) -> Case:
+def _nodes(build: Callable[[Any], nn.Module]) -> Case:
     def made() -> tuple[nn.Module, Any]:
         import torch_geometric.nn as gnn
 
@@ -103,7 +103,7 @@ def _nodes(build: Callable[[Any], nn.Module], *, inductor: bool = False) -> Case
     def loss(model: Any, data: Any) -> Tensor:
         return F.cross_entropy(model(data.x, data.edge_index)[data.train_mask], data.y[data.train_mask])
 
-    return Case("torch_geometric", made, node_loss, loss, inductor=inductor)
+    return Case("torch_geometric", made, node_loss, loss)
 
 
 def _whole(build: Callable[[Any], nn.Module]) -> Case:
@@ -122,7 +122,7 @@ def _layers(name: str, **options: Any) -> Callable[[Any], nn.Module]:
 def cases() -> dict[str, Case]:
     """All of them, by name."""
     models = {
-        name: _nodes(lambda gnn, name=name: getattr(gnn, name)(FEATURES, 16, 2, 3), inductor=name == "GraphSAGE")
+        name: _nodes(lambda gnn, name=name: getattr(gnn, name)(FEATURES, 16, 2, 3))
         for name in ("GCN", "GraphSAGE", "GIN", "GAT", "EdgeCNN")
     }
     layers = {name: _layers(name) for name in LAYERS}

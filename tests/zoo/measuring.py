@@ -1,8 +1,9 @@
 """Three updates of somebody's model, by functrain and by a loop in plain torch: how far apart are they?"""
 
+import contextlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ class Case:
         loss: for the loop by hand: model and batch to a mean.
         tolerance: largest difference in float64; more than 1e-8 only with a reason.
         reason: why the tolerance is larger.
-        inductor: whether it is compiled by inductor too.
         refused: ways that functrain refuses by name.
+        default_dtype: for a model that makes tensors of torch's default type and needs them to be float64.
     """
 
     library: str
@@ -43,13 +44,13 @@ class Case:
     loss: Callable[[Any, Any], Tensor]
     tolerance: float = 1e-8
     reason: str = ""
-    inductor: bool = False
     refused: tuple[str, ...] = ()
+    default_dtype: torch.dtype = torch.float32
 
 
 def measure(case: Case, ways: tuple[str, ...]) -> dict[str, Any]:
     """Number of parameters, and for each way of running a step the largest difference, or the refusal."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _default_dtype(case.default_dtype):
         warnings.simplefilter("ignore")  # the libraries' own
         torch.manual_seed(0)
         model, batch = case.build()
@@ -61,6 +62,16 @@ def measure(case: Case, ways: tuple[str, ...]) -> dict[str, Any]:
     for way, tensors in found.items():
         record[way] = tensors if isinstance(tensors, str) else _distance(tensors, expected)
     return record
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _by_functrain(state: ft.TrainState, batch: Any, way: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import torchvision_operators
 
 torchvision_operators.define()
 
-from architectures import CASES  # noqa: E402 - after the operators
+from architectures import BY_INDUCTOR, CASES  # noqa: E402 - after the operators
 from measuring import WAYS, measure, read  # noqa: E402
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     records = {name: record for name, record in read(arguments.results).items() if record["commit"] == commit}
     for name, case in CASES.items():
         done = records.get(name, {})
-        wanted = [way for way in arguments.ways.split(",") if way != "inductor" or case.inductor]
+        wanted = [way for way in arguments.ways.split(",") if way != "inductor" or name in BY_INDUCTOR]
         ways = tuple(way for way in wanted if way not in done)
         if arguments.only not in name or not ways:
             continue
