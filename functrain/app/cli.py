@@ -109,6 +109,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         from functrain.app.suggestions import did_you_mean
 
         parser.error(f"there is no command {first!r}{did_you_mean(first, commands)} commands: {', '.join(commands)}")
+    if first is None and not {"-h", "--help", "--version"} & set(given):
+        stranger = next((text for text in given if text != "--debug"), None)
+        what = "a command is missing" if stranger is None else f"there is no option {stranger} without a command"
+        parser.error(f"{what}; commands: {', '.join(commands)}")
     arguments, rest = parser.parse_known_args(given)
     command, takes_overrides = commands[arguments.command], hasattr(arguments, "overrides")
     strangers = [text for text in rest if text.startswith("-") or not takes_overrides]

@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _AddCommand = Callable[[str, str, str], argparse.ArgumentParser]  # name, summary, description: the command's parser
 
@@ -93,14 +94,14 @@ how many examples a second each size gets through. Nothing is written.
 
 def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """The parser of all commands, and each command's own."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="functrain", description="Functional training for PyTorch, resumed bit for bit.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     for target, default in ((parser, False), (common, argparse.SUPPRESS)):
         target.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
-    trust = argparse.ArgumentParser(add_help=False)
+    trust = _Parser(add_help=False)
     trust.add_argument(
         "--trust",
         action="store_true",
@@ -139,6 +140,7 @@ def _add_train(command: _AddCommand) -> None:
     train.add_argument("--run-dir", type=_path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
     train.add_argument(
         "--resume",
+        type=_name,
         default="auto",
         metavar="auto|never|PATH",
         help="auto: continue from the newest valid checkpoint, if there is one (default); never: start afresh and move "
@@ -170,7 +172,7 @@ def _add_results(command: _AddCommand) -> None:
     evaluate.add_argument("run", type=_path, metavar="RUN", help="a run's directory")
     evaluate.add_argument("--split", choices=("test", "val", "train"), default="test", help="(default: test)")
     evaluate.add_argument(
-        "--checkpoint", default="last", metavar="best|last|NAME", help="which checkpoint (default: last)"
+        "--checkpoint", type=_name, default="last", metavar="best|last|NAME", help="which checkpoint (default: last)"
     )
 
     show = command("show", "show a run or a checkpoint", _SHOW)
@@ -216,7 +218,7 @@ def _add_proofs(command: _AddCommand) -> None:
 
     hunt = command("hunt", "find the first value that is not finite", _HUNT)
     hunt.add_argument("run", type=_path, metavar="RUN", help="a run's directory")
-    hunt.add_argument("--checkpoint", metavar="NAME", help="begin with this one")
+    hunt.add_argument("--checkpoint", type=_name, metavar="NAME", help="begin with this one")
     hunt.add_argument("--steps", type=_count, default=100, metavar="N", help="give up after N updates (default: 100)")
 
 
@@ -243,6 +245,12 @@ def _path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def _name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a name or path must not be empty")
+    return text
+
+
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
@@ -257,8 +265,18 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if len(parts) > 3 or not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, MM:SS or HH:MM:SS")
+        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0: give seconds, MM:SS or HH:MM:SS")
     return seconds
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in words what argparse says in its own terms."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2, the usage and one message."""
+        message = re.sub(r"argument (\S+): ignored explicit argument (.+)", r"\1 takes no value; got \2", message)
+        message = re.sub(r"argument (\S+): expected one argument", r"\1 needs a value", message)
+        super().error(message)
 
 
 class _Version(argparse.Action):

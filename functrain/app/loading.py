@@ -15,7 +15,7 @@ from functrain.app.parameters import complaint, shown, signature, wish
 from functrain.app.registry import lookup
 from functrain.app.signature import signed_yaml
 from functrain.app.source import Path_, Source, dump, override, read_source
-from functrain.app.suggestions import did_you_mean, home_of
+from functrain.app.suggestions import OPTIONS, did_you_mean, home_of
 from functrain.app.trust import trust_users_config
 from functrain.foundation.errors import ConfigError
 
@@ -182,6 +182,8 @@ def _unknown_key(where: str, key: str, section: Path_, allowed: Sequence[str], f
 
 def _elsewhere(key: str) -> str:
     """'; did you mean ...?' if the key, or one that is nearly the same, has its home in another section."""
+    if key in OPTIONS:
+        return f"; give the option {OPTIONS[key]} on the command line;"
     home = home_of(key)
     return ";" if home is None else f"; did you mean {home!r}?"
 

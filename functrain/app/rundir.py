@@ -173,7 +173,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def runs_beside(path: Path) -> str:
-    """'; runs in ...: ...' for a message about a path that is none of them."""
+    """'; it is in the run ...', or '; runs in ...: ...', for a message about a path that is no run."""
+    for folder in list(path.absolute().parents)[:2]:  # a run's checkpoints/ or test/, or one of its checkpoints
+        if (folder / "config.yaml").is_file():
+            return f"; it is in the run {shown_path(folder)}"
     folder = path.parent
     found = sorted(p.parent.name for p in folder.glob("*/config.yaml")) if folder.is_dir() else []
     return f"; runs in {folder}: {', '.join(found[:10])}" if found else ""

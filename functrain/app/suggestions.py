@@ -35,6 +35,21 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 
 
+# What is an option of `functrain train` and no setting of a configuration.
+OPTIONS: Mapping[str, str] = {
+    "run_dir": "--run-dir",
+    "output_dir": "--run-dir",
+    "out_dir": "--run-dir",
+    "resume": "--resume",
+    "resume_from_checkpoint": "--resume",
+    "strict_resume": "--strict-resume",
+    "max_time": "--max-time",
+    "progress": "--no-progress",
+    "trust": "--trust",
+    "debug": "--debug",
+}
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' if a known name is near, else ';'. Upper case and dashes make no difference.
 

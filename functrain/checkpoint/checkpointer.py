@@ -281,6 +281,8 @@ class Checkpointer:
         Raises:
             CheckpointError: there is none.
         """
+        if not os.fspath(which):
+            raise CheckpointError("a checkpoint's name or path must not be empty; give 'last', 'best' or a name")
         inside = self.directory / which
         path = inside if inside.is_dir() else Path(which)
         last = path / "checkpoints" / "last"

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import default_collate
 
+from functrain.data.collating import collated
 from functrain.foundation.containers import register_containers
 from functrain.foundation.errors import DataError
 from functrain.foundation.trees import leaves_with_paths, structure, unflatten
@@ -140,7 +140,7 @@ class PaddedCollate:
         paths = set(sequences[0]).intersection(*sequences[1:])
         lengths = {leaf.shape[0] for each in sequences for path, leaf in each.items() if path in paths}
         if not lengths:
-            return default_collate(samples)
+            return collated(samples)
         target = next_length(max(lengths), self.pad_to)
         padded = [
             [
@@ -149,7 +149,7 @@ class PaddedCollate:
             ]
             for leaves in found
         ]
-        return default_collate([unflatten(structure(sample), rows) for sample, rows in zip(samples, padded)])
+        return collated([unflatten(structure(sample), rows) for sample, rows in zip(samples, padded)])
 
 
 def _sequences(found: Sequence[tuple[str, Any]], fill: Mapping[str, float] | None, dim: int) -> dict[str, Tensor]:

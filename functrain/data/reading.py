@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset, default_collate, default_convert, get_worker_info
 
+from functrain.data.collating import collated
 from functrain.data.datasets import Arrays
 from functrain.data.plans import Task, name_of
 from functrain.data.randomness import Randomness
@@ -52,18 +53,21 @@ class Reader:
         if self.gather is not None and (batch := self.gather(task.indices)) is not None:
             return batch
         if self.stores_samples and self.collates_plainly:
-            return self.collate_fn(self._samples(task, seeded=False))
+            return self._plainly_collated(self._samples(task, seeded=False))
         # a worker's generators are nobody's: putting 0.15 ms of states aside pays only where training runs
         aside = self.randomness.preserved() if get_worker_info() is None else nullcontext()
         with aside, one_thread():
             samples = self._samples(task, seeded=not self.stores_samples)
             if self.collates_plainly:
-                return self.collate_fn(samples)
+                return self._plainly_collated(samples)
             modules = len(sys.modules)
             batch = self._collated(task, samples)
             if len(sys.modules) != modules:  # as in Randomness.read; with new samples, which a collate_fn may change
                 batch = self._collated(task, self._samples(task, seeded=not self.stores_samples))
             return batch
+
+    def _plainly_collated(self, samples: Any) -> Any:
+        return collated(samples) if self.collate_fn is default_collate else self.collate_fn(samples)
 
     def _collated(self, task: Task, samples: Any) -> Any:
         self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position))

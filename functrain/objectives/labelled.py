@@ -12,7 +12,7 @@ from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.binding import BoundLoss, bind, takes
 from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import PerExample, sum_dtype, times_example_weight
-from functrain.objectives.losses.labels import check_label_smoothing
+from functrain.objectives.losses.labels import check_label_smoothing, class_numbers
 from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.supervised import Objective, call
 
@@ -55,7 +55,8 @@ class _Classes:
         where = bad.nonzero()[0].tolist()
         return (
             f"label {int(targets[bad][0])} at position {where} of the batch is out of range: the model has "
-            f"{classes} classes, so labels must be 0 to {classes - 1}"
+            f"{classes} classes, so labels must be 0 to {classes - 1}, or {self.ignore_index} (ignore_index) to be left "
+            "out"
         )
 
 
@@ -214,8 +215,7 @@ def _classes(
     if label_smoothing:
         given["label_smoothing"] = label_smoothing
     if class_weights is not None:
-        # Numbers, of which an objective can be compared and hashed; of a tensor too.
-        given["class_weights"] = tuple(float(weight) for weight in class_weights)
+        given["class_weights"] = class_numbers(class_weights)
     return _Classes(_with_ignored(loss, ignore_index, given, losses.CLASSES), ignore_index, class_dim, output)
 
 

@@ -1,6 +1,6 @@
 """Transforms for some parameters only. Imports foundation only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,6 +62,11 @@ def no_decay_1d(_path: str, parameter: torch.Tensor) -> bool:
 def _decisions(mask: Mask, params: Tree) -> list[bool]:
     if callable(mask):
         return [bool(mask(path, leaf)) for path, leaf in trees.leaves_with_paths(params)]
+    if not isinstance(mask, Mapping | Sequence) or isinstance(mask, str):
+        raise TypeError(
+            f"a mask is a function (path, parameter) -> bool, or a tree of True and False like the parameters; got "
+            f"{mask!r}. By patterns of names: optim.partition({{'head.*': optimizer, '*': optim.freeze()}})"
+        )
     _, (_, decisions) = aligned_leaves(params=params, mask=mask)
     for path, decision in zip(trees.paths(params), decisions):
         if not isinstance(decision, bool):

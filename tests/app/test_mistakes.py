@@ -165,6 +165,14 @@ MISTAKES = [
         ["train", "tiny.yaml", "optimizer.schedule={name: constant, warmup_steps: 1, warmup_fraction: 0.1}"],
         "override 'optimizer.schedule={name: constant, warmup_steps: 1, warmup_fraction: 0.1}': optimizer.sched",
     ),
+    (
+        ["train", "tiny.yaml", "training.max_time=3"],
+        "override 'training.max_time=3': unknown key 'max_time' in training; give the option --max-time on the command",
+    ),
+    (
+        ["train", "tiny.yaml", "run_dir=x"],
+        "override 'run_dir=x': unknown key 'run_dir' at the top level; give the option --run-dir on the command line;",
+    ),
     (["find-lr", "tiny.yaml", "--figure", "x.doc"], "a figure's name must end in .png, .pdf or .svg, got 'x.doc'"),
     (
         ["find-lr", "tiny.yaml", "data.batch_size=0"],
@@ -213,6 +221,14 @@ def test_a_mistake_of_the_users_is_one_message_and_exit_code_2(functrain, projec
 
 USAGE = [
     (["trian", "tiny.yaml"], "functrain: error: there is no command 'trian'; did you mean 'train'? commands: train, "),
+    ([], "functrain: error: a command is missing; commands: train, evaluate, "),
+    (["--debug"], "functrain: error: a command is missing; commands: train, evaluate, "),
+    (["--nope"], "functrain: error: there is no option --nope without a command; commands: train, evaluate, "),
+    (["train", "tiny.yaml", "--no-progress=1"], "functrain train: error: --no-progress takes no value; got '1'\n"),
+    (["train", "tiny.yaml", "--run-dir"], "functrain train: error: --run-dir needs a value\n"),
+    (["train", "tiny.yaml", "--resume", ""], "argument --resume: a name or path must not be empty\n"),
+    (["evaluate", "r", "--checkpoint", ""], "argument --checkpoint: a name or path must not be empty\n"),
+    (["train", "tiny.yaml", "--max-time", "0"], "argument --max-time: '0' is no time above 0: give seconds"),
     (["train"], "functrain train: error: the following arguments are required: CONFIG\n"),
     (
         ["train", "tiny.yaml", "--lr", "1e-3"],
@@ -233,7 +249,7 @@ USAGE = [
     (["train", "tiny.yaml", "--run-dir", ""], "argument --run-dir: a path must not be empty\n"),
     (
         ["train", "tiny.yaml", "--max-time", "soon"],
-        "argument --max-time: 'soon' is no time: give seconds, MM:SS or HH:MM:SS\n",
+        "argument --max-time: 'soon' is no time above 0: give seconds, MM:SS or HH:MM:SS\n",
     ),
     (["show", "a", "b"], "show takes no further argument 'b'\n"),
     (["show", "a", "--trust"], "show has no option --trust; see functrain show --help\n"),
@@ -278,6 +294,15 @@ def test_a_run_is_taken_where_one_of_its_checkpoints_is(functrain, project):
     code, _, err = functrain("replay", "one")
     assert code == 2
     assert "one has one checkpoint, and a replay compares with the one after" in err
+
+
+@pytest.mark.parametrize("command", ["show", "evaluate"])
+def test_a_folder_inside_a_run_is_told(functrain, project, command):
+    (project / "r" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    (project / "r" / "config.yaml").touch()
+    for path in ("r/checkpoints", "r/checkpoints/step-00000001"):
+        code, _, err = functrain(command, path)
+        assert (code, err.endswith("; it is in the run r\n")) == (2, True), err
 
 
 def test_a_refused_start_removes_no_folder_that_was_there_and_no_run(functrain, project):

@@ -64,6 +64,41 @@ WRONG = {
         lambda: ft.classification(label_smoothing="a"),
         r"label_smoothing must be a number between 0 and 1, got 'a'",
     ),
+    "class weights in a dictionary": (
+        lambda: ft.classification(class_weights={0: 1.0, 1: 2.0}),
+        r"class_weights must be a sequence of numbers, .*; got \{0: 1\.0, 1: 2\.0\}",
+    ),
+    "class weights by name": (lambda: ft.classification(class_weights="balanced"), r"sequence .*; got 'balanced'"),
+    "a negative class weight": (lambda: ft.classification(class_weights=[1, -1]), r"0 or more; class 1 has -1\.0"),
+    "soft targets": (
+        lambda: fit([(INPUTS, torch.rand(8, 3))]),
+        r"for probabilities of the classes .* take functrain\.supervised\(torch\.nn\.functional\.cross_entropy\)",
+    ),
+    "labels in a column": (lambda: fit([(INPUTS, TARGETS[:, None])]), r"of size 1 off: targets\.squeeze\(1\)"),
+    "labels that are floats": (
+        lambda: fit([(INPUTS, TARGETS.float())]),
+        r"write targets\.long\(\) if they are classes",
+    ),
+    "a label that another index leaves out": (
+        lambda: fit([(INPUTS, TARGETS - 100)], init(ft.classification(ignore_index=0))),
+        r"labels must be 0 to 2, or 0 \(ignore_index\) to be left out",
+    ),
+    "a mask by name": (
+        lambda: init(optimizer=ft.optim.masked(ft.optim.sgd(0.1), "head.*")),
+        r"a mask is a function .* got 'head\.\*'\. By patterns of names: optim\.partition",
+    ),
+    "unequal lengths": (
+        lambda: ft.fit(init(), ft.data.Loader([(torch.zeros(n), 0) for n in (3, 4)], 2), epochs=1),
+        r"unequal shapes, \[3\] and \[4\] \(of '0'\); pad .* PaddedCollate|unequal shapes, \[4\] and \[3\]",
+    ),
+    "unequal lengths in torch's loader": (
+        lambda: ft.fit(init(), DataLoader([(torch.zeros(n), 0) for n in (3, 4)], 2), epochs=1, progress=False),
+        r"unequal shapes, \[3\] and \[4\] \(of '0'\); pad sequences with functrain's Loader\(\.\.\., pad_to=64\)",
+    ),
+    "unequal sizes beside lengths": (
+        lambda: ft.data.PaddedCollate(4)([torch.zeros(3, 2), torch.zeros(2, 3)]),
+        r"unequal shapes, \[4, 2\] and \[4, 3\]; pad",
+    ),
     "segmentation of labels": (lambda: fit(state=init(ft.segmentation())), r"an example's pixels; got logits \[8, 3\]"),
     "language of labels": (lambda: fit(state=init(ft.language_modelling())), r"an example's tokens; got logits"),
     "the input's width": (
@@ -93,6 +128,10 @@ WRONG = {
     "a state": (lambda: ft.fit(net(), [BATCH], epochs=1), r"fit takes a TrainState made by init_state, got Sequential"),
     "a run directory": (lambda: fit(run_dir=3), r"run_dir must be the path of a directory, .* got 3"),
     "an empty run directory": (lambda: fit(run_dir=""), r"run_dir must be the path of a directory, .* got ''"),
+    "an empty name": (
+        lambda: fit(resume="", run_dir="nowhere"),
+        r"a checkpoint's name or path must not be empty; give 'last', 'best' or a name",
+    ),
     "resume": (lambda: fit(resume="yes", run_dir="nowhere"), r"there is no checkpoint 'yes': it is neither one in"),
     "a switch": (lambda: fit(compile="no"), r"compile must be True or False; got 'no'"),
     "another switch": (lambda: fit(deterministic=1), r"deterministic must be True or False; got 1"),

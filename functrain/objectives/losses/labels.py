@@ -7,8 +7,8 @@ A label that is neither allowed nor ignored makes the loss of its position NaN, 
 not, so that the step refuses the update instead of reading memory out of range or training on nonsense.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) 
     ):
         raise ValueError(
             f"{name} takes logits [B, C, ...] and integer targets [B, ...]; got logits "
-            f"{list(logits.shape)} and targets {list(targets.shape)} of {targets.dtype}"
+            f"{list(logits.shape)} and targets {list(targets.shape)} of {targets.dtype}{_way_out(logits, targets)}"
         )
     targets = targets.long()
     classes, counted = logits.shape[1], targets != ignore_index
@@ -51,6 +51,21 @@ def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) 
     if 0 <= ignore_index < classes:
         valid = valid & counted
     return torch.where(counted.unsqueeze(1), logits, 0.0), Labels(targets * valid, counted, valid)
+
+
+def _way_out(logits: Tensor, targets: Tensor) -> str:
+    """What to do about targets of another form, where it can be told."""
+    places = (logits.shape[0], *logits.shape[2:])
+    if targets.shape == places:
+        return "; write targets.long() if they are classes"
+    if targets.shape == logits.shape and targets.dtype.is_floating_point:
+        return (
+            "; for probabilities of the classes (mixup, distillation) take "
+            "functrain.supervised(torch.nn.functional.cross_entropy)"
+        )
+    if targets.numel() == logits.numel() // logits.shape[1] and targets.ndim == logits.ndim and targets.shape[1] == 1:
+        return "; take their dimension of size 1 off: targets.squeeze(1)"
+    return ""
 
 
 def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor, Labels]:
@@ -87,6 +102,31 @@ def one_hot(classes: Tensor, count: int) -> Tensor:
     return classes.unsqueeze(1) == numbers
 
 
+def class_numbers(class_weights: Any) -> tuple[float, ...]:
+    """The weights of the classes as numbers, by which an objective can be compared and hashed; of an array too.
+
+    Raises:
+        TypeError: for anything else than a sequence of numbers.
+        ValueError: for a number that is no weight.
+    """
+    try:
+        if isinstance(class_weights, str | Mapping | Set):
+            raise TypeError
+        numbers = tuple(float(weight) for weight in class_weights)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"class_weights must be a sequence of numbers, one for each class in order; got {class_weights!r}"
+        ) from None
+    _check_weights(numbers)
+    return numbers
+
+
+def _check_weights(numbers: Sequence[float]) -> None:
+    for number, weight in enumerate(numbers):
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"class_weights must be finite and 0 or more; class {number} has {weight!r}")
+
+
 def per_class(class_weights: Sequence[float] | Tensor, logits: Tensor) -> Tensor:
     """The weights of the classes as a tensor `[C]` beside the logits `[B, C, ...]`.
 
@@ -101,7 +141,5 @@ def per_class(class_weights: Sequence[float] | Tensor, logits: Tensor) -> Tensor
             f"class_weights has {len(class_weights)} numbers, but the logits {list(logits.shape)} are of "
             f"{logits.shape[1]} classes; give one for each class"
         )
-    for number, weight in enumerate(class_weights):
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"class_weights must be finite and 0 or more; class {number} has {weight!r}")
+    _check_weights(class_weights)
     return torch.tensor(class_weights, dtype=logits.dtype, device=logits.device)
