@@ -111,6 +111,12 @@ def _as_tensor(array: Tensor | np.ndarray) -> Tensor:
     if isinstance(array, Tensor):
         return array
     if isinstance(array, np.ndarray):
+        if array.dtype.kind not in "biufc":
+            raise TypeError(
+                f"Arrays takes numbers, got an array of {array.dtype}. Names of classes become numbers with "
+                "names, labels = numpy.unique(array, return_inverse=True); columns of a table with "
+                "array.astype('float32')"
+            )
         # torch cannot mark memory read-only and warns about it: copy such an array
         return torch.from_numpy(array if array.flags.writeable else array.copy())
     raise TypeError(f"Arrays takes tensors and NumPy arrays, got {type(array).__name__}; convert it with torch.tensor")

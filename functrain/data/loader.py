@@ -76,6 +76,11 @@ class Loader:
 
     def __post_init__(self) -> None:
         given = type(self.dataset).__name__
+        if isinstance(self.dataset, tuple) and any(isinstance(part, Tensor | np.ndarray) for part in self.dataset):
+            raise TypeError(
+                "Loader needs a data set, got a tuple of arrays, which would count as one example each; give "
+                "Loader(Arrays(inputs, targets), batch_size)"
+            )
         map_style = hasattr(self.dataset, "__getitem__") and hasattr(self.dataset, "__len__")
         if not map_style or isinstance(self.dataset, IterableDataset):
             raise TypeError(

@@ -71,7 +71,10 @@ def _first(tree: Any) -> str | None:
 def _cause(state: TrainState, batch: Any) -> str:
     for path, leaf in leaves_with_paths(counted_batch(state.recipe.objective, batch)):
         if isinstance(leaf, torch.Tensor) and leaf.dtype.is_floating_point and not torch.isfinite(leaf).all():
-            return f"The batch itself holds NaN or infinity (in its part {path!r}): look at the data"
+            return (
+                f"The batch itself holds NaN or infinity (in its part {path!r}): look at the data. An example of "
+                "weight 0 is left out: a batch may be (inputs, targets, weight)"
+            )
     complaint = getattr(state.recipe.objective, "complaint", None)
     if complaint is not None:
         found, _ = state.recipe.network.apply(complaint, state.params, state.buffers, batch, training=False)

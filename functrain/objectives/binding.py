@@ -25,6 +25,11 @@ class BoundLoss:
 
     def __call__(self, predictions: Any, targets: Any, weight: Tensor | None = None, **tensors: Tensor) -> PerExample:
         """The loss, with each example's weight `[B]` on its positions; `tensors` are arguments that vary."""
+        if targets is None and self.fn in REGISTRY.values():
+            raise TypeError(
+                f"the loss {_name(self.fn)} needs targets, and the batch's are None. Give (inputs, targets); for data "
+                "without targets write an objective of your own, (model, batch) -> Loss"
+            )
         if weight is not None and takes(self.fn, "weight"):
             tensors["weight"] = weight
         predictions, targets = zero_uncounted(predictions, weight), zero_uncounted(targets, weight)

@@ -53,10 +53,12 @@ class _Classes:
         if not bad.any():
             return None
         where = bad.nonzero()[0].tolist()
+        allowed = f"labels must be 0 to {classes - 1}, or {self.ignore_index} (ignore_index) to be left out"
+        if classes == 1:
+            allowed = "one logit is not enough for a choice of classes: take binary_classification(), or give it more"
         return (
             f"label {int(targets[bad][0])} at position {where} of the batch is out of range: the model has "
-            f"{classes} classes, so labels must be 0 to {classes - 1}, or {self.ignore_index} (ignore_index) to be left "
-            "out"
+            f"{classes} class{'' if classes == 1 else 'es'}, so {allowed}"
         )
 
 

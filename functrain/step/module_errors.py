@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from functrain.foundation.errors import DataError
 
 
-class ModuleInputError(DataError, RuntimeError):
-    """A module of the network cannot take the input that it was given. (Torch's own error is a RuntimeError.)"""
+class ModuleInputError(DataError, RuntimeError, ValueError):
+    """A module of the network cannot take the input that it was given. (Torch's own error is one of the last two.)"""
 
 
-def named_by_module(error: RuntimeError | IndexError, net: nn.Module) -> Exception:
+def named_by_module(error: RuntimeError | IndexError | ValueError, net: nn.Module) -> Exception:
     """What to raise for an error of torch in the forward pass: the error itself, unless a module of torch.nn raised it.
 
     Example:
@@ -28,12 +28,14 @@ def named_by_module(error: RuntimeError | IndexError, net: nn.Module) -> Excepti
         the modules before this one
     """
     frames = _forward_frames(error)
-    if not frames or type(error) not in (RuntimeError, IndexError) or "memory" in str(error):
+    if not frames or type(error) not in (RuntimeError, IndexError, ValueError) or "memory" in str(error):
         return error
     module = frames[-1].f_locals["self"]
     if not type(module).__module__.startswith("torch.nn."):
         return error
-    path = next((name for name, each in net.named_modules() if each is module), "")
+    path = next((name for name, each in net.named_modules() if each is module), None)
+    if path is None:  # a module of the objective's
+        return error
     where = f"module {path!r}, " if path else ""
     given = " and ".join(_inputs(frames[-1])) or "its input"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -179,7 +179,7 @@ class Network:
 def _called(objective: Callable[[nn.Module, Any], Any], net: nn.Module, batch: Any) -> Any:
     try:
         return objective(net, batch)
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, ValueError) as error:
         named = named_by_module(error, net)
         if named is error:
             raise

@@ -87,6 +87,37 @@ WRONG = {
         lambda: init(optimizer=ft.optim.masked(ft.optim.sgd(0.1), "head.*")),
         r"a mask is a function .* got 'head\.\*'\. By patterns of names: optim\.partition",
     ),
+    "a label for one logit": (
+        lambda: fit([(INPUTS, TARGETS + 1)], ft.init_state(nn.Linear(3, 1), ft.classification(), ft.optim.sgd(0.1))),
+        r"the model has 1 class, so one logit is not enough .* take binary_classification\(\)",
+    ),
+    "no targets": (
+        lambda: fit([(INPUTS, None)]),
+        r"the loss cross_entropy needs targets, and the batch's are None\. Give \(inputs, targets\)",
+    ),
+    "no targets of a regression": (
+        lambda: fit([(INPUTS, None)], init(ft.regression())),
+        r"squared_error needs targets",
+    ),
+    "one row for a BatchNorm": (
+        lambda: fit(
+            [(INPUTS[:1], TARGETS[:1])],
+            ft.init_state(nn.Sequential(nn.BatchNorm1d(3), net()), ft.classification(), ft.optim.sgd(0.1)),
+        ),
+        r"module '0', BatchNorm1d\(3, .*cannot take an input of shape \[1, 3\], .* more than 1 value per channel",
+    ),
+    "names of classes": (
+        lambda: ft.data.Arrays(INPUTS, np.array(list("abcabcab"))),
+        r"Arrays takes numbers, got an array of <U1\. Names of classes .* numpy\.unique\(array, return_inverse=True\)",
+    ),
+    "a tuple of arrays": (
+        lambda: ft.data.Loader((INPUTS, TARGETS), 4),
+        r"got a tuple of arrays, .* give Loader\(Arrays\(inputs, targets\), batch_size\)",
+    ),
+    "a label that is NaN": (
+        lambda: fit([(INPUTS, torch.full((8, 3), float("nan")))], init(ft.regression())),
+        r"holds NaN or infinity \(in its part '1'\): look at the data\. An example of weight 0 is left out",
+    ),
     "unequal lengths": (
         lambda: ft.fit(init(), ft.data.Loader([(torch.zeros(n), 0) for n in (3, 4)], 2), epochs=1),
         r"unequal shapes, \[3\] and \[4\] \(of '0'\); pad .* PaddedCollate|unequal shapes, \[4\] and \[3\]",
@@ -218,6 +249,9 @@ def test_an_error_of_the_users_own_code_stays_what_it_is():
         def forward(self, x):
             raise RuntimeError("mine")
 
+    objective = ft.supervised(nn.NLLLoss())  # a module of torch's, and no part of the network
+    with pytest.raises(ValueError, match=r"^Expected input batch_size \(8\) to match target batch_size \(5\)"):
+        ft.train_step(init(objective), (INPUTS, TARGETS[:5]))
     for model, message in ((Own(3, 3), "mat1 and mat2"), (Raising(3, 3), "mine")):
         with pytest.raises(RuntimeError, match=message):
             ft.train_step(ft.init_state(model, ft.classification(), ft.optim.sgd(0.1)), BATCH)
