@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from functrain import checkpoint as checkpoint
     from functrain import data as data
     from functrain import distributed as distributed
+    from functrain import errors as errors
     from functrain import evaluation as evaluation
     from functrain import models as models
     from functrain import optim as optim
@@ -103,12 +105,14 @@ _NAMES = {
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("checkpoint", "data", "distributed", "evaluation", "models", "optim")
+_MODULES = ("checkpoint", "data", "distributed", "errors", "evaluation", "models", "optim")
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"functrain.{name}")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("functrain")
     if name not in _HOMES:
         raise AttributeError(f"module 'functrain' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,56 @@
+"""The errors and warnings that functrain raises.
+
+    try:
+        result = functrain.fit(state, loader, epochs=10, run_dir="runs/a")
+    except functrain.errors.NonFiniteError:
+        ...
+
+| class | raised when |
+|---|---|
+| `FunctrainError` | base class of the errors below |
+| `CheckpointError` | a checkpoint or run directory cannot be read, written or used |
+| `DamagedCheckpointError` | the bytes of a checkpoint are not those that were written |
+| `MismatchError` | a checkpoint belongs to another model or optimizer |
+| `RunLockedError` | another process writes to the run directory |
+| `RunLostError` | the run directory was deleted or replaced while a run wrote to it |
+| `ResumeRefusedError` | `strict_resume=True` and the run would not continue bit for bit |
+| `DamagedLogError` | `metrics.jsonl` cannot be read |
+| `ConfigError` | a configuration is wrong |
+| `DataError` | a loader gives no batch, or a batch does not fit the objective |
+| `DonatedStateError` | a state is used again after a donating step took over its storage |
+| `NonFiniteError` | the loss or a gradient is not finite |
+| `OutOfMemoryError` | a step does not fit into memory |
+| `TracingError` | a step cannot be compiled as one graph |
+| `Interrupted` | a signal or `max_time` ended `fit`; a `SystemExit`, with the result as `.result` |
+
+| warning | given when |
+|---|---|
+| `ResumeWarning` | a resumed run may differ from an uninterrupted one |
+| `CheckpointWarning` | a checkpoint was skipped, or could not be written for the moment |
+| `LogWarning` | a log line could not be written for the moment |
+| `DataWarning` | a loader cannot be opened at the restored batch |
+| `ShapeWarning` | batches of many shapes are compiled one by one |
+| `StoreWarning` | compiled programs cannot be kept for the next start |
+"""
+
+from functrain.checkpoint.errors import CheckpointWarning as CheckpointWarning
+from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpointError
+from functrain.checkpoint.errors import MismatchError as MismatchError
+from functrain.checkpoint.errors import RunLockedError as RunLockedError
+from functrain.checkpoint.errors import RunLostError as RunLostError
+from functrain.compiler.shapes import ShapeWarning as ShapeWarning
+from functrain.compiler.store import StoreWarning as StoreWarning
+from functrain.data.iterables import DataWarning as DataWarning
+from functrain.foundation.errors import CheckpointError as CheckpointError
+from functrain.foundation.errors import ConfigError as ConfigError
+from functrain.foundation.errors import DataError as DataError
+from functrain.foundation.errors import DonatedStateError as DonatedStateError
+from functrain.foundation.errors import FunctrainError as FunctrainError
+from functrain.foundation.errors import NonFiniteError as NonFiniteError
+from functrain.foundation.errors import OutOfMemoryError as OutOfMemoryError
+from functrain.foundation.errors import TracingError as TracingError
+from functrain.loop.log_files import DamagedLogError as DamagedLogError
+from functrain.loop.log_files import LogWarning as LogWarning
+from functrain.loop.saving import ResumeRefusedError as ResumeRefusedError
+from functrain.loop.saving import ResumeWarning as ResumeWarning
+from functrain.loop.signals import Interrupted as Interrupted
