@@ -70,11 +70,11 @@ def result_of(result: ft.FitResult) -> dict[str, Any]:
 
 _CLOCK = ("seconds", "time", "sha256", "platform", "cpus")  # keys that differ from run to run
 _TIMES = [
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?(\+\d\d:\d\d|Z)?", "DATE"),
     (r"\d[\d,.]*/s\b", "N/s"),
     (r"\b\d+(\.\d+)?(e-?\d+)? ?(s|ms|µs|us|min|h)\b", "T"),
     (r"\b\d+:\d\d(:\d\d)?\b", "T"),
-    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?(\+\d\d:\d\d|Z)?", "DATE"),
-    (r"\d+(\.\d+)? (KiB|MiB|GiB|B)\b", "SIZE"),
+    (r"\d+(\.\d+)? (KiB|MiB|GiB|kB|MB|B)\b", "SIZE"),
     (r"pid \d+|process \d+", "PID"),
     (r"0x[0-9a-f]+", "ADDRESS"),
     (r"\b[0-9a-f]{32,64}\b", "DIGEST"),
