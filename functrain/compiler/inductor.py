@@ -107,6 +107,30 @@ def _side_by_side() -> Iterator[None]:
             yield
 
 
+def whole_files() -> contextlib.AbstractContextManager[Any]:
+    """Let what a C++ compiler writes appear by a rename, in `hastened` and in `prepare`.
+
+    Inductor takes over what it finds. Half of a precompiled header, left by a compiler that was killed, would fail each
+    later compilation, and half of the trial for vector instructions would make programs do without them.
+    """
+    builder = importlib.import_module("torch._inductor.cpp_builder").CppBuilder
+    build: Callable[[Any], None] = builder.build
+
+    def build_whole(self: Any) -> None:
+        target, command = self.get_target_file_path(), self.get_command_line()
+        part = f"{target}.{os.getpid()}"
+        try:
+            with _replaced(self, "get_command_line", lambda: command.replace(f"-o {target}", f"-o {part}")):
+                build(self)
+            if os.path.exists(part):
+                os.replace(part, target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+
+    return _replaced(builder, "build", build_whole)
+
+
 def _one_instruction_set() -> contextlib.AbstractContextManager[Any]:
     """Try the vector instructions that will be used, not all that the processor has: each trial takes five seconds."""
     sets = importlib.import_module("torch._inductor.cpu_vec_isa")

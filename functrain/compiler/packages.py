@@ -20,7 +20,7 @@ from torch import Tensor
 
 from functrain.compiler import summation
 from functrain.compiler.constants import constants_as_operations
-from functrain.compiler.inductor import hastened, prepare
+from functrain.compiler.inductor import hastened, prepare, whole_files
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.scratch import ScratchFolder
 
@@ -43,7 +43,7 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
     Raises:
         FunctrainError: if there is no working C++ compiler.
     """
-    with _without_torchs_warnings():
+    with _without_torchs_warnings(), whole_files():
         importlib.import_module("torch._inductor.compile_fx")
         threading.Thread(target=prepare, args=[examples[0].device.type], daemon=True).start()
         from torch._inductor.exc import CppCompileError, InvalidCxxCompiler

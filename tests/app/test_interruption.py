@@ -1,4 +1,4 @@
-"""Whatever libraries make of a KeyboardInterrupt, an interrupted command ends with 130 and one line."""
+"""Whatever libraries make of a KeyboardInterrupt, an interrupted command ends with 130 (143) and one line."""
 
 import signal
 import sys
@@ -6,25 +6,29 @@ import time
 
 import pytest
 
-from functrain.app.interruption import Interruption
+from functrain.app.interruption import SIGNALS, Interruption
 
 
 @pytest.fixture
 def run(capsys):
     """Run a command as the process's: its exit code, and what it printed."""
-    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    handlers, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
 
     def run(command):
         code = Interruption(is_the_process=True, quiet=False).run(command)
         return code, capsys.readouterr().err.strip()
 
     yield run
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     sys.unraisablehook = hook
 
 
+sent = signal.SIGINT
+
+
 def interrupt():
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(sent)
 
 
 def swallowed():
@@ -80,9 +84,11 @@ def twice_at_once():
         twice_at_once,
     ],
 )
-def test_an_interruption_is_never_lost(run, command):
-    assert run(command) == (130, "functrain: interrupted")
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # Python's shutting down is not interrupted
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interruption_is_never_lost(run, command, number, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "sent", number)
+    assert run(command) == (128 + number, "functrain: interrupted")
+    assert signal.getsignal(number) in (signal.SIG_IGN, signal.SIG_DFL)  # no traceback from Python's shutting down
 
 
 def test_other_results_and_errors_pass(run):

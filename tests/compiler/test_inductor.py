@@ -3,12 +3,13 @@
 import gc
 import importlib
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from torch._inductor import cpu_vec_isa
 from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
-from torch._inductor.cpp_builder import CppBuilder
+from torch._inductor.cpp_builder import CppBuilder, CppOptions
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
@@ -181,3 +182,30 @@ def test_a_wrapper_that_does_not_compile_stops_the_linker(built: list[str]) -> N
         with pytest.raises(RuntimeError, match="does not like it"):
             CppBuilder.build(Build("a.so"))  # type: ignore[arg-type]
     assert built == ["a.kernel.o"]
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> CppBuilder:
+    (tmp_path / "one.cpp").write_text("int one() { return 1; }")
+    return CppBuilder("one", [str(tmp_path / "one.cpp")], CppOptions(compile_only=True), str(tmp_path))
+
+
+def test_what_a_compiler_has_built_is_where_inductor_looks_for_it(builder: CppBuilder, tmp_path: Path) -> None:
+    with inductor.whole_files():
+        builder.build()
+    assert {path.name for path in tmp_path.iterdir()} == {"one.cpp", Path(builder.get_target_file_path()).name}
+
+
+def test_half_of_a_file_is_never_taken_over(
+    builder: CppBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: CppBuilder) -> None:
+        part = self.get_command_line().split(" -o ")[1].split()[0]
+        Path(part).write_bytes(b"half")
+        assert not Path(self.get_target_file_path()).exists()
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(CppBuilder, "build", killed)
+    with inductor.whole_files(), pytest.raises(RuntimeError, match="killed"):
+        builder.build()
+    assert [path.name for path in tmp_path.iterdir()] == ["one.cpp"]
