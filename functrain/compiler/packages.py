@@ -123,14 +123,24 @@ def _rewrite(graph: torch.fx.Graph) -> None:
 
 
 def load(path: Path, device: torch.device) -> Program:
-    """The program in a package."""
+    """The program in a package.
+
+    Raises:
+        FunctrainError: if the system's temporary folder has no room for it.
+    """
     # The class behind torch._inductor.aoti_load_package, which would import all of inductor. One runner, used by
     # one thread at a time, as its call keeps Python's lock: the locks and events of the other mode are not needed.
     load = torch._C._aoti.AOTIModelPackageLoader
     how = (_NAME, True, 1, -1 if device.index is None else device.index)
-    folder = ScratchFolder(prefix="program-")
-    with zipfile.ZipFile(path) as package:
-        package.extractall(folder.path)
+    try:
+        folder = ScratchFolder(prefix="program-")
+        with zipfile.ZipFile(path) as package:
+            package.extractall(folder.path)
+    except OSError as error:
+        raise FunctrainError(
+            f"the compiled step cannot be unpacked in the system's temporary folder ({error}). Make room there, or "
+            "name another folder in the environment variable TMPDIR"
+        ) from error
     [unpacked] = folder.path.iterdir()
     try:
         loader = load(str(unpacked), *how)

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from functrain.foundation.regular_files import open_regular
@@ -28,7 +29,7 @@ class Store:
     """Files by key, at most `limit` bytes of them; the ones unused for longest make room.
 
     Args:
-        directory: made at the first `put`, for the user alone.
+        directory: made at the first `put`, for the user alone. None keeps nothing: there is no home directory.
         limit: in bytes.
 
     Example:
@@ -41,18 +42,19 @@ class Store:
         (b'code', True, None)
     """
 
-    def __init__(self, directory: Path, limit: int) -> None:
+    def __init__(self, directory: Path | None, limit: int) -> None:
         self.directory = directory
         self.limit = limit
 
     def get(self, key: str) -> Path | None:
         """The file kept under `key`, or None. A damaged one is removed, with a warning."""
-        if not self._ours():
-            return None
+        if self.directory is None or not _is_ours(self.directory):
+            return None  # `put` says why
         for path in self.directory.glob(f"{key}-*.pt2"):
             try:
                 if _checksum(path) == path.stem.removeprefix(f"{key}-"):
-                    os.utime(path)  # used just now
+                    with suppress(OSError):  # a file system that is read-only
+                        os.utime(path)  # used just now
                     return path
                 path.unlink()
             except OSError:
@@ -62,57 +64,62 @@ class Store:
 
     def put(self, key: str, made: Path) -> Path | None:
         """Keep a copy of the file `made` under `key`; where it cannot be kept, None (with a warning)."""
+        if self.directory is None:
+            _warn("there is no home directory to keep the compiled step in")
+            return None
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not self._ours():
+            if not _is_ours(self.directory):
+                _warn(
+                    f"{self.directory} is not used for compiled steps, as others can write to it, and what lies there "
+                    "is run. Make it yours alone (chmod 700)"
+                )
                 return None
             with scratch_folder(self.directory, ".making-") as folder:
                 copy = Path(shutil.copy(made, folder))
                 path = self.directory / f"{key}-{_checksum(made)}.pt2"
                 os.replace(copy, path)
-            self._make_room(path)
+            _make_room(self.directory, self.limit, path)
             return path
-        except OSError as error:
-            warnings.warn(
-                f"the compiled step cannot be kept in {self.directory} ({error}); the next start will compile again. "
-                f"The environment variable {DIRECTORY_VARIABLE} can name another directory",
-                StoreWarning,
-                stacklevel=2,
-            )
+        except OSError as error:  # without its path, which differs from step to step: Python shows equal warnings once
+            _warn(f"the compiled step cannot be kept in {self.directory} ({error.strerror})")
             return None
 
-    def _ours(self) -> bool:
-        """Native code is taken only from a directory that nobody else can write to."""
-        try:
-            status = self.directory.stat()
-        except OSError:
-            return False
-        if not hasattr(os, "getuid"):
-            return True
-        if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return True
-        warnings.warn(
-            f"{self.directory} is not used for compiled steps: others can write to it, and what lies there is run. "
-            f"Make it yours alone (chmod 700), or name another directory in {DIRECTORY_VARIABLE}",
-            StoreWarning,
-            stacklevel=3,
-        )
-        return False
 
-    def _make_room(self, newest: Path) -> None:
-        files = []
-        for path in self.directory.glob("*.pt2"):
-            try:
-                files.append((path.stat().st_mtime, path.stat().st_size, path))
-            except OSError:
-                continue  # another process has removed it
-        total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if total <= self.limit:
-                return
-            if path != newest:
-                path.unlink(missing_ok=True)
-                total -= size
+def _warn(text: str) -> None:
+    warnings.warn(
+        f"{text}. Training goes on, and the next start will compile again. The environment variable "
+        f"{DIRECTORY_VARIABLE} can name another directory",
+        StoreWarning,
+        stacklevel=3,
+    )
+
+
+def _is_ours(directory: Path) -> bool:
+    """Native code is taken only from a directory that nobody else can write to."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return False
+    if not hasattr(os, "getuid"):
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _make_room(directory: Path, limit: int, newest: Path) -> None:
+    files = []
+    for path in directory.glob("*.pt2"):
+        try:
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+        except OSError:
+            continue  # another process has removed it
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= limit:
+            return
+        if path != newest:
+            path.unlink(missing_ok=True)
+            total -= size
 
 
 def default_store() -> Store:
@@ -123,13 +130,18 @@ def default_store() -> Store:
         ValueError: if that is no number.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    place: Path | None
     directory = os.environ.get(DIRECTORY_VARIABLE) or f"{base}/functrain"
     limit = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GB)
     try:
         gigabytes = float(limit)
     except ValueError:
         raise ValueError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as 4; got {limit!r}") from None
-    return Store(Path(directory).expanduser() / "programs", int(gigabytes * 1e9))
+    try:
+        place = Path(directory).expanduser() / "programs"
+    except RuntimeError:  # there is no home directory
+        place = None
+    return Store(place, int(gigabytes * 1e9))
 
 
 def _checksum(path: Path) -> str:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import functrain as ft
+from functrain.compiler import packages
 from functrain.foundation.errors import FunctrainError
 
 
@@ -103,7 +104,7 @@ class Picture(nn.Module):
         return self.head(h + self.gain * self.drop(h))
 
 
-def test_inductor_runs_a_convolution_with_batchnorm_and_dropout(bits, assert_close):
+def test_inductor_runs_a_convolution_with_batchnorm_and_dropout(bits, assert_close, tmp_path, monkeypatch):
     """One compilation for all of it: as eager to rounding, and with dropout the same bits from run to run."""
     state = first = ft.init_state(Picture(), ft.classification(), ft.optim.sgd(0.1, momentum=0.9))
     step = ft.compile(ft.train_step)
@@ -120,20 +121,19 @@ def test_inductor_runs_a_convolution_with_batchnorm_and_dropout(bits, assert_clo
     assert runs[0] != bits(step(loud.replace(key=1), batches[0]))
     assert torch.equal(torch.get_rng_state(), generator)
     assert dict(step.runner.compilations) == {"update": 1}
-
-
-def test_a_program_is_unpacked_where_the_next_process_sweeps_and_goes_with_its_steps(
-    vectors, tmp_path, monkeypatch, bits
-):
-    step, state = ft.compile(ft.train_step), state_for_inductor()
-    first = bits(step(state, vectors()))  # compiled, or in the store already
+    # Loaded from the store, a program is unpacked where the next process sweeps, and its files go with it.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     again = ft.compile(ft.train_step)
-    assert bits(again(state, vectors())) == first
+    assert bits(again(loud, batches[0])) == runs[0]
     [ours] = tmp_path.iterdir()
-    [program] = ours.iterdir()
-    assert program.name.startswith("program-")
+    assert [program.name.split("-")[0] for program in ours.iterdir()] == ["program"]
     del again
     gc.collect()
     assert not list(ours.iterdir())
+
+
+def test_without_room_in_the_temporary_folder_the_message_names_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    with pytest.raises(FunctrainError, match=r"cannot be unpacked.*not there.*TMPDIR"):
+        packages.load(tmp_path / "program.pt2", torch.device("cpu"))
