@@ -56,6 +56,16 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatc
             known["state"] = ft.init_state(known["model"], known["objective"], ft.optim.adamw(1e-3))
 
 
+def test_the_shortest_script_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit = ft.fit
+    monkeypatch.setattr(ft, "fit", lambda *args, **options: fit(*args, **options, compile=False, progress=False))
+    (script,) = BLOCK.findall((PAGES.parent / "README.md").read_text())
+    known = {}
+    exec(compile(script, "README.md", "exec"), known)
+    assert known["result"].history[-1]["train_accuracy"] > 0.9
+
+
 @pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.md")))
 def test_the_tests_that_a_page_names_exist(page):
     for file, name in TEST.findall((PAGES / page).read_text()):
