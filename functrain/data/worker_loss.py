@@ -3,10 +3,13 @@
 torch raises in its handler of SIGCHLD, wherever the process is at that moment. While a run trains, that error waits.
 """
 
+import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from functrain.foundation.errors import DataError
@@ -17,6 +20,10 @@ _MEMORY = (
     "smaller prefetch_factor, or data that are not copied into each worker"
 )
 _SHARED_MEMORY = "Workers hand over batches in shared memory (/dev/shm): make it larger, or use fewer workers"
+_SPAWNED = (
+    'Workers of this start method import the script again: it must train under `if __name__ == "__main__":`. If the '
+    "worker printed an error, it is above"
+)
 _CODE = "What it printed is above; num_workers=0 shows an error where it happens"
 
 
@@ -35,8 +42,8 @@ class _Losses:
 class WatchedIterator:
     """A loader's iterator, which says clearly that a worker was lost."""
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator = iterator
+    def __init__(self, iterator: Iterator[Any], *, spawns: bool = False) -> None:
+        self._iterator, self._spawns = iterator, spawns
         self._in_main = threading.current_thread() is threading.main_thread()  # where handlers run
         if self._in_main:
             _take_over_handler()
@@ -54,7 +61,7 @@ class WatchedIterator:
             if not str(error).startswith(_TORCHS):
                 raise
             _Losses.lost = None
-            raise WorkerLostError(_message(str(error))) from error
+            raise WorkerLostError(_message(str(error), self._spawns)) from error
         finally:
             _Losses.drawing = False
 
@@ -92,6 +99,26 @@ class _Handler:
             _Losses.lost = error  # torch tells of each loss once
 
 
-def _message(text: str) -> str:
+def _message(text: str, spawns: bool) -> str:
     advice = _CODE if "exit code" in text else _SHARED_MEMORY if "Bus error" in text else _MEMORY
+    if spawns and "killed by signal" not in text:
+        advice = f"{_SPAWNED}. {advice}"
     return f"a worker process of the loader ended: {text.split('. ')[0].rstrip('. ')}. {advice}"
+
+
+def refuse_import_by_worker() -> None:
+    """Refuse to train in a script that a worker process imports to find its functions.
+
+    Raises:
+        DataError: naming the line that the script needs.
+    """
+    if multiprocessing.parent_process() is None:
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            raise DataError(
+                "a worker process of a loader imports this script, and the script trains when it is imported. Put what "
+                'trains under `if __name__ == "__main__":`, or use workers that are forked'
+            )
+        frame = frame.f_back

@@ -49,7 +49,7 @@ class ScratchFolder:
             self.path = Path(tempfile.mkdtemp(prefix="functrain-"))
             lock = None
         else:
-            _sweep(directory, prefix)
+            _sweep(directory, prefix if parent is not None else "")
             self.path, lock = _make(directory, prefix)
         self._finalizer = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 

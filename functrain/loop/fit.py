@@ -13,7 +13,7 @@ import torch
 from functrain.compiler import CompilingRunner
 from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
-from functrain.data.worker_loss import losses_at_draws
+from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import absolute
@@ -167,6 +167,7 @@ def fit(
         >>> result.stopped_by, result.state.step, len(result.history)
         ('epochs', 2, 2)
     """
+    refuse_import_by_worker()
     decisions = Decisions(plateau, early_stopping)
     plan = Plan(
         epochs,

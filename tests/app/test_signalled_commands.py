@@ -42,6 +42,12 @@ def start(*arguments):
     )
 
 
+def finished(*arguments):
+    process = start(*arguments)
+    process.communicate(timeout=600)
+    return process.returncode
+
+
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -58,12 +64,12 @@ COMMANDS = {
 
 @pytest.mark.slow
 def test_commands_signalled_at_random_moments_end_in_good_order_and_change_no_checkpoint(project):
-    assert start("train", "tiny.yaml", "--run-dir", "r").wait() == 0
+    assert finished("train", "tiny.yaml", "--run-dir", "r") == 0
     before = contents(project / "r" / "checkpoints")
     moments = random.Random(0)
     for name, arguments in COMMANDS.items():
         began = time.monotonic()
-        start(name, *arguments).communicate()
+        finished(name, *arguments)
         whole = time.monotonic() - began
         for number in SIGNALS * 3:
             process = start(name, *arguments)
@@ -80,7 +86,7 @@ def test_commands_signalled_at_random_moments_end_in_good_order_and_change_no_ch
 def test_training_signalled_at_random_moments_also_while_it_restores_ends_with_the_same_bits(project):
     command = ["train", "tiny.yaml", "training.epochs=30", "training.save_every=7"]
     began = time.monotonic()
-    assert start(*command, "--run-dir", "whole").wait() == 0
+    assert finished(*command, "--run-dir", "whole") == 0
     whole = time.monotonic() - began
     moments = random.Random(0)
     for number in SIGNALS * 6:
@@ -91,5 +97,5 @@ def test_training_signalled_at_random_moments_also_while_it_restores_ends_with_t
         assert process.returncode in (0, 128 + number, -number), err
         assert "Traceback" not in err
         assert not list((project / "r").rglob("*.damaged*"))
-    assert start(*command, "--run-dir", "r").wait() == 0
-    assert start("diff", "r", "whole").wait() == 0
+    assert finished(*command, "--run-dir", "r") == 0
+    assert finished("diff", "r", "whole") == 0

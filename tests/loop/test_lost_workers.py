@@ -1,7 +1,11 @@
 """A worker that the system kills for lack of memory: what is told and saved, and that a resume has the same bits."""
 
+import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +19,7 @@ import functrain as ft
 from functrain.checkpoint import read_info
 from functrain.data import Loader, as_stream
 from functrain.data.worker_loss import WorkerLostError, losses_at_draws
+from functrain.foundation.errors import DataError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no signals")
 
@@ -64,6 +69,38 @@ def test_the_state_is_saved_and_a_resume_has_the_same_bits(tmp_path, where):
     resumed = run(tmp_path / "lost", 7)
     assert_same_bits(resumed.state, expected.state)
     assert resumed.history == expected.history
+
+
+SCRIPT = """
+import sys, torch, functrain as ft
+from torch.utils.data import DataLoader, TensorDataset
+
+state = ft.init_state(torch.nn.Linear(4, 3), ft.classification(), ft.optim.sgd(0.1))
+data = TensorDataset(torch.ones(8, 4), torch.arange(8) % 3)
+loader = DataLoader(data, 4, num_workers=2, multiprocessing_context=sys.argv[1])
+ft.fit(state, loader, epochs=1, compile=False, progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_that_trains_when_workers_import_it_says_what_it_lacks(tmp_path, method):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), method]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 1
+    assert "imports this script, and the script trains when it is imported" in ended.stderr
+    last = ended.stderr.strip().splitlines()[-1]
+    assert re.search(r'WorkerLostError: a worker process .* `if __name__ == "__main__":`', last)
+
+
+def test_fit_refuses_a_script_that_a_worker_imports(monkeypatch):
+    code = "import functrain as ft\nft.fit(None, None)"
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a process")
+    with pytest.raises(DataError, match='under `if __name__ == "__main__":`'):
+        exec(compile(code, "script.py", "exec"), {"__name__": "__mp_main__"})
+    with pytest.raises(TypeError):  # in a process of the user's own it is as ever: here, for wrong arguments
+        exec(compile(code, "script.py", "exec"), {"__name__": "module"})
 
 
 def kill(pid):
