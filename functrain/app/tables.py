@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -15,6 +16,8 @@ from functrain.foundation.printing import printable
 from functrain.loop.progress_line import exact
 
 UNBOUNDED = 100_000  # characters in a line
+BETWEEN_COLUMNS = 2  # characters
+LEAST_OF_NAMES = 8  # characters of a name in a line, where a table must be narrow
 
 
 class Screen(Console):
@@ -46,22 +49,29 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
     rows = [list(row) for row in rows]
     texts = range(left if left > 1 else 0)  # a table's only text column is its rows' names
     longest = max(texts, key=lambda index: max((len(row[index]) for row in rows), default=0), default=None)
+    least = 0
     for index, column in enumerate(columns):
-        table.add_column(
-            Text(column),
-            justify="left" if index < left else "right",
-            no_wrap=index < left and index != longest,
-            overflow="fold",
-        )
+        cells, no_wrap = [row[index] for row in rows], index < left and index != longest
+        words = [column] if no_wrap else column.split()
+        width = LEAST_OF_NAMES if index == longest else max(map(len, [*words, *cells]), default=0)
+        justify: Literal["left", "right"] = "left" if index < left else "right"
+        table.add_column(Text(column), justify=justify, no_wrap=no_wrap, min_width=width, overflow="fold")
+        least += width + BETWEEN_COLUMNS
     for row in rows:
         table.add_row(*[Text(printable(cell)) for cell in row])
-    _print_trimmed(console, table)
+    _print_trimmed(console, table, least)
 
 
-def _print_trimmed(console: Console, renderable: RenderableType) -> None:
-    """Print without the blanks with which rich fills lines; where nobody says how wide these may be, as they are."""
+def _print_trimmed(console: Console, renderable: RenderableType, least: int = 0) -> None:
+    """Print without the blanks with which rich fills lines; where nobody says how wide these may be, as they are.
+
+    Args:
+        console: where to.
+        renderable: what.
+        least: on a narrower terminal it is printed as it is, too, since rich would leave numbers out.
+    """
     options = console.options
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if (not console.is_terminal and "COLUMNS" not in os.environ) or least >= options.max_width:
         unbounded = options.update(max_width=UNBOUNDED)
         options = options.update(max_width=Measurement.get(console, unbounded, renderable).maximum)
     for line in console.render_lines(renderable, options, pad=False):

@@ -250,7 +250,9 @@ class Checkpointer:
         """Checkpoints to try in turn, and those known to be damaged already."""
         paths = self._catalogue.in_order()
         if not paths:
-            raise CheckpointError(f"there is no checkpoint in {self.directory}")
+            inside = self.directory / "checkpoints"
+            hint = f"; it is the directory of a run, with its checkpoints in {inside}" if inside.is_dir() else ""
+            raise CheckpointError(f"there is no checkpoint in {self.directory}{hint}")
         if which == "last":
             self._warn_of_misnamed()
             return paths[::-1], []

@@ -88,7 +88,7 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise CheckpointError(f"could not write {path}: {error}") from error
+            raise CheckpointError(f"could not write {path}: {error.strerror or error}") from error
         raise
 
 

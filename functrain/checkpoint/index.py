@@ -178,6 +178,11 @@ def load_index(directory: Path) -> Index:
     try:
         data = read_regular(directory / INDEX_FILE, _LARGEST)
     except (FileNotFoundError, NotADirectoryError):
+        if (directory / "checkpoints").is_dir():
+            raise CheckpointError(
+                f"{directory} is the directory of a run, not of a checkpoint; give one of those in "
+                f"{directory / 'checkpoints'}, such as {directory / 'checkpoints' / 'last'}"
+            ) from None
         raise DamagedCheckpointError(directory, f"its index {INDEX_FILE} is missing") from None
     except OSError as error:
         raise reading_error(directory, error) from error

@@ -110,8 +110,8 @@ class RunLock:
                     return self
             except OSError as error:
                 raise CheckpointError(
-                    f"cannot lock the run directory {self.path.parent}: {error}; choose a directory that can be "
-                    "written to"
+                    f"cannot lock the run directory {self.path.parent}: {error.strerror}; choose a directory that "
+                    "can be written to"
                 ) from error
 
     def check(self) -> None:

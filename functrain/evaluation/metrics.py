@@ -11,7 +11,7 @@ from functrain.loop.batches import Feed
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.step import eval_step
 from functrain.step.execution import Runner, eager
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 
 def evaluate(state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False) -> dict[str, float]:
@@ -38,6 +38,7 @@ def evaluate(state: TrainState, loader: Any, *, ema: bool = False, compile: bool
         >>> sorted(evaluate(state, [(torch.ones(4, 2), torch.zeros(4, 1))]))
         ['loss', 'mae']
     """
+    require_state("evaluate", state)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
     runner: Runner = CompilingRunner() if compile else eager
     try:

@@ -16,7 +16,7 @@ from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.supervised import call
 from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 
 def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:
@@ -67,6 +67,7 @@ def predict_with_targets(
 
 
 def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool) -> tuple[Any, Any]:
+    require_state("predict", state)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
     forward = to_evaluate(state, ema=ema)
     runner: Runner = CompilingRunner() if compile else eager

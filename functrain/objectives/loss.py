@@ -122,7 +122,13 @@ def no_totals(device: torch.device | str = "cpu") -> Tensor:
 
 
 def _scalar(value: Any, device: torch.device) -> Tensor:
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value, device=device)
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            "an objective's metrics are sums over the batch, 0-d tensors or numbers, or pairs (sum, weight); got "
+            f"{value!r}"
+        ) from None
     if tensor.ndim:
         raise ValueError(
             f"an objective returns sums, 0-d tensors; got one of shape {list(tensor.shape)}. Sum it over the "

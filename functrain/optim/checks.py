@@ -69,8 +69,16 @@ def unless_schedule(require: Callable[[str, Any], None], **hyperparameters: Any)
         ValueError: eps must be a finite number >= 0, got -1
     """
     for name, value in hyperparameters.items():
-        if not callable(value):
+        if not callable(value) or isinstance(value, type):
             require(name, value)
+
+
+def require_schedule(name: str, value: Any) -> None:
+    """Raise unless `value` is a function, and no class, such as one of torch's schedulers."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(
+            f"{name} must be a schedule, a function from step to scalar such as schedules.constant(0.1); got {value!r}"
+        )
 
 
 def require_list(name: str, value: Any, of: str) -> None:

@@ -34,6 +34,11 @@ def partition(groups: Mapping[str, Optimizer]) -> Optimizer:
         >>> optimizer.update(params, optimizer.init(params), params)[0]
         {'body.weight': tensor([0.]), 'head.weight': tensor([-0.1000])}
     """
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            "partition takes a dictionary from patterns of parameters' names to optimizers, such as "
+            f"{{'head.*': sgd(0.1), '*': freeze()}}; got {groups!r}"
+        )
     patterns, optimizers = tuple(groups), tuple(groups.values())
     for pattern, optimizer in groups.items():
         if not isinstance(optimizer, Optimizer):

@@ -1,7 +1,7 @@
 """The learning rate: applied, scheduled, reduced and read. Imports foundation only."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import optree
@@ -106,11 +106,18 @@ def descend(lr: Hyperparameter) -> Optimizer:
 
 def require_learning_rate(lr: Any) -> None:
     """Raise unless `lr` is a finite number >= 0 or a schedule."""
-    if callable(lr):
+    if callable(lr) and not isinstance(lr, type):
         return
     if isinstance(lr, bool) or not isinstance(lr, int | float):
         kind = type(lr).__name__
-        raise TypeError(f"lr must be a number or a schedule (a function from step to scalar), got {lr!r} ({kind})")
+        hint = ""
+        if isinstance(lr, list | Iterator):
+            hint = ". An optimizer takes no parameters here: init_state gives it those of the model"
+        if isinstance(lr, type):
+            hint = ". Schedules are functrain's own, in optim.schedules"
+        raise TypeError(
+            f"lr must be a number or a schedule (a function from step to scalar), got {lr!r} ({kind}){hint}"
+        )
     require_non_negative("lr", lr)
 
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 from functrain.optim import evaluation_params
-from functrain.step.state import Params, TrainState
+from functrain.step.state import Params, TrainState, require_state
 
 
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
@@ -28,6 +28,7 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
         >>> ft.to_module(state)
         Linear(in_features=2, out_features=1, bias=True)
     """
+    require_state("to_module", state)
     return state.recipe.network.module(chosen_params(state, ema=ema), chosen_buffers(state, ema=ema))
 
 

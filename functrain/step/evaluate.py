@@ -10,7 +10,7 @@ from functrain.objectives.loss import Totals
 from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.gradient import run_objective
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 
 def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner = eager) -> Totals:
@@ -35,6 +35,7 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
         >>> sorted(totals.means()), totals.weight.item()
         (['loss', 'mae'], 8.0)
     """
+    require_state("eval_step", state)
     refuse_autocast(state.device)
     register_containers(batch)
     key = partial(fold_in, state.key, "evaluate", state.step)

@@ -335,3 +335,20 @@ def _copies(named: Any, dtype: torch.dtype, device: torch.device | str | None) -
         return tensor.detach().to(device=device, dtype=target, copy=True)
 
     return {name: copy(tensor) for name, tensor in named}
+
+
+def require_state(name: str, state: Any) -> None:
+    """Refuse what is no training state, in the first place of a function's arguments.
+
+    Args:
+        name: the function's.
+        state: what it was given.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(state, TrainState):
+        raise TypeError(
+            f"{name} takes a TrainState first, as functrain.init_state(model, objective, optimizer) makes it; got "
+            f"{type(state).__name__}"
+        )

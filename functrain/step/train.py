@@ -26,7 +26,7 @@ from functrain.step.choice import choose
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
 from functrain.step.gradient import divided, gradient, gradient_uphill
 from functrain.step.scaling import LossScale, LossScaling, next_loss_scale
-from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts
+from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts, require_state
 from functrain.step.used import Used, only_used
 
 Metrics = dict[str, Tensor]
@@ -75,6 +75,7 @@ def train_step(
         >>> state.step, sorted(metrics)
         (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped', 'weight_sum'])
     """
+    require_state("train_step", state)
     refuse_autocast(state.device)
     refuse_inference_mode()
     register_containers(batch)

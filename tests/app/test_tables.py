@@ -44,6 +44,19 @@ def test_a_table_in_a_file_or_pipe_has_each_row_in_one_line(width: int) -> None:
     assert row.split() == [NAME, "damaged", *REASON.split(), "12"]
 
 
+@pytest.mark.parametrize("columns", [1, 2, 5, 9])
+@pytest.mark.parametrize("left", [0, 1])
+def test_no_terminal_is_too_narrow_for_numbers(columns: int, left: int) -> None:
+    numbers = [f"{number}.2345" for number in range(columns)]
+    names = ["", *["eval accuracy"] * columns][1 - left :]
+    row = ["train", *numbers][1 - left :]
+    for width in range(5, 140):
+        file = io.StringIO()
+        console = Console(file=file, width=width, force_terminal=True, color_system=None)
+        print_table(console, names, [row], left=left)
+        assert [line.split() for line in file.getvalue().splitlines() if numbers[0] in line] == [row], width
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_table_on_a_terminal_is_wrapped_and_whole(width: int) -> None:
     lines = printed(width=width, terminal=True).splitlines()

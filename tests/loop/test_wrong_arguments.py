@@ -154,6 +154,47 @@ WRONG = {
         lambda: ft.fit(init(), _many_workers(), epochs=1, compile=False),
         r"num_workers must be \d+ or less on this machine, .* got 5000",
     ),
+    "a model in a state's place": (
+        lambda: ft.train_step(net(), BATCH),
+        r"train_step takes a TrainState first, .*; got Seq",
+    ),
+    "a batch in a state's place": (
+        lambda: ft.eval_step(BATCH, init()),
+        r"eval_step takes a TrainState first, .* got tuple",
+    ),
+    "a loader in a state's place": (
+        lambda: ft.evaluate([BATCH], init()),
+        r"evaluate takes a TrainState first, .* got list",
+    ),
+    "predict with a model": (
+        lambda: ft.predict(net(), [BATCH]),
+        r"predict takes a TrainState first, .* got Sequential",
+    ),
+    "a module of a module": (lambda: ft.to_module(net()), r"to_module takes a TrainState first, .* got Sequential"),
+    "torch's scheduler": (
+        lambda: ft.optim.sgd(torch.optim.lr_scheduler.StepLR),
+        r"lr must be a number or a schedule .* \(type\)\. Schedules are functrain's own, in optim\.schedules",
+    ),
+    "parameters for an optimizer": (
+        lambda: ft.optim.adamw(net().parameters()),
+        r"lr must be .* \(generator\)\. An optimizer takes no parameters here: init_state gives it those of the model",
+    ),
+    "a class as a momentum": (lambda: ft.optim.sgd(0.1, momentum=float), r"momentum must be a number, got <class"),
+    "a warm-up of a number": (lambda: ft.schedules.warmup(0.1, 10), r"schedule must be a schedule, .* got 0\.1"),
+    "epochs of a number": (lambda: ft.schedules.per_epoch(0.1, 10), r"schedule must be a schedule, .* got 0\.1"),
+    "numbers joined": (lambda: ft.schedules.join([0.1, 0.2], [10]), r"each of the schedules must be .* got 0\.1"),
+    "a schedule of text": (
+        lambda: fit(state=init(optimizer=ft.optim.sgd(lambda step: "x"))),
+        r"a schedule is a function from step to a number or a 0-d tensor; this one gave 'x' \(str\)",
+    ),
+    "groups in a list": (
+        lambda: ft.optim.partition([ft.optim.sgd(0.1)]),
+        r"partition takes a dictionary from patterns of parameters' names to optimizers",
+    ),
+    "a metric that is text": (
+        lambda: fit(state=init(lambda model, batch: ft.Loss(model(batch[0]).sum(), 8, {"score": "good"}))),
+        r"an objective's metrics are sums over the batch, .* got 'good'",
+    ),
     "no length": (lambda: fit(epochs=None), r"give epochs, steps, or both"),
     "epochs": (lambda: fit(epochs="3"), r"epochs must be a whole number, 1 or more; got '3'"),
     "a state": (lambda: ft.fit(net(), [BATCH], epochs=1), r"fit takes a TrainState made by init_state, got Sequential"),
@@ -266,3 +307,22 @@ def test_every_public_module_is_there_after_import():
 def test_an_array_is_told_from_a_loader():
     with pytest.raises(TypeError, match="got ndarray of examples"):
         ft.fit(init(), np.zeros((4, 3)), epochs=1)
+
+
+def test_a_run_directory_in_a_checkpoints_place_is_told(tmp_path):
+    state = init()
+    fit(state=state, run_dir=tmp_path)
+    for call in (
+        lambda: ft.replay(state, [BATCH], tmp_path),
+        lambda: ft.find_nonfinite(state, [BATCH], checkpoint=tmp_path),
+    ):
+        with pytest.raises(FunctrainError, match=r"is the directory of a run, .* such as .*checkpoints/last$"):
+            call()
+    with pytest.raises(FunctrainError, match=r"it is the directory of a run, with its checkpoints in .*checkpoints$"):
+        ft.Checkpointer(tmp_path, read_only=True).restore(state)
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FunctrainError, match=r"cannot lock the run directory .*/file/x: Not a directory; choose a dir"):
+        fit(run_dir=tmp_path / "file" / "x")

@@ -39,7 +39,13 @@ def rate_at(schedule: Schedule, count: torch.Tensor) -> torch.Tensor:
     rate = schedule(count)
     if isinstance(rate, torch.Tensor):
         return rate.to(device=count.device, dtype=torch.float64)
-    return torch.full_like(count, rate, dtype=torch.float64)
+    try:
+        return torch.full_like(count, rate, dtype=torch.float64)
+    except TypeError:
+        raise TypeError(
+            f"a schedule is a function from step to a number or a 0-d tensor; this one gave {rate!r} "
+            f"({type(rate).__name__})"
+        ) from None
 
 
 def value_at(value: Hyperparameter, count: torch.Tensor) -> float | torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from functrain.optim.checks import require_non_negative, require_steps
+from functrain.optim.checks import require_non_negative, require_schedule, require_steps
 from functrain.optim.schedules.base import Schedule, from_formula, rate_at
 
 
@@ -25,6 +25,7 @@ def warmup(schedule: Schedule, warmup_steps: int, start: float = 0.0) -> Schedul
         >>> [warmup(constant(1.0), 4)(n) for n in range(6)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
+    require_schedule("schedule", schedule)
     require_steps("warmup_steps", warmup_steps, least=0)
     require_non_negative("start", start)
     if warmup_steps == 0:
@@ -57,6 +58,8 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
             f"join needs one boundary fewer than schedules, got {len(schedules)} schedules "
             f"and {len(boundaries)} boundaries"
         )
+    for schedule in schedules:
+        require_schedule("each of the schedules", schedule)
     for boundary in boundaries:
         require_steps("each boundary", boundary)
     if any(later <= earlier for earlier, later in itertools.pairwise(boundaries)):
@@ -88,6 +91,7 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int, *, warmup_steps: int = 0
         >>> [per_epoch(exponential(8.0, 0.5), steps_per_epoch=2)(n) for n in range(5)]
         [8.0, 8.0, 4.0, 4.0, 2.0]
     """
+    require_schedule("schedule", schedule)
     require_steps("steps_per_epoch", steps_per_epoch)
     require_steps("warmup_steps", warmup_steps, least=0)
 
