@@ -1,6 +1,8 @@
 """The pages in docs/: their Python runs, and the tests that they name are there."""
 
 import re
+import shlex
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import functrain as ft
+from functrain.app.commands import build_parser
 
 PAGES = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^(    .*\n)", re.MULTILINE)
+COMMAND = re.compile(r"^ *functrain (?!0)([^#\n]*)", re.MULTILINE)
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
@@ -19,7 +25,8 @@ def names():
     """What the pages leave to their reader."""
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(32, 4), torch.randint(3, (32,)))
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    parts = {"blocks": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU()), "head": nn.Linear(8, 3)}
+    model = nn.Sequential(OrderedDict(parts))
     loader = DataLoader(data, batch_size=16)
     objective = ft.classification()
     texts = [(torch.arange(length), torch.arange(length)) for length in range(1, 9)]
@@ -31,7 +38,9 @@ def names():
         "weights": torch.ones(len(data)),
         "model": model,
         "objective": objective,
+        "optimizer": ft.optim.adamw(1e-3),
         "loader": loader,
+        "train_loader": loader,
         "val_loader": loader,
         "batches": list(loader),
         "texts": texts,
@@ -41,7 +50,7 @@ def names():
     }
 
 
-@pytest.mark.parametrize("page", ["optim.md", "accumulation.md", "data.md"])
+@pytest.mark.parametrize("page", ["../README.md", "optim.md", "accumulation.md", "data.md", "memory.md"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = {"epochs": 2, "compile": False, "progress": False}
@@ -72,3 +81,14 @@ def test_the_tests_that_a_page_names_exist(page):
         path = PAGES.parent / file
         assert path.is_file(), file
         assert not name or re.search(rf"^def {name}\(", path.read_text(), re.MULTILINE), name
+
+
+def test_the_commands_of_the_pages_are_accepted():
+    """Those without alternatives (`A|B`, `[...]`), in fenced or indented blocks, by the parser alone."""
+    pages = [page.read_text() for page in (PAGES.parent / "README.md", *PAGES.glob("*.md"))]
+    blocks = [block for text in pages for block in [*FENCED.findall(text), *INDENTED.findall(text)]]
+    commands = [line for block in blocks for line in COMMAND.findall(block) if not re.search(r"[\[|]", line)]
+    assert len(commands) > 8
+    for command in commands:
+        _, rest = build_parser()[0].parse_known_args(shlex.split(command))
+        assert not [word for word in rest if "=" not in word or word.startswith("-")], command
