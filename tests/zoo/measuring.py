@@ -34,7 +34,7 @@ class Case:
         loss: for the loop by hand: model and batch to a mean.
         tolerance: largest difference in float64; more than 1e-8 only with a reason.
         reason: why the tolerance is larger.
-        refused: ways that functrain refuses by name.
+        refused: ways that functrain refuses by name; both compiled ones if it cannot be compiled at all.
         default_dtype: for a model that makes tensors of torch's default type and needs them to be float64.
     """
 

@@ -2,8 +2,8 @@
 
     python tests/zoo/run.py RESULTS [--only TEXT] [--ways eager,aot_eager,inductor]
 
-RESULTS is a file of JSON lines. A run that was broken off goes on: what was measured at the same commit is left out.
-Only the models chosen for it are compiled by inductor.
+RESULTS is a file of JSON lines. A run that was broken off goes on: what was measured with the same code of
+functrain is left out. Only the models chosen for it are compiled by inductor.
 """
 
 import argparse
@@ -20,6 +20,8 @@ torchvision_operators.define()
 
 from architectures import BY_INDUCTOR, CASES  # noqa: E402 - after the operators
 from measuring import WAYS, measure, read  # noqa: E402
+
+import functrain  # noqa: E402
 
 
 def main() -> None:
@@ -50,9 +52,15 @@ def main() -> None:
 
 
 def _commit() -> str:
-    """The commit that is measured; with a mark if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    """The last commit that changed functrain's code; with a mark if files differ from it."""
+    code = Path(functrain.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments, code], cwd=code, capture_output=True, text=True, check=True).stdout
+
+    return git("log", "-1", "--format=%h", "--abbrev=12", "--").strip() + "-changed" * bool(
+        git("status", "--short", "--")
+    )
 
 
 if __name__ == "__main__":

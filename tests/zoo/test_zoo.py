@@ -36,5 +36,7 @@ def test_three_updates_by_inductor_are_those_of_a_loop_by_hand(name):
 def test_the_zoo_is_as_large_as_its_page_says():
     assert len(CASES) >= 120
     assert len(BY_INDUCTOR) >= 25
-    refused = sum(bool(case.refused) for case in CASES.values())
-    assert refused <= 0.02 * len(CASES)
+    refused = [name for name, case in CASES.items() if {"aot_eager", "inductor"} <= set(case.refused)]
+    assert len(refused) <= 0.02 * len(CASES)
+    assert not {name for name in BY_INDUCTOR if "inductor" in CASES[name].refused}
+    assert {name for name, case in CASES.items() if case.refused == ("aot_eager",)} <= set(BY_INDUCTOR)

@@ -20,7 +20,10 @@ def define() -> None:
     for name in ("nms", "qnms"):
         _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _LIBRARY.impl("nms", _nms, "CPU")
+    import torchvision
     from torchvision.ops import roi_align
+
+    torchvision.extension._has_ops = lambda: True  # which its operators ask before each call
 
     align = roi_align.__globals__  # torchvision compiles its Python version of the operator; plain Python will do
     align["_roi_align"] = getattr(align["_roi_align"], "__wrapped__", align["_roi_align"])
