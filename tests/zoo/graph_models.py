@@ -127,6 +127,7 @@ def cases() -> dict[str, Case]:
     }
     layers = {name: _layers(name) for name in LAYERS}
     layers["ChebConv"] = _layers("ChebConv", K=2)
+    layers["EGConv"] = _layers("EGConv", num_heads=1)
     layers["SAGEConv, largest"] = _layers("SAGEConv", aggr="max")
     for name in SELF_LOOPS:  # added beforehand, as by the transform AddSelfLoops
         layers[f"{name} without self-loops"] = _layers(name, add_self_loops=False)
