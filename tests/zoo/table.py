@@ -69,6 +69,8 @@ def _head(records: dict) -> str:
     commits = Counter(record["commit"] for record in records.values())
     measured = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
     summary = [f"{len(records)} of {len(CASES)} architectures, measured at commit {measured}."]
+    if len(records) < len(CASES):
+        summary.append("The others of the list are still to be measured.")
     for way, label in WAYS.items():
         found = {name: record[way] for name, record in records.items() if way in record}
         if found:

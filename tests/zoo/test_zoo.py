@@ -37,6 +37,6 @@ def test_the_zoo_is_as_large_as_its_page_says():
     assert len(CASES) >= 120
     assert len(BY_INDUCTOR) >= 25
     refused = [name for name, case in CASES.items() if {"aot_eager", "inductor"} <= set(case.refused)]
-    assert len(refused) <= 0.02 * len(CASES)
+    assert len(refused) <= 5
     assert not {name for name in BY_INDUCTOR if "inductor" in CASES[name].refused}
     assert {name for name, case in CASES.items() if case.refused == ("aot_eager",)} <= set(BY_INDUCTOR)
