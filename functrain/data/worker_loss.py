@@ -3,7 +3,6 @@
 torch raises in its handler of SIGCHLD, wherever the process is at that moment. While a run trains, that error waits.
 """
 
-import multiprocessing
 import signal
 import sys
 import threading
@@ -112,8 +111,6 @@ def refuse_import_by_worker() -> None:
     Raises:
         DataError: naming the line that the script needs.
     """
-    if multiprocessing.parent_process() is None:
-        return
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
