@@ -100,7 +100,7 @@ def test_max_time_ends_with_75_and_says_how_to_continue(functrain, project):
     assert "To continue: functrain train tiny.yaml --max-time 0.001\n" in err
     code, _, err = functrain("train", "tiny.yaml", "--max-time", "soon")
     assert code == 2
-    assert "'soon' is no time: give seconds, MM:SS or HH:MM:SS" in err
+    assert "'soon' is no time above 0: give seconds, MM:SS or HH:MM:SS" in err
 
 
 def test_strict_resume_names_what_changed_and_ignores_what_shows_in_no_bit(functrain, project):
