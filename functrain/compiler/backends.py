@@ -12,6 +12,7 @@ from torch import Tensor
 
 from functrain.compiler import packages
 from functrain.compiler.packages import Program
+from functrain.compiler.sizes import fakes_of
 from functrain.compiler.store import default_store
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.scratch import scratch_folder
@@ -42,7 +43,15 @@ def check(backend: str, mode: str) -> None:
         )
 
 
-def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, mode: str, key: str = "") -> Program:
+def build(
+    graph: torch.fx.GraphModule,
+    examples: list[Tensor],
+    *,
+    backend: str,
+    mode: str,
+    key: str = "",
+    symbols: bool = False,
+) -> Program:
     """Compile a flat graph without autograd to a program for inputs like `examples`.
 
     The graph goes to the compiler directly: `torch.compile` would put Dynamo's guards before every call
@@ -50,6 +59,7 @@ def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, 
 
     Args:
         key: what inductor's program is kept under in the store.
+        symbols: whether sizes in the graph depend on the values of tensors.
 
     Raises:
         FunctrainError: if there is no working C++ compiler.
@@ -59,7 +69,7 @@ def build(graph: torch.fx.GraphModule, examples: list[Tensor], *, backend: str, 
     program: Callable[..., Any] = graph
     if backend != "eager":
         with torch.no_grad():
-            program = torch._dynamo.lookup_backend(backend)(graph, examples)
+            program = torch._dynamo.lookup_backend(backend)(graph, fakes_of(graph) if symbols else examples)
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
         with repeatable_sums(examples[0].device):

@@ -21,7 +21,7 @@ def wanted(mode: str, device: torch.device) -> bool:
     return mode in MODES and device.type == "cuda"
 
 
-def check(mode: str, *, donates: bool, random: bool) -> None:
+def check(mode: str, *, donates: bool, random: bool, symbols: bool = False) -> None:
     """Refuse what a CUDA graph would get wrong.
 
     Raises:
@@ -36,6 +36,11 @@ def check(mode: str, *, donates: bool, random: bool) -> None:
         raise ValueError(
             f"mode={mode!r} makes CUDA graphs, and this step draws random numbers (dropout, say), which must be other "
             "ones at each step: give mode='default' or 'max-autotune-no-cudagraphs'"
+        )
+    if symbols:
+        raise ValueError(
+            f"mode={mode!r} makes CUDA graphs, whose tensors have fixed sizes, but this step has sizes that depend on "
+            "values (a mask as index or nonzero()): give mode='default' or 'max-autotune-no-cudagraphs'"
         )
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from functrain.compiler.sizes import form
+
 
 class KeptDraws(TorchDispatchMode):
     """Keeps what is drawn in each state of a generator, and gives it again when the state comes again.
@@ -66,7 +68,7 @@ def _generator_of(args: Any, kwargs: Any) -> torch.Generator:
 def _forms(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(map(_forms, value))
-    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else repr(value)
+    return form(value) if isinstance(value, Tensor) else repr(value)
 
 
 def _copied(value: Any) -> Any:

@@ -25,8 +25,6 @@ from functrain.step.execution import Core
 
 LARGEST_STATE = 256 << 20  # bytes; an eager step takes a few times as much memory, which a compiled one may not need
 
-_NOT_FIXED = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -36,17 +34,19 @@ class Recording:
         digest: of its operations; equal digests, equal computations.
         out: layout of the results besides the carried state.
         random: whether it draws random numbers.
+        fixed: whether the digest is the same for all values; else sizes depend on them, as of `x[mask]`.
     """
 
     digest: str
     out: Layout
     random: bool
+    fixed: bool
 
 
 def record(
     core: Core, state: Layout, batch: Layout, inputs: list[Tensor], *, key: Callable[[], int]
 ) -> Recording | None:
-    """Run a core and record it; None if what it does is not the same for all values, or is too large to try.
+    """Run a core and record it; None if it reads the values of tensors, or is too large to try.
 
     Args:
         core: the function.
@@ -62,19 +62,25 @@ def record(
         recorder = _Recorder(inputs)
         with torch_seed(key(), inputs[0].device), recorder:
             result = core.fn(state.fill(inputs[:n_state]), batch.fill(inputs[n_state:]))
+        if recorder.reads:
+            raise TracingError("a Python value depends on the values of tensors")
         if not recorder.fixed:
-            raise TracingError("a shape or a Python value depends on the values of tensors")
+            not_fixed.append((recorder, result))
+            raise TracingError("a size depends on the values of tensors")
         return recorder, result
 
+    not_fixed: list[tuple[_Recorder, Any]] = []
     try:
         recorder, result = run_model(run)
     except Exception:
-        return None  # the tracer will meet the same error, and say what there is to say
+        if not not_fixed:
+            return None  # the tracer will meet the same error, and say what there is to say
+        recorder, result = not_fixed[0]
     carried, result = result if core.carries_state else ((), result)
     result_leaves, spec = flatten(result)
     carried_tensors = [leaf for leaf in flatten(carried)[0] if isinstance(leaf, Tensor)]
     recorder.add(core.name, carried_tensors, result_leaves, str(spec))
-    return Recording(recorder.digest.hexdigest(), Layout.of(result_leaves, spec), recorder.random)
+    return Recording(recorder.digest.hexdigest(), Layout.of(result_leaves, spec), recorder.random, recorder.fixed)
 
 
 class _Recorder(TorchDispatchMode):
@@ -82,7 +88,8 @@ class _Recorder(TorchDispatchMode):
 
     Attributes:
         digest: so far.
-        fixed: no operation's result had a shape or a Python value that depends on the tensors' values.
+        fixed: no result of an operation had a size that depends on the tensors' values.
+        reads: some operation gave a Python value that depends on them, or drew from a generator of its own.
         random: some operation drew random numbers.
     """
 
@@ -90,6 +97,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.digest = hashlib.sha256()
         self.fixed = True
+        self.reads = False
         self.random = False
         self._numbers = WeakTensorKeyDictionary()
         self._next = 0
@@ -110,7 +118,8 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         self.add(str(func), args, sorted(kwargs.items()))
         own_generator = any(isinstance(value, torch.Generator) for value in (*args, *kwargs.values()))
-        self.fixed = self.fixed and not own_generator and _NOT_FIXED.isdisjoint(func.tags)
+        self.fixed = self.fixed and not _chooses(func, args)
+        self.reads = self.reads or own_generator or torch.Tag.data_dependent_output in func.tags
         self.random = self.random or torch.Tag.nondeterministic_seeded in func.tags
         result = func(*args, **kwargs)
         self._number(result)
@@ -142,3 +151,10 @@ class _Recorder(TorchDispatchMode):
         # Neither an argument nor computed: a constant of the code's, which is part of the program.
         content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         return f"{form}{hashlib.sha256(content).hexdigest()}"
+
+
+def _chooses(func: Any, args: Any) -> bool:
+    """Whether an operation chooses elements by their values. An index has the tag too, but only a mask does so."""
+    if func is torch.ops.aten.index.Tensor:
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    return torch.Tag.dynamic_output_shape in func.tags

@@ -30,7 +30,7 @@ def record_twice(
     key: Callable[[], int],
     known: Callable[[Recording], bool],
 ) -> Recording | None:
-    """A core's recording, if it is the same at each call; None as `record` has it.
+    """A core's recording, if it is the same at each call; None if there is none, or none that is `fixed`.
 
     The second may differ from the first, where that filled a cache, if the third is as the second. One will do if the
     computation is `known`, once compared, and left modules and Python's generators as they were.
@@ -41,14 +41,14 @@ def record_twice(
     before, drawn = _attributes(state, inputs), _generators()
     recording = record(core, state, batch, inputs, key=key)
     untouched = _attributes(state, inputs) == before and _generators() == drawn
-    if recording is not None and untouched and known(recording):
+    if recording is not None and recording.fixed and untouched and known(recording):
         return recording
     for _ in range(2):
         again = None if recording is None else record(core, state, batch, inputs, key=key)
         if recording is None or again is None:
             return None
         if again.digest == recording.digest:
-            return again
+            return again if again.fixed else None
         recording = again
     changed = [name for name, value in _attributes(state, inputs).items() if before.get(name) != value]
     raise TracingError(

@@ -26,6 +26,7 @@ class _Program:
     """A compiled core for tensors of given shapes.
 
     Attributes:
+        symbols: whether sizes in it depend on the values of tensors.
         group: what it has in common with programs for other shapes of the batch.
         last_use: the runner's count of calls at its last one.
     """
@@ -33,6 +34,7 @@ class _Program:
     run: backends.Program
     out: Layout
     random: bool
+    symbols: bool = False
     group: Any = None
     last_use: int = 0
 
@@ -158,7 +160,7 @@ class CompilingRunner:
         """The program as a CUDA graph, if the mode and the device want that. (Evaluation has no state that stays.)"""
         if not core.carries_state or not cuda_graphs.wanted(self.mode, state[0].device):
             return program
-        cuda_graphs.check(self.mode, donates=self.donate, random=program.random)
+        cuda_graphs.check(self.mode, donates=self.donate, random=program.random, symbols=program.symbols)
         return dataclasses.replace(program, run=cuda_graphs.Recorded(program.run, len(state)))
 
     def _compile(
@@ -190,15 +192,21 @@ class CompilingRunner:
         if recording is None and self.on_program is not None:
             self.on_program(fingerprint.form(f"{core.name} traced", inputs), digest)
         if stores and (program := kept(digest)):
-            return _Program(program, graph.out, graph.random)
+            return _Program(program, graph.out, graph.random, graph.symbols)
         if stores and recording is None:
             packages.check_compiler()
         if self.on_compile is not None:
             self.on_compile(core.name)
+        key_of_program = program_key(digest) if stores else ""
         program = backends.build(
-            graph.module, inputs, backend=self.backend, mode=self.mode, key=program_key(digest) if stores else ""
+            graph.module,
+            inputs,
+            backend=self.backend,
+            mode=self.mode,
+            key=key_of_program,
+            symbols=graph.symbols,
         )
-        return _Program(program, graph.out, graph.random)
+        return _Program(program, graph.out, graph.random, graph.symbols)
 
 
 class Series:

@@ -41,4 +41,7 @@ def computed_once() -> Iterator[None]:
 
 def _is_number(node: Any) -> bool:
     value = node.meta.get("val")
-    return getattr(value, "is_cpu", False) and value.numel() == 1
+    if not getattr(value, "is_cpu", False):
+        return False
+    count = value.numel()
+    return isinstance(count, int) and count == 1  # a size that depends on the data is a SymInt, and may not be asked

@@ -16,9 +16,9 @@ import optree
 import torch
 import torch._functorch.config as functorch_config
 from torch import Tensor
-from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from functrain.compiler import sizes
 from functrain.compiler.draws import KeptDraws, drop_unused_copies
 from functrain.compiler.layout import HOST, Layout
 from functrain.compiler.session import run_model
@@ -48,11 +48,13 @@ class Graph:
             then the other results'.
         out: layout of the results besides the carried state.
         random: whether it draws random numbers.
+        symbols: whether sizes in it depend on the values of tensors.
     """
 
     module: torch.fx.GraphModule
     out: Layout
     random: bool
+    symbols: bool
 
 
 def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, donate: bool) -> Graph:
@@ -83,38 +85,71 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
             carried = []
         return carried + found[-1].tensors(result_leaves)
 
-    def traced() -> torch.fx.GraphModule:
+    def traced(unknown: str) -> torch.fx.GraphModule:
         with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators
-            return _make_fx(core, flat, examples)
+            return _make_fx(core, flat, examples, unknown)
 
-    module = run_model(traced)
+    module, symbols = _with_symbols_if_needed(traced)
     drop_unused_copies(module.graph)
     module.recompile()
     _refuse_own_generators(core, module)
-    return Graph(module, found[-1], _draws(module))
+    return Graph(module, found[-1], _draws(module), symbols)
 
 
-def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor]) -> torch.fx.GraphModule:
+def _with_symbols_if_needed(traced: Callable[[str], torch.fx.GraphModule]) -> tuple[torch.fx.GraphModule, bool]:
+    """What `traced` gives, and whether it needed symbols for sizes: then it gets the line that makes the first one."""
+    unknown: list[sizes.UnknownSizeError] = []
+
+    def without_symbols() -> torch.fx.GraphModule:
+        try:
+            return traced("")
+        except sizes.UnknownSizeError as error:
+            unknown.append(error)
+            raise
+
     try:
-        # A mode of our own: make_fx's has symbols for unknown sizes and values, with which `.item()` and
-        # masks as indices would pass here and fail in the compiler, without the user's line.
+        return run_model(without_symbols), False
+    except TracingError:
+        if not unknown:
+            raise
+    try:
+        return run_model(partial(traced, unknown[0].line)), True
+    except TracingError:
+        raise  # of what needs more than a size
+    except Exception as error:  # torch has no symbols for an operation
+        raise unknown[0] from error
+
+
+def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor], unknown: str) -> torch.fx.GraphModule:
+    """Trace `fn`; with symbols for sizes if there is an `unknown` one, which is the line that makes it."""
+    try:
+        # A mode of our own: make_fx's has symbols for unknown values too, with which `.item()` would pass here and
+        # fail in the compiler, without the user's line.
         with torch.no_grad(), functorch_config.patch(fake_tensor_allow_unsafe_data_ptr_access=False):
-            mode = FakeTensorMode(allow_fallback_kernels=True, allow_non_fake_inputs=True)
+            mode = sizes.fake_mode(symbols=bool(unknown))
             fakes = [mode.from_tensor(tensor) for tensor in examples]
             return make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
     except Exception as error:
         needed = _what_is_missing(error)
         if needed is None:
             raise
-        raise TracingError(
-            f"the {core.name} step cannot be compiled: {_users_line(error)} needs {needed} while the step is "
-            "being traced, but a compiled step is one fixed graph"
-        ) from error
+        line = _users_line(error) or unknown or "an operation"
+        message = (
+            f"the {core.name} step cannot be compiled: {line} needs {needed} while the step is being traced, but a "
+            "compiled step is one fixed graph"
+        )
+        raise (sizes.UnknownSizeError(message, line) if sizes.is_unknown(error) else TracingError(message)) from error
 
 
 def _what_is_missing(error: Exception) -> str | None:
     """What a traced function asked for that is not there, and the way out; None for any other error."""
     way_out = "or run without compiling (compile=False; in a config training.compile: false)"
+    if sizes.is_asked_for(error):
+        return (
+            "to know how many elements a mask or nonzero() chooses (as an if, a loop, len() or int() does; take "
+            ".shape[0] in place of len(), or all elements and torch.where in place of a mask as index, "
+            f"{way_out})"
+        )
     if type(error).__name__ in _DEPENDS_ON_DATA or any(text in str(error) for text in _NO_DATA):
         return (
             "the value of a tensor (as an if, a loop, .item(), .numpy() or a mask as index does; write it "
@@ -178,7 +213,7 @@ def _refuse_own_generators(core: Core, module: torch.fx.GraphModule) -> None:
 
 
 def _users_line(error: BaseException) -> str:
-    """The innermost line that is not a library's; if there is none, that of an optimizer of torch's (by from_torch)."""
+    """The innermost line that is not a library's; else that of an optimizer of torch's (by from_torch); else ""."""
     # Source that was made at run time has no file: wrappers of torch's, mostly.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     files = [Path(frame.filename) for frame in frames]
@@ -188,4 +223,4 @@ def _users_line(error: BaseException) -> str:
         for frame, is_wanted in zip(reversed(frames), reversed(wanted)):
             if is_wanted:
                 return f'{frame.filename}, line {frame.lineno}, "{frame.line}"'
-    return "an operation"
+    return ""

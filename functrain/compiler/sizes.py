@@ -1,0 +1,58 @@
+"""Sizes that depend on the values of tensors, as of `x[mask]` or `nonzero`: symbols in a traced graph.
+
+A graph without such sizes is traced without symbols: they would let pass what a compiled step cannot hold.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from functrain.foundation.errors import TracingError
+
+
+class UnknownSizeError(TracingError):
+    """A size depends on the values of tensors, and the step was traced without symbols.
+
+    Args:
+        message: for the user.
+        line: of the user's code that makes such a tensor.
+    """
+
+    def __init__(self, message: str, line: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def fake_mode(*, symbols: bool) -> FakeTensorMode:
+    """The mode in which a step is traced; with `symbols`, a size that is not known gets one."""
+    if not symbols:
+        return FakeTensorMode(allow_fallback_kernels=True, allow_non_fake_inputs=True)
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv  # imports sympy, which few steps need
+
+    # Of sizes alone: a number that `.item()` reads would be a symbol too, and fail in the compiler without a line.
+    environment = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=True)
+    return FakeTensorMode(
+        allow_fallback_kernels=True, allow_non_fake_inputs=True, shape_env=environment, static_shapes=True
+    )
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether tracing failed at a size that is not known, for which there was no symbol."""
+    return type(error).__name__ == "DynamicOutputShapeException"
+
+
+def is_asked_for(error: BaseException) -> bool:
+    """Whether tracing failed where the number behind a symbol is asked for, as an `if` or `len()` does."""
+    return type(error).__name__ == "GuardOnDataDependentSymNode"
+
+
+def fakes_of(graph: torch.fx.GraphModule) -> list[Any]:
+    """The fake tensors that a graph was traced with: a compiler that gets them knows its symbols."""
+    return [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
+
+
+def form(tensor: Tensor) -> tuple[Any, ...]:
+    """Shape and dtype of a tensor, as a key; a size that is not known is like any other such."""
+    return tuple([size if isinstance(size, int) else "?" for size in tensor.shape]), tensor.dtype
