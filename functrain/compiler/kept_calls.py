@@ -91,6 +91,14 @@ def _dense_gradient(func: Any, *args: Any, **kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+def _dropout(func: Any, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Dropout, of the same bits. torch's asks whether `x` has elements, which is not known of `x[mask]`."""
+    if not training or not 0 < p < 1 or all(isinstance(size, int) for size in x.shape):
+        return func(x, p, training, inplace)
+    noise = torch.empty_like(x).bernoulli_(1 - p).div_(1 - p)
+    return x.mul_(noise) if inplace else x * noise
+
+
 _SPARSE_ARGUMENT: dict[Any, int] = {F.embedding: 6, torch.embedding: 4, F.embedding_bag: 7, torch.embedding_bag: 5}
 _INSTEAD: dict[Any, Callable[..., Any]] = {
     torch.lstm: _recurrent,
@@ -98,6 +106,7 @@ _INSTEAD: dict[Any, Callable[..., Any]] = {
     torch.rnn_tanh: _recurrent,
     torch.rnn_relu: _recurrent,
     F.ctc_loss: _ctc_loss,
+    F.dropout: _dropout,
     **dict.fromkeys(_SPARSE_ARGUMENT, _dense_gradient),
 }
 

@@ -14,7 +14,8 @@ from functrain.compiler import backends, cuda_graphs, fingerprint, packages
 from functrain.compiler.layout import Layout
 from functrain.compiler.repeatability import record_twice
 from functrain.compiler.shapes import LIMIT, Shapes
-from functrain.compiler.trace import trace
+from functrain.compiler.trace import Graph, trace
+from functrain.foundation.errors import FunctrainError, TracingError
 from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core
@@ -192,21 +193,29 @@ class CompilingRunner:
         if recording is None and self.on_program is not None:
             self.on_program(fingerprint.form(f"{core.name} traced", inputs), digest)
         if stores and (program := kept(digest)):
-            return _Program(program, graph.out, graph.random, graph.symbols)
+            return _Program(program, graph.out, graph.random, bool(graph.unknown))
         if stores and recording is None:
             packages.check_compiler()
         if self.on_compile is not None:
             self.on_compile(core.name)
-        key_of_program = program_key(digest) if stores else ""
-        program = backends.build(
-            graph.module,
-            inputs,
-            backend=self.backend,
-            mode=self.mode,
-            key=key_of_program,
-            symbols=graph.symbols,
-        )
-        return _Program(program, graph.out, graph.random, graph.symbols)
+        program = self._build(graph, inputs, program_key(digest) if stores else "")
+        return _Program(program, graph.out, graph.random, bool(graph.unknown))
+
+    def _build(self, graph: Graph, inputs: list[Tensor], key: str) -> backends.Program:
+        how: Any = {"backend": self.backend, "mode": self.mode, "key": key, "symbols": bool(graph.unknown)}
+        try:
+            return backends.build(graph.module, inputs, **how)
+        except FunctrainError:
+            raise
+        except Exception as error:
+            if not graph.unknown:
+                raise
+            raise TracingError(
+                f"the backend {self.backend!r} cannot compile the step: the sizes of some tensors depend on values "
+                f"(first at {graph.unknown}), which not all operations allow. Take all elements and torch.where in "
+                "place of a mask as index, or run without compiling (compile=False; in a config training.compile: "
+                "false)"
+            ) from error
 
 
 class Series:

@@ -9,6 +9,7 @@ import contextlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,13 @@ class Graph:
             then the other results'.
         out: layout of the results besides the carried state.
         random: whether it draws random numbers.
-        symbols: whether sizes in it depend on the values of tensors.
+        unknown: the line that makes the first tensor whose size depends on values; empty if there is none.
     """
 
     module: torch.fx.GraphModule
     out: Layout
     random: bool
-    symbols: bool
+    unknown: str
 
 
 def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, donate: bool) -> Graph:
@@ -89,15 +90,15 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
         with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators
             return _make_fx(core, flat, examples, unknown)
 
-    module, symbols = _with_symbols_if_needed(traced)
+    module, unknown = _with_symbols_if_needed(traced)
     drop_unused_copies(module.graph)
     module.recompile()
     _refuse_own_generators(core, module)
-    return Graph(module, found[-1], _draws(module), symbols)
+    return Graph(module, found[-1], _draws(module), unknown)
 
 
-def _with_symbols_if_needed(traced: Callable[[str], torch.fx.GraphModule]) -> tuple[torch.fx.GraphModule, bool]:
-    """What `traced` gives, and whether it needed symbols for sizes: then it gets the line that makes the first one."""
+def _with_symbols_if_needed(traced: Callable[[str], torch.fx.GraphModule]) -> tuple[torch.fx.GraphModule, str]:
+    """What `traced` gives, and the line that makes the first size that needs a symbol, of which it is told."""
     unknown: list[sizes.UnknownSizeError] = []
 
     def without_symbols() -> torch.fx.GraphModule:
@@ -108,12 +109,12 @@ def _with_symbols_if_needed(traced: Callable[[str], torch.fx.GraphModule]) -> tu
             raise
 
     try:
-        return run_model(without_symbols), False
+        return run_model(without_symbols), ""
     except TracingError:
         if not unknown:
             raise
     try:
-        return run_model(partial(traced, unknown[0].line)), True
+        return run_model(partial(traced, unknown[0].line)), unknown[0].line
     except TracingError:
         raise  # of what needs more than a size
     except Exception as error:  # torch has no symbols for an operation
@@ -146,8 +147,8 @@ def _what_is_missing(error: Exception) -> str | None:
     way_out = "or run without compiling (compile=False; in a config training.compile: false)"
     if sizes.is_asked_for(error):
         return (
-            "to know how many elements a mask or nonzero() chooses (as an if, a loop, len() or int() does; take "
-            ".shape[0] in place of len(), or all elements and torch.where in place of a mask as index, "
+            "to know how many elements a mask or nonzero() chooses (as an if, a loop, len(), int() or float() does; "
+            "take .shape[0] as it is, or all elements and torch.where in place of a mask as index, "
             f"{way_out})"
         )
     if type(error).__name__ in _DEPENDS_ON_DATA or any(text in str(error) for text in _NO_DATA):

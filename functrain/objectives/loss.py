@@ -122,6 +122,8 @@ def no_totals(device: torch.device | str = "cpu") -> Tensor:
 
 
 def _scalar(value: Any, device: torch.device) -> Tensor:
+    if isinstance(value, torch.SymInt):  # a size that depends on values, while a step is traced
+        return torch.full((), value, dtype=torch.int64, device=device)
     try:
         tensor = value if isinstance(value, Tensor) else torch.tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError):

@@ -189,8 +189,10 @@ def _over_ranks(recipe: Recipe, mine: Pass) -> Pass:
 
 def _refuse_without_gradient(loss: Loss) -> None:
     """Refuse a loss that no parameter has a part in, unless it weighs nothing: it would train nothing."""
+    if loss.total.requires_grad:
+        return
     weightless = (not isinstance(loss.weight, Tensor) or is_eager()) and float(loss.weight) == 0
-    if not (loss.total.requires_grad or weightless):
+    if not weightless:
         raise FunctrainError(
             "the loss has no gradient: Loss.total does not depend on any trainable parameter, so the step would train "
             "nothing. Compute it from the model's outputs, without detach(), item() or torch.no_grad(), and leave "

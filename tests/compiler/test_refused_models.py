@@ -48,15 +48,6 @@ class AdaptiveSoftmax(nn.Module):
         return self.loss(self.net(x[:, 0]), classes)[0][None]  # AdaptiveSoftmax
 
 
-class Masks(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Linear(4, 3)
-
-    def forward(self, x, lengths, classes):
-        return self.net(x[:, lengths[:5] > 2])  # Masks
-
-
 class ChecksLabels(nn.Module):
     def __init__(self):
         super().__init__()
@@ -78,7 +69,7 @@ class Splits(nn.Module):
         return torch.stack([self.net(part).mean(0) for part in parts])
 
 
-@pytest.mark.parametrize("kind", [Packs, AveragesAllBatches, AdaptiveSoftmax, Masks, ChecksLabels, Splits])
+@pytest.mark.parametrize("kind", [Packs, AveragesAllBatches, AdaptiveSoftmax, ChecksLabels, Splits])
 def test_it_is_refused_by_line_and_trains_without_compiling(kind):
     state = ft.init_state(kind(), squares, ft.optim.sgd(0.01), precision="fp64")
     batch = (X, LENGTHS, CLASSES)
