@@ -123,7 +123,7 @@ def no_totals(device: torch.device | str = "cpu") -> Tensor:
 
 def _scalar(value: Any, device: torch.device) -> Tensor:
     if isinstance(value, torch.SymInt):  # a size that depends on values, while a step is traced
-        return torch.full((), value, dtype=torch.int64, device=device)
+        return torch.full((), value, dtype=torch.int64, device=device)  # type: ignore[call-overload]
     try:
         tensor = value if isinstance(value, Tensor) else torch.tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError):
