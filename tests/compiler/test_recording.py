@@ -141,13 +141,17 @@ def test_which_of_two_equal_tensors_is_used_makes_a_difference():
     [
         lambda values: values if values.sum() > 0 else -values,
         lambda values: values * values.sum().item(),
-        lambda values: values[values > 0],
         lambda values: torch.zeros(())[0],
     ],
-    ids=["branch", "item", "mask", "error"],
+    ids=["branch", "item", "error"],
 )
 def test_what_depends_on_values_or_fails_has_no_recording(change):
     assert recorded(plain_state(change), vectors()) is None
+
+
+def test_a_recording_says_whether_sizes_depend_on_values():
+    assert not recorded(plain_state(lambda values: values[values > 0]), vectors()).fixed
+    assert recorded(plain_state(lambda values: values[torch.tensor([0, 2])]), vectors()).fixed
 
 
 def test_a_state_too_large_for_an_eager_step_is_left_to_the_tracer(monkeypatch):
