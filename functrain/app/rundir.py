@@ -6,15 +6,18 @@ runs/<name>/config.yaml  metrics.csv  metrics.jsonl  events/  training_curves.pn
 import json
 import os
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from functrain.app.config import Config
 from functrain.app.loading import check_parameters, read_config
 from functrain.app.source import read_source
 from functrain.app.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
+from functrain.checkpoint.errors import RunLockedError
+from functrain.checkpoint.lock import RunLock
 from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.foundation.paths import shown_path
 from functrain.loop.log_files import LogWarning, Record, readable_records
@@ -72,6 +75,15 @@ class RunDirectory:
     def open(self) -> Checkpointer:
         """The checkpoints, for reading."""
         return Checkpointer(self.checkpoint_folder, read_only=True)
+
+    def tidy(self, mode: Literal["min", "max"]) -> None:
+        """Finish what a killed run left undone, see `Checkpointer.tidy`; unless another run is writing.
+
+        Args:
+            mode: whether the lowest or the highest metric is the best.
+        """
+        with suppress(RunLockedError), RunLock(self.path):
+            Checkpointer(self.checkpoint_folder, mode=mode).tidy()
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """The checkpoints, oldest first."""

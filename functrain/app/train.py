@@ -253,5 +253,7 @@ def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tupl
         state, info = run.open().restore(like, "last")
     except CheckpointError as error:
         raise _another_run(error, run) from error
-    # If the newest was damaged, an older one was read, and there is training left.
-    return (state, info) if is_finished(info, config) else None
+    if not is_finished(info, config):
+        return None  # the newest was damaged, an older one was read, and there is training left
+    run.tidy(config.training.watch_mode)
+    return state, info

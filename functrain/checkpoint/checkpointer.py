@@ -216,9 +216,7 @@ class Checkpointer:
         """Runs in the writer's thread."""
         try:
             files.make_directory(self.directory)
-            if not self._swept:
-                files.sweep(self.directory)
-                self._swept = True
+            self._sweep_once()
             path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
             self._catalogue.remember(path, write_checkpoint(path, index, held.describe()))
         except Exception as error:
@@ -234,12 +232,25 @@ class Checkpointer:
             own = [info for info in infos if not is_misnamed(info)]
             kept = retained(own, self._keep, self._mode, self._keep_best) | {path.name}
             kept |= {info.name for info in infos if is_misnamed(info)}  # somebody else put them there
+            self._refresh_links([info for info in infos if info.name in kept])  # before what they name is deleted
             for info in infos:
                 if info.name not in kept:
                     files.delete(info.path)
-            self._refresh_links([info for info in infos if info.name in kept])
         except OSError as error:
             raise CheckpointError(f"saved {path}, but could not remove older checkpoints: {error}") from error
+
+    def tidy(self) -> None:
+        """Finish what a killed writer left undone: remove temporary files, and correct the links `last` and `best`.
+
+        For the one writer of the directory only. Does nothing to a directory that is in order.
+        """
+        self._sweep_once()
+        self._refresh_links(self.infos())
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            files.sweep(self.directory)
+            self._swept = True
 
     def _refresh_links(self, infos: list[CheckpointInfo]) -> None:
         files.point_link(self.directory / "last", infos[-1].path if infos else None)
@@ -287,9 +298,10 @@ class Checkpointer:
             raise CheckpointError("a checkpoint's name or path must not be empty; give 'last', 'best' or a name")
         inside = self.directory / which
         path = inside if inside.is_dir() else Path(which)
-        last = path / "checkpoints" / "last"
-        if not (path / INDEX_FILE).exists() and last.is_dir():
-            return last.resolve()
+        if not (path / INDEX_FILE).exists():
+            names = Checkpointer(path / "checkpoints", read_only=True).names()
+            if names:
+                return path / "checkpoints" / names[-1]
         if not path.is_dir():
             available = ", ".join(self.names())
             known = f"those there are {available}" if available else "there is none there"

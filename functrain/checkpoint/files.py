@@ -182,6 +182,8 @@ def point_link(link: Path, target: Path | None) -> None:
             if link.is_symlink():
                 link.unlink()
             return
+        if link.is_symlink() and os.readlink(link) == target.name:
+            return
         temporary = link.with_name(f"{names.TEMPORARY_PREFIX}{link.name}-{uuid.uuid4().hex[:8]}")
         os.symlink(target.name, temporary)
         try:

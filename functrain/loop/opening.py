@@ -93,6 +93,8 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
         state, position, _ = restore(checkpointer, state, opening.constant, "last", strict=opening.strict_resume)
     else:
         position = Position()
+    if leads:
+        checkpointer.tidy()  # a run that is finished saves nothing more, which would do it
     barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read
     return saver, state, position
 

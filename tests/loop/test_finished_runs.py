@@ -78,3 +78,45 @@ def test_an_endless_stream_without_evaluation_has_a_record_at_its_end() -> None:
     watch = ft.on("after_step")(lambda event: losses.append(float(event.metrics["loss"])))
     quick_fit(make_state(), itertools.repeat(batch), steps=5, callbacks=[watch])
     assert record["train_loss"] == pytest.approx(sum(losses) / 5, rel=1e-6)
+
+
+def spoil(checkpoints: Path) -> None:
+    """Leave a finished run's checkpoints as a kill between a save and what follows it does."""
+    newest, oldest = ft.Checkpointer(checkpoints, read_only=True).names()[-1], "step-00000006"
+    for link in ("last", "best"):
+        (checkpoints / link).unlink()
+        (checkpoints / link).symlink_to(oldest)
+    (checkpoints / oldest).rename(checkpoints / f".trash-{oldest}-00000000")
+    assert newest != oldest
+
+
+def test_a_finished_run_whose_last_save_was_killed_is_put_in_order(tmp_path: Path) -> None:
+    options = {"run_dir": tmp_path, "epochs": 3, "watch": "train_loss", "watch_mode": "max"}
+    first = quick_fit(make_state(), make_loader(), **options)
+    checkpoints = tmp_path / "checkpoints"
+    spoil(checkpoints)
+    keeper = ft.Checkpointer(checkpoints, read_only=True, mode="max")
+    assert keeper.locate(tmp_path).name == "step-00000018"  # whatever the link says
+    again = quick_fit(make_state(), make_loader(), **options)
+    assert_same_bits(again.state, first.state)
+    assert os.readlink(checkpoints / "last") == "step-00000018"
+    best = max(keeper.infos(), key=lambda info: info.metric or 0.0)
+    assert os.readlink(checkpoints / "best") == best.name
+    assert not list(checkpoints.glob(".*"))
+
+
+def test_the_links_are_right_before_a_checkpoint_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from functrain.checkpoint import files
+
+    deleted, delete = [], files.delete
+
+    def watched(path: Path) -> None:
+        newest = ft.Checkpointer(path.parent, read_only=True).names()[-1]
+        assert os.readlink(path.parent / "last") == newest
+        assert os.readlink(path.parent / "best") != path.name
+        deleted.append(path.name)
+        delete(path)
+
+    monkeypatch.setattr(files, "delete", watched)
+    quick_fit(make_state(), make_loader(), run_dir=tmp_path, epochs=4, keep=1, keep_best=1)
+    assert deleted

@@ -9,7 +9,12 @@ import functrain as ft
 from functrain.foundation.errors import FunctrainError
 
 PACKAGE = Path(ft.__file__).parent
-WITHIN = {"ModuleInputError", "RunAgainError", "IrregularFileError"}  # always caught, or seen as a base class
+WITHIN = {
+    "IrregularFileError",
+    "ModuleInputError",
+    "RunAgainError",
+    "UnknownSizeError",
+}  # always caught, or seen as a base class
 
 
 def error_classes() -> dict[str, type]:
