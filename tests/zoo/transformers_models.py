@@ -142,8 +142,14 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "OlmoeForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
     "PhimoeForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
     "GptOssForCausalLM": ("causal", {"experts_implementation": "batched_mm"}),
-    "ConvNextForImageClassification": ("images", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}),
-    "ConvNextV2ForImageClassification": ("images", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}),
+    "ConvNextForImageClassification": (
+        "images",
+        {"patch_size": 2, "num_hidden_layers": 4, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]},
+    ),
+    "ConvNextV2ForImageClassification": (
+        "images",
+        {"patch_size": 2, "num_hidden_layers": 4, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]},
+    ),
     "ResNetForImageClassification": (
         "images",
         {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
@@ -158,7 +164,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "SwinForImageClassification": (
         "images",
-        {"patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4},
+        {"patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_attention_heads": [2, 2], "window_size": 4},
     ),
     "PoolFormerForImageClassification": ("images", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}),
     "MobileNetV2ForImageClassification": ("images", {"depth_multiplier": 0.25}),
