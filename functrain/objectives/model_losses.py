@@ -136,18 +136,30 @@ def _losses(outputs: Any, key: Key) -> dict[str, Tensor]:
     found = outputs if isinstance(outputs, Tensor) else at(outputs, key)
     if isinstance(found, Tensor):
         losses = {"loss": found}
+    elif found is not None:
+        raise TypeError(f"the model's loss at {key!r} must be a tensor, which has a gradient; got {found!r}")
     else:
         losses = dict(named_outputs(outputs) or {})
-        if found is not None or not losses or not all(isinstance(value, Tensor) for value in losses.values()):
+        if not losses or not all(isinstance(value, Tensor) for value in losses.values()):
             raise TypeError(
-                f"the model returned {described(outputs)}, with no loss at {key!r}. Does the batch hold what the model "
-                "needs for it ('labels', mostly)? Another place is model_loss(loss=...). A model that computes its "
-                "loss in training mode only cannot be evaluated by it: leave eval_loader out"
+                f"the model returned {described(outputs)}, with no loss at {key!r}{_strangers(losses)}. Does the batch "
+                "hold what the model needs for it ('labels', mostly)? Another place is model_loss(loss=...). A model "
+                "that computes its loss in training mode only cannot be evaluated by it: leave eval_loader out"
             )
     for name, value in losses.items():
-        if value.ndim:
-            raise TypeError(f"the model's {name!r} must be a mean, 0-d; got a tensor {list(value.shape)}")
+        if value.ndim or not value.is_floating_point():
+            raise TypeError(
+                f"the model's {name!r} must be a mean, a 0-d floating-point tensor; got a tensor {list(value.shape)}, "
+                f"{value.dtype}"
+            )
     return {name: value.to(sum_dtype(value)) for name, value in losses.items()}
+
+
+def _strangers(outputs: dict[Any, Any]) -> str:
+    """What keeps several outputs, of which some are means, from being losses to be added up."""
+    means = [value for value in outputs.values() if isinstance(value, Tensor) and not value.ndim]
+    others = [f"{name!r} is {value!r}" for name, value in outputs.items() if not isinstance(value, Tensor)]
+    return f", and not all are losses to be added up: {', '.join(others)}" if means and others else ""
 
 
 def _as_weight(count: Tensor | int, like: Tensor) -> Tensor:

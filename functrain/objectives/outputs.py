@@ -70,7 +70,8 @@ def described(outputs: Any) -> str:
     kind = type(outputs).__name__
     named = named_outputs(outputs)
     if named is not None:
-        return f"a {kind} with {', '.join(repr(name) for name, value in named.items() if value is not None)}"
+        names = ", ".join(repr(name) for name, value in named.items() if value is not None)
+        return f"a {kind} with {names}" if names else f"an empty {kind}"
     if isinstance(outputs, (tuple, list)):
         return f"a {kind} of {len(outputs)}"
     return f"a {kind}"

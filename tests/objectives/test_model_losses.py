@@ -166,7 +166,14 @@ def test_without_a_word_the_mean_is_over_examples_or_classes(labels, expected):
         ),
         (lambda loss: [{"boxes": X}], "returned a list of 1.*no loss at 'loss'"),
         (lambda loss: (loss, X), r"returned a tuple of 2.*model_loss\(loss=...\)"),
-        (lambda loss: X, r"'loss' must be a mean, 0-d; got a tensor \[4, 2\]"),
+        (lambda loss: X, r"'loss' must be a mean, a 0-d floating-point tensor; got a tensor \[4, 2\], torch.float32"),
+        (
+            lambda loss: {"loss": torch.tensor(3)},
+            r"'loss' must be .* floating-point tensor; got a tensor \[\], torch.int64",
+        ),
+        (lambda loss: {"loss": 1.5}, "the model's loss at 'loss' must be a tensor, which has a gradient; got 1.5"),
+        (lambda loss: {"a": loss, "b": None}, "no loss at 'loss', and not all are losses to be added up: 'b' is None"),
+        (lambda loss: {}, "returned an empty dict, with no loss at 'loss'"),
     ],
 )
 def test_a_model_without_a_loss_is_refused_with_what_it_returned(make, message):
