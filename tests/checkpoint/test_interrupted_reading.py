@@ -292,6 +292,7 @@ def test_an_interrupted_wait_for_a_save_does_not_take_it_for_done(tmp_path, monk
     usual, handle = module.write_checkpoint, Stop()
 
     def slow(*arguments):
+        time.sleep(0.3)  # until `save` has returned and `wait` waits
         os.kill(os.getpid(), signal.SIGUSR2)
         time.sleep(0.3)
         return usual(*arguments)
