@@ -6,7 +6,6 @@ file says who holds it, and decides only where the system's lock cannot: between
 systems without locks.
 """
 
-import errno
 import json
 import os
 import socket
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,20 +21,12 @@ from typing import Any, Self
 
 from functrain.checkpoint.errors import CheckpointWarning, RunLockedError, RunLostError
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.file_locks import try_lock
 from functrain.foundation.paths import absolute
 from functrain.foundation.regular_files import require_regular
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    _system_lock: Callable[[int, int], None] | None = None
-else:
-    _system_lock = fcntl.flock
-
 LOCK_FILE = ".functrain-lock"
 
-# What flock answers where the file system has no locks.
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 # A child forked outside of Python keeps its parent's lock until it ends; data loading workers do so within seconds.
 _ORPHAN_SECONDS = 10.0
 
@@ -172,7 +162,7 @@ class RunLock:
         keep = False
         try:
             require_regular(self.path, os.fstat(descriptor))  # reading a fifo would wait for ever
-            taken = _flock(descriptor)
+            taken = try_lock(descriptor)
             owner = _read_owner(descriptor)
             if taken is False:
                 self._wait_or_refuse(owner, last_time)
@@ -194,21 +184,6 @@ class RunLock:
         if alive or last_time:
             raise RunLockedError(_refusal(self.path, owner), owner)
         time.sleep(0.05)
-
-
-def _flock(descriptor: int) -> bool | None:
-    """Whether the system's lock was got; None if the file system has none."""
-    if _system_lock is None:
-        return None
-    try:
-        _system_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
 
 
 def _is_current(descriptor: int, path: Path) -> bool:

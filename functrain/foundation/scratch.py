@@ -8,16 +8,11 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    _system_lock: Callable[[int, int], None] | None = None
-else:
-    _system_lock = fcntl.flock
+from functrain.foundation.file_locks import try_lock
 
 
 class ScratchFolder:
@@ -96,7 +91,9 @@ def _make(directory: Path, prefix: str) -> tuple[Path, int | None]:
             continue  # another process swept it before it was locked
         except OSError:  # Windows opens no directories
             return path, None
-        taken = _lock(lock)
+        taken = None
+        with suppress(OSError):
+            taken = try_lock(lock)
         if taken is None:
             os.close(lock)
             return path, None
@@ -115,23 +112,10 @@ def _sweep(directory: Path, prefix: str) -> None:
         with suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if _lock(lock):
+                if try_lock(lock):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Whether the lock was free and is now held; None where there are no locks."""
-    if _system_lock is None:
-        return None
-    try:
-        _system_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _remove(path: Path, lock: int | None, process: int) -> None:

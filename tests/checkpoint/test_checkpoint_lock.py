@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from functrain.checkpoint import LockOwner, RunLock, RunLockedError, lock
+from functrain.foundation import file_locks
 from functrain.foundation.errors import CheckpointError
 
 HOLDING = """
@@ -206,7 +207,7 @@ class TestWithoutLocksOfTheFileSystem:
         def unsupported(descriptor, operation):
             raise OSError(95, "Operation not supported")
 
-        monkeypatch.setattr(lock, "_system_lock", unsupported)
+        monkeypatch.setattr(file_locks, "_system_lock", unsupported)
 
     def test_a_living_process_is_respected(self, tmp_path):
         with holder(tmp_path) as process:
@@ -236,8 +237,8 @@ class TestWithoutLocksOfTheFileSystem:
 
 
 def test_a_lock_got_on_a_file_that_its_owner_has_just_removed_is_tried_again(tmp_path, monkeypatch):
-    first, flock = RunLock(tmp_path).acquire(), lock._flock
-    monkeypatch.setattr(lock, "_flock", lambda descriptor: (first.release(), flock(descriptor))[1])
+    first, flock = RunLock(tmp_path).acquire(), lock.try_lock
+    monkeypatch.setattr(lock, "try_lock", lambda descriptor: (first.release(), flock(descriptor))[1])
     with RunLock(tmp_path), pytest.raises(RunLockedError):
         RunLock(tmp_path).acquire()
 
