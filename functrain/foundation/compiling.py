@@ -8,7 +8,9 @@ import torch
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Let `torch.compiler.is_compiling()` be true, as it is within torch.compile and torch.export. For all threads.
+    """Make `torch.compiler.is_compiling()` true, as it is within torch.compile and torch.export.
+
+    The flag is the process's, so all threads see it.
 
     Example:
         >>> with compiling():

@@ -6,7 +6,7 @@ from typing import Any
 
 from functrain.loop.batches import TAILS
 from functrain.loop.decisions import Decisions
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Plan:
 
 def check(plan: Plan, state: Any, resume: Any, on_signal: str, watch_mode: str, evaluates: bool) -> None:
     """Refuse arguments of `fit` that are not allowed, before anything is done."""
-    if not isinstance(state, TrainState):
-        raise TypeError(f"fit takes a TrainState made by init_state, got {type(state).__name__}")
+    require_state("fit", state)
     if plan.epochs is None and plan.steps is None:
         raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
     for name in ("epochs", "steps", "eval_every", "save_every", "log_every", "max_consecutive_skips"):

@@ -1,5 +1,6 @@
 """The same command a second time: a run is shown, goes on, starts afresh or is refused."""
 
+import os
 import warnings
 
 import pytest
@@ -16,6 +17,17 @@ def test_a_finished_run_is_shown_and_not_trained_again(functrain, project):
     assert "test" in out
     assert log == (project / "runs/tiny/metrics.jsonl").read_bytes()
     assert checkpoints == sorted(path.name for path in (project / "runs/tiny/checkpoints").iterdir())
+
+
+def test_a_finished_run_whose_last_save_was_killed_is_put_in_order(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    checkpoints = project / "runs/tiny/checkpoints"
+    (checkpoints / "last").unlink()
+    (checkpoints / "last").symlink_to("step-00000003")
+    (checkpoints / ".trash-step-00000001-00000000").mkdir()
+    assert functrain("train", "tiny.yaml", "--no-progress")[0] == 0
+    assert os.readlink(checkpoints / "last") == "step-00000006"
+    assert not list(checkpoints.glob(".*"))
 
 
 def test_a_longer_run_goes_on_and_names_what_changed(functrain, project):

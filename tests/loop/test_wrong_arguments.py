@@ -197,7 +197,7 @@ WRONG = {
     ),
     "no length": (lambda: fit(epochs=None), r"give epochs, steps, or both"),
     "epochs": (lambda: fit(epochs="3"), r"epochs must be a whole number, 1 or more; got '3'"),
-    "a state": (lambda: ft.fit(net(), [BATCH], epochs=1), r"fit takes a TrainState made by init_state, got Sequential"),
+    "a state": (lambda: ft.fit(net(), [BATCH], epochs=1), r"fit takes a TrainState first, .*; got Sequential"),
     "a run directory": (lambda: fit(run_dir=3), r"run_dir must be the path of a directory, .* got 3"),
     "an empty run directory": (lambda: fit(run_dir=""), r"run_dir must be the path of a directory, .* got ''"),
     "an empty name": (
