@@ -51,7 +51,8 @@ def main() -> int:
 def _run(tree: Path, folder: Path, names: list[str]) -> Any:
     out = folder.with_suffix(".json")
     words = [sys.executable, str(SCENARIOS), str(folder), str(out), *names]
-    subprocess.run(words, env={**os.environ, "PYTHONPATH": str(tree)}, cwd=tree, check=True)
+    cache = {"FUNCTRAIN_CACHE_DIR": f"{folder}-cache"}  # empty, so that both trees compile
+    subprocess.run(words, env={**os.environ, **cache, "PYTHONPATH": str(tree)}, cwd=tree, check=True)
     return json.loads(out.read_text())
 
 
