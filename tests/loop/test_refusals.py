@@ -44,7 +44,7 @@ def test_arguments_are_checked_before_anything_is_done() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             quick_fit(make_state(), make_loader(), **arguments)
-    with pytest.raises(TypeError, match="made by init_state, got Linear"):
+    with pytest.raises(TypeError, match=r"functrain\.init_state\(.*\) makes it; got Linear"):
         quick_fit(nn.Linear(1, 1), make_loader(), epochs=1)  # type: ignore[arg-type]
 
 
