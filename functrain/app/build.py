@@ -49,6 +49,7 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
             shuffle=training,
             sampling_weights=_balanced(config, dataset) if training and data.balanced else None,
             drop_last=training and data.drop_last,
+            collate_fn=None if data.collate_fn is None else lookup("collate_fn", data.collate_fn, config.code_folders),
             num_workers=data.num_workers,
             pin_memory=data.pin_memory,
             persistent_workers=data.persistent_workers,

@@ -1,9 +1,10 @@
 """What has changed in a run's configuration since it was started last. Imports loop and the neighbouring modules."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from functrain.app.config import Config
-from functrain.app.loading import changes, plain
+from functrain.app.loading import changes, plain, read_config
 from functrain.app.rundir import RunDirectory
 from functrain.app.source import read_source
 from functrain.foundation.errors import ConfigError
@@ -32,7 +33,12 @@ def changes_since(run: RunDirectory, config: Config) -> list[str]:
         before = read_source(run.config_file).values
     except ConfigError:
         return []  # a run without a readable configuration has nothing to compare with
-    return list(changes(before, plain(config))) if isinstance(before, dict) else []
+    if not isinstance(before, dict):
+        return []
+    # What this release has added was at its default.
+    with suppress(ConfigError):
+        before = plain(read_config(run.config_file)[0])
+    return changes(before, plain(config))
 
 
 def refuse(changed: Sequence[str], config: Config) -> None:

@@ -45,16 +45,26 @@ class DataConfig(Named):
     Attributes:
         balanced: draw training examples so that all classes are as frequent, with replacement; by the data set's
             `targets`, or the second of its arrays.
+        collate_fn: the function that puts samples together, as "package.module:function"; default: torch's
+            `default_collate`.
     """
 
     batch_size: int = Field(default=64, ge=1)
     eval_batch_size: int | None = Field(default=None, ge=1)  # default: batch_size
     balanced: bool = False
+    collate_fn: str | None = None
     drop_last: bool = False
     num_workers: int = Field(default=0, ge=0)
     pin_memory: bool = False
     persistent_workers: bool = False
     prefetch_factor: int | None = Field(default=None, ge=1)
+
+    @field_validator("collate_fn")
+    @classmethod
+    def _is_users_own(cls, name: str | None) -> str | None:
+        if name is not None and ":" not in name:
+            raise ValueError("must be a function of your own, as package.module:function")
+        return name
 
 
 class ObjectiveConfig(Named):
@@ -267,7 +277,8 @@ class Config(Section):
         sections: list[Named] = [self.model, self.data, self.objective, self.optimizer]
         if schedule is not None:
             sections.append(schedule)
-        return [section.name for section in sections if ":" in section.name]
+        names = [section.name for section in sections] + [self.data.collate_fn or ""]
+        return [name for name in names if ":" in name]
 
     @field_validator("name")
     @classmethod

@@ -22,7 +22,7 @@ from functrain.evaluation import (
     evaluate,
     predict_with_targets,
 )
-from functrain.foundation.errors import ConfigError
+from functrain.foundation.errors import ConfigError, NoLossError
 from functrain.loop.progress_line import counted, exact
 from functrain.step import TrainState
 
@@ -36,29 +36,33 @@ class Evaluation:
         metrics: the objective's, for the parameters themselves.
         ema_metrics: for their moving averages, if the state keeps some.
         report: scores per class, for a classifier; of the averages, if there are some.
+        missing: why there are no metrics, in words; empty if there are.
     """
 
     split: str
     metrics: dict[str, float]
     ema_metrics: dict[str, float] | None
     report: ClassificationReport | None
+    missing: str = ""
 
     @property
     def rows(self) -> dict[str, dict[str, float]]:
         """The metrics under names for a table."""
+        if self.missing:
+            return {}
         averaged = {} if self.ema_metrics is None else {f"{self.split} (EMA)": self.ema_metrics}
         return {self.split: self.metrics, **averaged}
 
 
 def evaluate_split(state: TrainState, loader: Loader, split: str) -> Evaluation:
     """Evaluate a state's parameters and, if it keeps them, their averages: in a short run these lag far behind."""
-    averaged = state.ema is not None
-    return Evaluation(
-        split,
-        evaluate(state, loader),
-        evaluate(state, loader, ema=True) if averaged else None,
-        _report(state, loader, averaged),
-    )
+    averaged, metrics, ema_metrics, missing = state.ema is not None, {}, None, ""
+    try:
+        metrics = evaluate(state, loader)
+        ema_metrics = evaluate(state, loader, ema=True) if averaged else None
+    except NoLossError as error:
+        missing = f"no metrics of split {split!r}: {error}"
+    return Evaluation(split, metrics, ema_metrics, _report(state, loader, averaged), missing)
 
 
 def write_evaluation(run: RunDirectory, evaluation: Evaluation, checkpoint: str | None) -> list[Path]:
@@ -70,6 +74,7 @@ def write_evaluation(run: RunDirectory, evaluation: Evaluation, checkpoint: str 
         "checkpoint": checkpoint,
         **evaluation.metrics,
         **{f"ema_{name}": value for name, value in (evaluation.ema_metrics or {}).items()},
+        **({"missing": evaluation.missing} if evaluation.missing else {}),
     }
     if report is not None:
         macro = {key: value for key, value in asdict(report.macro).items() if key != "label"}
@@ -106,6 +111,7 @@ def evaluate_run(path: str | Path, *, split: str, checkpoint: str, trust: bool, 
         console,
         [f"{run.path}, checkpoint {name} ({where}), {counted(len(loader.dataset), 'example')} of split {split}"],
     )
+    print_lines(console, [evaluation.missing] if evaluation.missing else [])
     print_metrics(console, evaluation.rows)
     if evaluation.report is not None and evaluation.ema_metrics is not None:
         print_lines(console, ["scores of the averaged parameters (EMA):"])
@@ -150,8 +156,20 @@ def _load(run: RunDirectory, config: Config, checkpoint: str) -> tuple[TrainStat
 
 def _report(state: TrainState, loader: Loader, averaged: bool) -> ClassificationReport | None:
     """Scores per class, if outputs and targets are those of a classifier."""
-    outputs, targets = predict_with_targets(state, loader, ema=averaged)
-    tensors = isinstance(outputs, torch.Tensor) and isinstance(targets, torch.Tensor)
-    if not tensors or outputs.ndim != 2 or targets.shape != outputs.shape[:1] or targets.is_floating_point():
+    if not _is_classified(state, loader):
         return None
-    return classification_report(outputs, targets)
+    return classification_report(*predict_with_targets(state, loader, ema=averaged))
+
+
+def _is_classified(state: TrainState, loader: Loader) -> bool:
+    """Whether the first batch has scores of classes, and numbers of classes as targets.
+
+    The outputs of other models may be too large to keep for all examples: boxes and masks, say.
+    """
+    first = next(iter(loader))
+    try:
+        outputs, targets = predict_with_targets(state, iter([first]))
+    except (ValueError, TypeError):  # no row for each example, or no targets
+        return False
+    tensors = isinstance(outputs, torch.Tensor) and isinstance(targets, torch.Tensor)
+    return tensors and outputs.ndim == 2 and targets.shape == outputs.shape[:1] and not targets.is_floating_point()

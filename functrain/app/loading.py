@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from functrain.app.config import Config, Named, section_at
-from functrain.app.parameters import complaint, shown, signature, wish
+from functrain.app.parameters import complaint, shown, signature, takes_one, wish
 from functrain.app.registry import lookup
 from functrain.app.signature import signed_yaml
 from functrain.app.source import Path_, Source, dump, override, read_source
@@ -80,6 +80,7 @@ def check_parameters(config: Config, source: Source) -> None:
     problems = [
         problem for section in named_sections(config) for problem in _parameter_problems(section, config, source)
     ]
+    problems += _collate_problems(config, source)
     if problems:
         raise _config_error(problems)
 
@@ -133,7 +134,8 @@ def named_sections(config: Config) -> list[NamedSection]:
 
 
 def _names_own_code(values: Mapping[str, Any]) -> bool:
-    return any(key.endswith("name") and isinstance(value, str) and ":" in value for key, value in _values(values))
+    names = ("name", "collate_fn")
+    return any(key.endswith(names) and isinstance(value, str) and ":" in value for key, value in _values(values))
 
 
 def _values(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -190,6 +192,22 @@ def _elsewhere(key: str) -> str:
 
 def _inside(section: Path_) -> str:
     return f" in {'.'.join(map(str, section))}" if section else ""
+
+
+def _collate_problems(config: Config, source: Source) -> Iterator[str]:
+    """What is wrong with the function that puts samples together."""
+    name = config.data.collate_fn
+    if name is None:
+        return
+    where = f"{source.origin(('data', 'collate_fn'))}: data.collate_fn"
+    try:
+        function = lookup("collate_fn", name, config.code_folders)
+    except ConfigError as error:
+        yield f"{where}: {error}"
+        return
+    if isinstance(function, type) or not takes_one(function):
+        kind = "a class" if isinstance(function, type) else "a function of other arguments"
+        yield f"{where} must be a function of the list of samples, which returns the batch; got {kind}, {name!r}"
 
 
 def _parameter_problems(section: NamedSection, config: Config, source: Source) -> Iterator[str]:

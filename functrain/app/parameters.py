@@ -74,6 +74,17 @@ def takes(function: Callable[..., Any], parameter: str) -> bool:
         return False
 
 
+def takes_one(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called with one argument."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # it does not say
+        return True
+    return True
+
+
 def is_objective(kind: str, function: Callable[..., Any]) -> bool:
     """Whether a function named as an objective is one, `(model, batch) -> Loss`, and not a factory of one."""
     if kind != "objective":

@@ -81,6 +81,7 @@ def conclude(
     except OSError as error:
         problems.append(f"{shown_path(run.curves)} cannot be written: {error.strerror}")
     print_metrics(console, _rows(records, test))
+    print_lines(console, [test.missing] if test is not None and test.missing else [])
     print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])
     print_facts(console, "files", [(file.name, shown_path(file)) for file in files])

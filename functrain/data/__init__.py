@@ -5,11 +5,12 @@ from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
 from functrain.data.order import batch_count, batch_indices, epoch_order
-from functrain.data.padding import batch_length, pad_batch
+from functrain.data.padding import pad_batch
 from functrain.data.sampling import balanced_weights
 from functrain.data.splits import split
 from functrain.data.streams import Stream, as_stream
 from functrain.data.transfer import Transfer, to_device
+from functrain.objectives.batch import batch_length
 
 __all__ = [
     "Arrays",

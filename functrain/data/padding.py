@@ -9,32 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.foundation.containers import register_containers
 from functrain.foundation.trees import leaves, tree_map
-from functrain.objectives.batch import refuse_objects, unpack, with_weight
-
-
-def batch_length(batch: Any) -> int:
-    """The number of examples in a batch: the first dimension of its first tensor that has one.
-
-    Raises:
-        TypeError: if the batch holds no such tensor.
-
-    Example:
-        >>> batch_length((torch.zeros(3, 8), torch.zeros(3)))
-        3
-    """
-    first = batch[0] if type(batch) in (tuple, list) and batch else None
-    if isinstance(first, Tensor) and first.ndim:
-        return len(first)  # the usual case, at each step, without flattening
-    register_containers(batch)
-    for leaf in leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.ndim:
-            return leaf.shape[0]
-    raise TypeError(
-        f"a batch needs at least one tensor with a batch dimension, got a {type(batch).__name__} without; "
-        "collate the samples to tensors"
-    )
+from functrain.objectives.batch import batch_length, refuse_objects, unpack, with_weight
 
 
 def pad_batch(batch: Any, size: int) -> Any:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.distributed import _functional_collectives as collectives
 
 from functrain.distributed.world import World, current_world
-from functrain.foundation.trees import flatten, tensors, tree_map, unflatten
+from functrain.foundation.trees import flatten, tensors, unflatten
 from functrain.objectives import Totals
-from functrain.objectives.batch import refuse_objects
+from functrain.objectives.examples import length_of, map_examples, require_examples
 from functrain.step.state import TrainState
 
 
@@ -63,11 +63,17 @@ def replicate(state: TrainState, world: World) -> TrainState:
     return replica.replace(recipe=recipe)
 
 
-def part_of(batch: Any, world: World) -> Any:
-    """This rank's rows of a batch: rank, rank + size, ...
+def part_of(batch: Any, world: World, *, lists: bool = False) -> Any:
+    """This rank's examples of a batch: rank, rank + size, ...
+
+    Args:
+        batch: any batch.
+        world: this rank among others.
+        lists: as `takes_lists` says of the objective.
 
     Raises:
-        ValueError: if the rows cannot be shared out evenly.
+        ValueError: if the examples cannot be shared out evenly.
+        TypeError: if the batch cannot be cut into examples.
 
     Example:
         >>> part_of((torch.arange(4), torch.arange(4)), World(1, 2))
@@ -75,19 +81,14 @@ def part_of(batch: Any, world: World) -> Any:
     """
     if world.size == 1:
         return batch
-    refuse_objects(batch, "training on several ranks")
-
-    def rows(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor) or not leaf.ndim:
-            return leaf
-        if len(leaf) % world.size:
-            raise ValueError(
-                f"a batch of {len(leaf)} examples cannot be shared evenly by {world.size} ranks: choose a batch size "
-                "that is a multiple of it, with drop_last=True or an objective that takes weights"
-            )
-        return leaf[world.rank :: world.size]
-
-    return tree_map(rows, batch)
+    require_examples(batch, "training on several ranks", lists=lists)
+    length = length_of(batch, lists=lists)
+    if length % world.size:
+        raise ValueError(
+            f"a batch of {length} examples cannot be shared evenly by {world.size} ranks: choose a batch size "
+            "that is a multiple of it, with drop_last=True or an objective that takes weights"
+        )
+    return map_examples(lambda examples: examples[world.rank :: world.size], batch, length, lists=lists)
 
 
 def totals_over_ranks(totals: Totals) -> Totals:

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from functrain.compiler import CompilingRunner
-from functrain.data import batch_length
 from functrain.evaluation.host_memory import within_available_memory
 from functrain.evaluation.trials import own_copy, trial_feed
 from functrain.foundation.errors import DataError, OutOfMemoryError
-from functrain.foundation.trees import tree_map
 from functrain.loop.memory import is_out_of_memory, release
-from functrain.objectives.batch import refuse_objects
+from functrain.objectives.examples import length_of, map_examples, require_examples, takes_lists
 from functrain.step import train_step
 from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
@@ -116,7 +114,7 @@ def find_batch_size(
     batch = micro_batch.batch
 
     def attempt(size: int) -> Trial:
-        return _attempt(state, repeated(batch, size), compile)
+        return _attempt(state, repeated(batch, size, lists=takes_lists(state.recipe.objective)), size, compile)
 
     trials = _search(attempt, start, limit)
     if not trials[0].fits:
@@ -125,22 +123,27 @@ def find_batch_size(
     return BatchSizes(largest, not all(trial.fits for trial in trials), tuple(trials))
 
 
-def repeated(batch: Any, size: int) -> Any:
-    """A batch of `size` examples, made of the rows of another, from the first on, again and again.
+def repeated(batch: Any, size: int, *, lists: bool = False) -> Any:
+    """A batch of `size` examples, made of those of another, from the first on, again and again.
+
+    Args:
+        batch: the other.
+        size: how many examples.
+        lists: as `takes_lists` says of the objective.
 
     Example:
         >>> repeated((torch.tensor([5, 6]), "name"), 3)
         (tensor([5, 6, 5]), 'name')
     """
-    length = batch_length(batch)
-    refuse_objects(batch, "find_batch_size")
+    length = length_of(batch, lists=lists)
+    require_examples(batch, "find_batch_size", lists=lists)
 
-    def rows(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor) or not leaf.ndim or len(leaf) != length:
-            return leaf
-        return leaf.index_select(0, torch.arange(size, device=leaf.device) % length)
+    def chosen(examples: Any) -> Any:
+        if isinstance(examples, Tensor):
+            return examples.index_select(0, torch.arange(size, device=examples.device) % length)
+        return [examples[number % length] for number in range(size)]
 
-    return tree_map(rows, batch)
+    return map_examples(chosen, batch, length, lists=lists)
 
 
 def _search(attempt: Callable[[int], Trial], start: int, limit: int) -> list[Trial]:
@@ -156,10 +159,10 @@ def _search(attempt: Callable[[int], Trial], start: int, limit: int) -> list[Tri
     return sorted(trials, key=lambda trial: trial.batch_size)
 
 
-def _attempt(state: TrainState, batch: Any, compile: bool) -> Trial:
+def _attempt(state: TrainState, batch: Any, size: int, compile: bool) -> Trial:
     """Two windows' ends (and one step within a window, if there are such), the second one timed."""
     on_host = state.device.type == "cpu"
-    size, seconds = batch_length(batch), 0.0
+    seconds = 0.0
     try:
         with within_available_memory() if on_host else nullcontext():
             run: Runner = CompilingRunner(donate=True) if compile else eager

@@ -13,6 +13,7 @@ from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import has_labels, unpack
+from functrain.objectives.examples import takes_lists
 from functrain.objectives.supervised import call
 from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager
@@ -26,13 +27,15 @@ def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool 
         state: any state; not changed.
         loader: gives batches `(inputs, targets)`, `(inputs, targets, weight)` or mappings with these keys, of which
             the inputs are used; or inputs only: a tensor, a sequence of one, or a mapping of named inputs.
-            Make it without shuffling.
+            Make it without shuffling. With an objective that takes lists, such as `model_loss()`, inputs that are a
+            list are one argument of the model, with an element for each example: images of several sizes, say.
         ema: use the averaged parameters.
         compile: compile the forward pass first, which pays for long loaders only.
 
     Returns:
         What the model returns, a tensor or a tree of tensors, concatenated over the examples, on the CPU, in
-        the parameters' precision.
+        the parameters' precision. Where inputs are such a list and the model returns a list with an element for each
+        example (boxes), all of them in one list.
 
     Raises:
         DataError: if the loader gives no batch.
@@ -72,18 +75,23 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
     forward = to_evaluate(state, ema=ema)
     runner: Runner = CompilingRunner() if compile else eager
     size, key = (stream.batch_size if stream.kind == "indexed" else None), fold_in(state.key, "predict")
-    collected: list[tuple[Any, Any]] = []
+    lists, collected = takes_lists(state.recipe.objective), list[tuple[Any, Any]]()
     try:
         for batch in stream.batches(0):
             inputs, targets = _split(to_device(batch, state.device))
             if with_targets and targets is None:
                 raise TypeError("a report needs targets, but the loader gives inputs only")
-            length = batch_length(inputs)
+            in_list = lists and isinstance(inputs, (tuple, list))
+            length = len(inputs) if in_list else batch_length(inputs)
             size = size or length
-            if compile and length < size:  # one shape, one compilation
+            if compile and length < size and not in_list:  # one shape, one compilation
                 inputs = pad_batch((inputs, None), size)[0]
-            outputs = runner(FORWARD, forward, inputs, key=lambda: key, device=state.device)
-            collected.append((_rows(outputs, length, batch_length(inputs)), tree_map(_to_cpu, targets)))
+            arguments = (list(inputs),) if in_list else inputs
+            outputs = runner(FORWARD, forward, arguments, key=lambda: key, device=state.device)
+            if in_list:
+                collected.append((_each(outputs, length), _each(targets, length)))
+            else:
+                collected.append((_rows(outputs, length, batch_length(inputs)), tree_map(_to_cpu, targets)))
     finally:
         stream.close()
     if not collected:
@@ -125,6 +133,17 @@ def _split(batch: Any) -> tuple[Any, Any]:
     return batch, None
 
 
+class _Each(list[Any]):
+    """Outputs or targets with an element for each example."""
+
+
+def _each(values: Any, length: int) -> Any:
+    """The outputs or targets of a batch of lists, on the CPU."""
+    if isinstance(values, (tuple, list)) and len(values) == length:
+        return _Each(tree_map(_to_cpu, list(values)))
+    return None if values is None else _rows(values, length, length)
+
+
 def _rows(outputs: Any, length: int, size: int) -> Any:
     """The real examples' rows of a batch's outputs, on the CPU."""
 
@@ -146,6 +165,9 @@ def _to_cpu(leaf: Any) -> Any:
 
 
 def _concatenated(parts: Any) -> Any:
+    if isinstance(parts[0], _Each):
+        return [value for part in parts for value in part]
+
     def join(*leaves: Any) -> Any:
         return torch.cat(leaves) if isinstance(leaves[0], torch.Tensor) else list(leaves)
 

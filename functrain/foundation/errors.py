@@ -31,6 +31,10 @@ class DonatedStateError(FunctrainError):
     """A state was used after a step compiled with `donate=True` had taken over its storage."""
 
 
+class NoLossError(FunctrainError, TypeError):
+    """The model, which is to compute its loss itself, returned none; detection models have none in evaluation mode."""
+
+
 class NonFiniteError(FunctrainError):
     """The loss or a gradient became NaN or infinite."""
 

@@ -3,7 +3,7 @@
 Where an epoch's batches do not fill the last accumulation window, `tail` says what happens: "extend" draws on
 from the start of the epoch's order, "short" makes a smaller window, "drop" leaves the rest out.
 A ragged batch is padded with examples of weight zero, so that there is one shape and one compilation. One that holds an
-object, a graph say, stays as it is.
+object (a graph, say) or lists of examples stays as it is.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from functrain.data import Stream, Transfer, pad_batch
 from functrain.distributed import World, part_of
 from functrain.foundation.containers import objects_in
 from functrain.foundation.errors import DataError
-from functrain.objectives.supervised import Objective, count_examples, takes_weight
+from functrain.objectives.examples import count_examples, takes_lists
+from functrain.objectives.supervised import Objective, takes_weight
 
 TAILS = ("extend", "short", "drop")
 
@@ -47,7 +48,8 @@ class Feed:
         self.stream = stream
         self._world, self._alone = world, world.size == 1
         even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
-        self._pads = takes_weight(objective) and not even
+        self._lists = takes_lists(objective)
+        self._pads = takes_weight(objective) and not even and not self._lists
         self._transfer = Transfer(device)
         self._count = count_examples(objective)
         self._on_cpu = device.type == "cpu"
@@ -60,7 +62,9 @@ class Feed:
         if self._pads and not objects_in(batch):
             self.size = max(self.size, examples)
             batch = pad_batch(batch, self.size + -self.size % self._world.size)
-        return MicroBatch(batch if self._alone else part_of(batch, self._world), examples, ends_window)
+        return MicroBatch(
+            batch if self._alone else part_of(batch, self._world, lists=self._lists), examples, ends_window
+        )
 
     def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
         """All batches of an epoch, once."""

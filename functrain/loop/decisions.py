@@ -85,6 +85,11 @@ class Decisions:
         return rule is not None and state.stopper.num_bad_epochs >= rule.patience
 
     @property
+    def decide(self) -> bool:
+        """Whether there is a rule."""
+        return self.plateau is not None or self.early_stopping is not None
+
+    @property
     def restores_best(self) -> bool:
         """Whether an early end goes back to the best checkpoint."""
         return self.early_stopping is not None and self.early_stopping.restore_best

@@ -91,7 +91,8 @@ def fit(
         state: where training starts; never changed.
         loader: a `functrain.data.Loader`, a `torch.utils.data.DataLoader`, a loader with
             `state_dict()`/`load_state_dict()`, or any iterable of batches.
-        eval_loader: evaluated after every `eval_every` epochs, and at the end.
+        eval_loader: evaluated after every `eval_every` epochs, and at the end. One line says so if it cannot be, as the
+            model has no loss in evaluation mode (a detection model).
         epochs, steps: how long; at least one of them.
         run_dir: where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing. `~` is expanded.
             `config.yaml` and `training_curves.png` are the command line's: a script is its own configuration, and

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from functrain.compiler.runner import consume
-from functrain.data import batch_length, pad_batch
+from functrain.data import pad_batch
 from functrain.distributed import World
 from functrain.foundation.errors import OutOfMemoryError
 from functrain.foundation.keys import fold_in
-from functrain.foundation.trees import flatten, leaves, tree_map, unflatten
-from functrain.objectives.batch import refuse_objects
+from functrain.foundation.trees import flatten, leaves, unflatten
+from functrain.objectives.examples import count_examples, length_of, map_examples, require_examples, takes_lists
 from functrain.objectives.supervised import Objective, takes_weight
 from functrain.step.execution import Core, Runner
 from functrain.step.state import DonatedState, TrainState, empty_accumulator
@@ -101,7 +101,9 @@ class InParts:
         self.adapts = micro_batch == "auto"
         self.rows = micro_batch if isinstance(micro_batch, int) else found
         self.donate: bool = getattr(run, "donate", False)
-        self._pads = takes_weight(objective)
+        self._lists = takes_lists(objective)
+        self._pads = takes_weight(objective) and not self._lists
+        self._count = count_examples(objective)
         self._say = say
         self._fitted: set[Any] = set()  # kinds of steps that have been done once
 
@@ -126,10 +128,10 @@ class InParts:
             # Only now, when the traceback is gone, are the step's tensors free.
             release(device)
             state = self._whole(state, backup, failure)
-            self.rows = self._smaller(batch_length(batch), failure)
+            self.rows = self._smaller(self._count(batch), failure)
 
     def _in_parts(self, core: Core, state: TrainState, batch: Any, key: Callable[[], int], device: torch.device) -> Any:
-        parts = split_batch(batch, self.rows, pads=self._pads)
+        parts = split_batch(batch, self.rows, pads=self._pads, lists=self._lists)
         if len(parts) == 1:
             return self.run(core, state, batch, key=key, device=device)
         lends = state.accumulator is None  # a window for the time of this step
@@ -194,33 +196,40 @@ class _Backup:
         return unflatten(self._spec, self._leaves)
 
 
-def split_batch(batch: Any, rows: int | None, *, pads: bool) -> list[Any]:
+def split_batch(batch: Any, rows: int | None, *, pads: bool, lists: bool = False) -> list[Any]:
     """Parts of a batch, as few as can be with at most `rows` examples each, and of one size.
 
     Args:
-        batch: tensors whose first dimension is the number of examples are cut; all else goes to every part.
+        batch: what has a row for each example is cut; all else goes to every part.
         rows: None: no part.
         pads: fill the last part up with examples of weight 0; else it may be smaller.
+        lists: as `takes_lists` says of the objective.
+
+    Raises:
+        TypeError: the batch cannot be cut into examples.
 
     Example:
         >>> [part[0].tolist() for part in split_batch((torch.arange(5), torch.arange(5)), 2, pads=True)]
         [[0, 1], [2, 3], [4, 0]]
     """
-    length = batch_length(batch)
+    length = length_of(batch, lists=lists)
     if rows is None or rows >= length:
         return [batch]
-    refuse_objects(batch, "micro_batch")
+    require_examples(batch, "micro_batch", lists=lists)
     count = -(-length // rows)
     size = -(-length // count)
     if pads and size * count != length:
         batch, length = pad_batch(batch, size * count), size * count
 
-    def cut(leaf: Any, start: int) -> Any:
-        if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
-            return leaf[start : start + size].clone()  # aligned as any tensor is: kernels may round by alignment
-        return leaf
+    def part(start: int) -> Any:
+        def cut(examples: Any) -> Any:
+            chosen = examples[start : start + size]
+            # A tensor of its own is aligned as any is: kernels may round by alignment.
+            return chosen.clone() if isinstance(chosen, Tensor) else chosen
 
-    return [tree_map(lambda leaf, start=start: cut(leaf, start), batch) for start in range(0, length, size)]
+        return map_examples(cut, batch, length, lists=lists)
+
+    return [part(start) for start in range(0, length, size)]
 
 
 @contextmanager

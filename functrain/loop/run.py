@@ -9,7 +9,7 @@ import torch
 from functrain.data.randomness import Randomness
 from functrain.data.worker_loss import WorkerLostError
 from functrain.distributed import any_rank, current_world
-from functrain.foundation.errors import DataError
+from functrain.foundation.errors import DataError, FunctrainError, NoLossError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
@@ -26,6 +26,7 @@ from functrain.loop.signals import SignalFlag
 from functrain.loop.skips import SkipWatch
 from functrain.loop.watching import Watched
 from functrain.objectives import Totals
+from functrain.objectives.supervised import may_lack_loss
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
 from functrain.step.series import Updates
@@ -65,12 +66,12 @@ class Run:
         self.restored_from = position.status
         self.stopped_by: str | None = None
         self.uncounted: set[str] = set()  # metrics of the last record that are means of nothing
-        self.watched = Watched(plan.watch, self.eval_feed is not None)
         self.randomness = Randomness()
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
         self.skips = SkipWatch(self.plan, state, self._save_nonfinite)
+        self.watched = self._watch(state)
         self.calls = Calls(
             self.plan, self.runner, self.callbacks, state, self.world, ends=self._ends_call, seen=self._log
         )
@@ -172,6 +173,9 @@ class Run:
                     continue
                 try:
                     totals = evaluate_pass(state, self.eval_feed, self.evaluate, ema=ema, interrupted=self._interrupted)
+                except NoLossError as error:
+                    self._stop_evaluating(state, error)
+                    break
                 except Exception as error:
                     if self.flag.number is None:
                         raise self._saved_before(error, state) from error.__cause__
@@ -180,6 +184,25 @@ class Run:
                     return None
                 record |= self._means(totals, prefix)
         return record
+
+    def _watch(self, state: TrainState) -> Watched:
+        """What to watch; the default counts as named where a rule decides by it."""
+        evaluates = self.eval_feed is not None
+        name = self.plan.watch or ("eval_loss" if evaluates and self.plan.decisions.decide else None)
+        return Watched(name, evaluates, has_loss=not (evaluates and may_lack_loss(state.recipe.objective)))
+
+    def _stop_evaluating(self, state: TrainState, error: NoLossError) -> None:
+        """Train on without evaluations, which have no loss, unless a metric of theirs is watched."""
+        try:
+            self.watched.unevaluated(error)
+        except FunctrainError:
+            self._save(state, status="INTERRUPTED")
+            if self.saver is not None:
+                self.saver.finish()  # what was trained is not lost
+            raise
+        self.eval_feed = None
+        best = "" if self.plan.watch or self.saver is None else ". The best checkpoint is chosen by train_loss"
+        self.display.say(f"eval_loader is not used: {error}{best}")
 
     def _means(self, totals: Totals, prefix: str) -> Record:
         self.uncounted |= uncounted(totals, prefix)

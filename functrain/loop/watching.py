@@ -3,30 +3,37 @@
 from collections.abc import Mapping
 from typing import Any
 
+from functrain.foundation.errors import FunctrainError, NoLossError
 from functrain.loop.memory import split_batch
 from functrain.loop.plan import watched_prefixes
+from functrain.objectives.examples import takes_lists
 from functrain.step.naming import metric_names
 from functrain.step.state import TrainState
 
 LOSS = "loss"  # every objective has it
 
 
+class UnevaluatedError(FunctrainError, ValueError):
+    """The watched metric is one of an evaluation that there cannot be."""
+
+
 class Watched:
     """The name of the watched record, and whether it is known to be right.
 
     Args:
-        name: as given to `fit`; None for the default, which is always there.
+        name: as given to `fit`; None for the default, where nothing depends on it.
         evaluates: whether there is an eval_loader.
+        has_loss: whether an evaluation is sure to have a loss.
 
     Attributes:
         is_known: whether some record will have it.
         was_sought: whether it is known, or was looked for in vain.
     """
 
-    def __init__(self, name: str | None, evaluates: bool) -> None:
+    def __init__(self, name: str | None, evaluates: bool, *, has_loss: bool = True) -> None:
         self.name = name
         self._evaluates = evaluates
-        self.is_known = self.was_sought = name is None or name.partition("_")[2] == LOSS
+        self.is_known = self.was_sought = name is None or (name.partition("_")[2] == LOSS and has_loss)
 
     def before_training(self, state: TrainState, batch: Any, rows: int | None) -> None:
         """Run the objective once, eagerly and without a gradient, to hear the names of its metrics.
@@ -40,17 +47,38 @@ class Watched:
 
         Raises:
             ValueError: no metric has the name.
+            UnevaluatedError: a metric of the evaluation has it, and the model has no loss there.
         """
         self.was_sought = True
         prefixes = watched_prefixes(self._evaluates, state.ema is not None)
         try:
-            part = split_batch(batch, rows, pads=False)[0]
-            names = {
-                training: metric_names(state, part, training=training) for training in {p == "train_" for p in prefixes}
-            }
+            part = split_batch(batch, rows, pads=False, lists=takes_lists(state.recipe.objective))[0]
+            names = {training: self._names(state, part, training) for training in {p == "train_" for p in prefixes}}
+        except UnevaluatedError:
+            raise
         except Exception:
             return
         self._look([prefix + name for prefix in prefixes for name in names[prefix == "train_"]])
+
+    def _names(self, state: TrainState, batch: Any, training: bool) -> tuple[str, ...]:
+        try:
+            return metric_names(state, batch, training=training)
+        except NoLossError as error:
+            if not training:
+                self.unevaluated(error)
+            return ()
+
+    def unevaluated(self, error: NoLossError) -> None:
+        """Take notice that the model has no loss in evaluation mode.
+
+        Raises:
+            UnevaluatedError: the watched metric is one of the evaluation.
+        """
+        if self.name is not None and not self.name.startswith("train_"):
+            raise UnevaluatedError(
+                f"{self.name!r} cannot be watched (for the best checkpoint, plateau or early_stopping): {error}. Set "
+                "watch='train_loss'"
+            ) from error
 
     def in_record(self, record: Mapping[str, Any]) -> None:
         """Look for the name in an epoch's record.

@@ -93,10 +93,10 @@ def replaced(batch: Mapping[str, Any], key: str, value: Any) -> Any:
 
 
 def batch_length(batch: Any) -> int:
-    """The leading dimension of the first tensor in a batch, or in a part of one.
+    """The number of rows of a batch, or of a part of one: the first dimension of its first tensor that has one.
 
     Raises:
-        TypeError: if there is no tensor with a leading dimension.
+        TypeError: if there is no such tensor.
 
     Example:
         >>> import torch
@@ -108,9 +108,12 @@ def batch_length(batch: Any) -> int:
         return shape[0]  # the usual case, at each step, without flattening
     register_containers(batch)
     for leaf in leaves(batch):
-        if getattr(leaf, "ndim", 0):
-            return len(leaf)
-    raise TypeError(f"a batch needs a tensor with a leading dimension, got {_describe(batch)} without one")
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return leaf.shape[0]
+    raise TypeError(
+        f"a batch needs a tensor with a row for each example, got {_describe(batch)} without one; collate the samples "
+        "to tensors"
+    )
 
 
 def refuse_objects(batch: Any, what: str) -> None:

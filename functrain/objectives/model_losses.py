@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from functrain.objectives.batch import batch_length, replaced
+from functrain.foundation.errors import NoLossError
+from functrain.objectives.batch import replaced
+from functrain.objectives.examples import list_length
 from functrain.objectives.loss import Loss
 from functrain.objectives.losses.base import sum_dtype
 from functrain.objectives.outputs import Key, at, described, named_outputs
@@ -52,7 +54,8 @@ def model_loss(
 
     Raises:
         ValueError: for a `mean_over` that does not exist; when called, for one that must be said.
-        TypeError: when called, if there is no loss, as in evaluation mode, or the batch has weights.
+        NoLossError: when called, if there is no loss, as of detection models in evaluation mode.
+        TypeError: when called, if the batch has weights.
 
     Example:
         >>> class Model(torch.nn.Linear):
@@ -75,6 +78,8 @@ class _ModelLoss:
     loss: Key
     ignore_index: int
     metrics: tuple[tuple[str, OutputMetric], ...]
+    takes_lists = True
+    may_lack_loss = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         if isinstance(batch, Mapping) and "weight" in batch:
@@ -84,16 +89,12 @@ class _ModelLoss:
             )
         batch, count = self._counted(batch)
         outputs = call(model, batch)
-        means = _losses(outputs, self.loss)
+        means = _losses(outputs, self.loss, evaluates=isinstance(model, nn.Module) and not model.training)
         main = means["loss"] if "loss" in means else torch.stack(list(means.values())).sum()
         weight = _as_weight(count, main)
         logged = {name: value for name, value in means.items() if name != "loss"}
         logged |= {name: metric(outputs, batch) for name, metric in self.metrics}
         return Loss(main * weight, weight, {name: value * weight for name, value in logged.items()})
-
-    def examples(self, batch: Any) -> int:
-        """How many examples are in a batch; a list of images has one for each image."""
-        return _examples(batch)
 
     def _counted(self, batch: Any) -> tuple[Any, Tensor | int]:
         """The batch as the model gets it, and what its loss is a mean over."""
@@ -101,7 +102,7 @@ class _ModelLoss:
         if not isinstance(kind, str):
             return batch, kind(batch)
         if kind == "examples":
-            return batch, _examples(batch)
+            return batch, list_length(batch)
         if not isinstance(batch, Mapping) or not isinstance(batch.get("labels"), Tensor):
             raise TypeError(f"mean_over={kind!r} needs a batch that is a mapping with a tensor 'labels' in it")
         labels = batch["labels"]
@@ -124,14 +125,7 @@ def _usual_kind(batch: Any) -> str:
     )
 
 
-def _examples(batch: Any) -> int:
-    """Rows of the batch; a first argument that is a list has one element for each example (images of several sizes)."""
-    parts = list(batch.values()) if isinstance(batch, Mapping) else batch
-    first = parts[0] if isinstance(parts, (tuple, list)) and parts else None
-    return len(first) if isinstance(first, (tuple, list)) else batch_length(batch)
-
-
-def _losses(outputs: Any, key: Key) -> dict[str, Tensor]:
+def _losses(outputs: Any, key: Key, *, evaluates: bool) -> dict[str, Tensor]:
     """The losses among the outputs: one, under "loss", or several to be added up."""
     found = outputs if isinstance(outputs, Tensor) else at(outputs, key)
     if isinstance(found, Tensor):
@@ -140,14 +134,10 @@ def _losses(outputs: Any, key: Key) -> dict[str, Tensor]:
         raise TypeError(f"the model's loss at {key!r} must be a tensor, which has a gradient; got {found!r}")
     else:
         losses = dict(named_outputs(outputs) or {})
-        if not losses or not all(isinstance(value, Tensor) for value in losses.values()):
-            raise TypeError(
-                f"the model returned {described(outputs)}, with no loss at {key!r}{_strangers(losses)}. Does the batch "
-                "hold what the model needs for it ('labels', mostly)? Another place is model_loss(loss=...). A model "
-                "that computes its loss in training mode only cannot be evaluated by it: leave eval_loader out"
-            )
+        if not losses or not all(map(_is_mean, losses.values())):
+            raise NoLossError(_no_loss(outputs, key, losses, evaluates=evaluates))
     for name, value in losses.items():
-        if value.ndim or not value.is_floating_point():
+        if not _is_mean(value):
             raise TypeError(
                 f"the model's {name!r} must be a mean, a 0-d floating-point tensor; got a tensor {list(value.shape)}, "
                 f"{value.dtype}"
@@ -155,11 +145,30 @@ def _losses(outputs: Any, key: Key) -> dict[str, Tensor]:
     return {name: value.to(sum_dtype(value)) for name, value in losses.items()}
 
 
+def _no_loss(outputs: Any, key: Key, losses: dict[Any, Any], *, evaluates: bool) -> str:
+    what = f"the model returned {described(outputs)}, with no loss at {key!r}{_strangers(losses)}"
+    needs = "Does the batch hold what the model needs for it ('labels', mostly)?"
+    if evaluates:
+        return (
+            f"in evaluation mode {what}. {needs} A model that computes its loss in training mode only, as detection "
+            "models do, cannot be evaluated by it: look at its predictions (functrain.predict)"
+        )
+    return f"{what}. {needs} Another place is model_loss(loss=...)"
+
+
 def _strangers(outputs: dict[Any, Any]) -> str:
     """What keeps several outputs, of which some are means, from being losses to be added up."""
-    means = [value for value in outputs.values() if isinstance(value, Tensor) and not value.ndim]
-    others = [f"{name!r} is {value!r}" for name, value in outputs.items() if not isinstance(value, Tensor)]
-    return f", and not all are losses to be added up: {', '.join(others)}" if means and others else ""
+    others = [f"{name!r} is {_shown(value)}" for name, value in outputs.items() if not _is_mean(value)]
+    has_means = len(others) < len(outputs)
+    return f", and not all are losses to be added up: {', '.join(others)}" if has_means and others else ""
+
+
+def _is_mean(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.ndim and value.is_floating_point()
+
+
+def _shown(value: Any) -> str:
+    return f"a tensor {list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else repr(value)
 
 
 def _as_weight(count: Tensor | int, like: Tensor) -> Tensor:

@@ -33,18 +33,17 @@ def takes_weight(objective: Objective) -> bool:
     return bool(getattr(objective, "takes_weight", False))
 
 
+def may_lack_loss(objective: Objective) -> bool:
+    """Whether an objective raises `NoLossError` for models that compute no loss in evaluation mode."""
+    return bool(getattr(objective, "may_lack_loss", False))
+
+
 def takes_step(objective: Objective) -> bool:
     """Whether an objective changes with training and is called with `step=`, the number of past updates.
 
     The step passes a 0-d integer tensor, which is constant within an accumulation window.
     """
     return bool(getattr(objective, "takes_step", False))
-
-
-def count_examples(objective: Objective) -> Callable[[Any], int]:
-    """What counts the examples of a batch: the objective's method `examples`, if it has one, else `batch_length`."""
-    counter: Callable[[Any], int] = getattr(objective, "examples", batch_length)
-    return counter
 
 
 def supervised(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from functrain.foundation.keys import fold_in
-from functrain.objectives.batch import batch_length
+from functrain.objectives.examples import count_examples
 from functrain.step.execution import SeriesRunner, refuse_autocast, refuse_inference_mode
 from functrain.step.state import TrainState
 from functrain.step.train import UPDATE, Metrics, named_metrics
@@ -41,13 +41,14 @@ class Updates:
         self.epoch = state.epoch
         self._series, self._device = run.series(state), state.device
         self._key, self._rank = state.key, state.recipe.rank
+        self._count = count_examples(state.recipe.objective)
 
     def __call__(self, batch: Any, examples: int | None = None) -> Metrics:
         """One update; arguments and metrics as of `train_step`."""
         metrics = self._series(UPDATE, batch, key=self._step_key, device=self._device)
         self.step += 1
         self.batch_idx += 1
-        self.samples_seen += batch_length(batch) if examples is None else examples
+        self.samples_seen += self._count(batch) if examples is None else examples
         return named_metrics(metrics)
 
     def _step_key(self) -> int:

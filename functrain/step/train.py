@@ -16,7 +16,7 @@ from torch import Tensor
 from functrain.foundation.containers import register_containers
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
-from functrain.objectives.batch import batch_length
+from functrain.objectives.examples import count_examples
 from functrain.objectives.loss import Totals
 from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics, update_statistics
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, step, takes_two_gradients
@@ -58,7 +58,8 @@ def train_step(
     Args:
         state: the state before.
         batch: what the objective takes; floating-point tensors are cast to the parameters' dtype.
-        examples: how many examples are in the batch, if not its leading dimension (padding).
+        examples: how many examples are in the batch, padding not counted; by default all its rows, or the elements of
+            its lists where the objective takes them.
         end_window: update now, though the window has fewer than `accumulate` micro-batches.
         run: what executes the tensor part; `functrain.compile` sets it.
 
@@ -102,7 +103,7 @@ def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int,
         new.accumulator.__dict__["count"] = 0 if closes else micro_step + 1
     values["step"] += closes
     values["batch_idx"] += 1
-    values["samples_seen"] += batch_length(batch) if examples is None else examples
+    values["samples_seen"] += count_examples(new.recipe.objective)(batch) if examples is None else examples
     return new
 
 

@@ -53,5 +53,5 @@ def test_other_batches_are_refused_with_what_was_given(batch, message):
 def test_the_length_of_a_batch_is_its_first_tensors_leading_dimension():
     assert batch_length({"inputs": (torch.tensor(1.0), X), "targets": torch.zeros(9)}) == 4
     assert batch_length([("text", X), Y]) == 4
-    with pytest.raises(TypeError, match="leading dimension, got a tuple of 2"):
+    with pytest.raises(TypeError, match="a row for each example, got a tuple of 2"):
         batch_length((torch.tensor(1.0), "text"))

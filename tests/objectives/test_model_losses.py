@@ -162,7 +162,7 @@ def test_without_a_word_the_mean_is_over_examples_or_classes(labels, expected):
     [
         (
             lambda loss: {"logits": X, "boxes": None},
-            "returned a dict with 'logits'.*no loss at 'loss'.*eval_loader out",
+            r"returned a dict with 'logits'.*no loss at 'loss'.*model_loss\(loss=...\)",
         ),
         (lambda loss: [{"boxes": X}], "returned a list of 1.*no loss at 'loss'"),
         (lambda loss: (loss, X), r"returned a tuple of 2.*model_loss\(loss=...\)"),
