@@ -9,7 +9,7 @@ import torch
 from functrain.data.randomness import Randomness
 from functrain.data.worker_loss import WorkerLostError
 from functrain.distributed import any_rank, current_world
-from functrain.foundation.errors import DataError, FunctrainError, NoLossError
+from functrain.foundation.errors import DataError, NoLossError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
 from functrain.loop import progress as displays
@@ -195,7 +195,7 @@ class Run:
         """Train on without evaluations, which have no loss, unless a metric of theirs is watched."""
         try:
             self.watched.unevaluated(error)
-        except FunctrainError:
+        except NoLossError:
             self._save(state, status="INTERRUPTED")
             if self.saver is not None:
                 self.saver.finish()  # what was trained is not lost

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from functrain.foundation.errors import FunctrainError, NoLossError
+from functrain.foundation.errors import NoLossError
 from functrain.loop.memory import split_batch
 from functrain.loop.plan import watched_prefixes
 from functrain.objectives.examples import takes_lists
@@ -11,10 +11,6 @@ from functrain.step.naming import metric_names
 from functrain.step.state import TrainState
 
 LOSS = "loss"  # every objective has it
-
-
-class UnevaluatedError(FunctrainError, ValueError):
-    """The watched metric is one of an evaluation that there cannot be."""
 
 
 class Watched:
@@ -47,14 +43,14 @@ class Watched:
 
         Raises:
             ValueError: no metric has the name.
-            UnevaluatedError: a metric of the evaluation has it, and the model has no loss there.
+            NoLossError: a metric of the evaluation has it, and the model has no loss there.
         """
         self.was_sought = True
         prefixes = watched_prefixes(self._evaluates, state.ema is not None)
         try:
             part = split_batch(batch, rows, pads=False, lists=takes_lists(state.recipe.objective))[0]
             names = {training: self._names(state, part, training) for training in {p == "train_" for p in prefixes}}
-        except UnevaluatedError:
+        except NoLossError:
             raise
         except Exception:
             return
@@ -72,10 +68,10 @@ class Watched:
         """Take notice that the model has no loss in evaluation mode.
 
         Raises:
-            UnevaluatedError: the watched metric is one of the evaluation.
+            NoLossError: the watched metric is one of the evaluation.
         """
         if self.name is not None and not self.name.startswith("train_"):
-            raise UnevaluatedError(
+            raise NoLossError(
                 f"{self.name!r} cannot be watched (for the best checkpoint, plateau or early_stopping): {error}. Set "
                 "watch='train_loss'"
             ) from error

@@ -235,7 +235,7 @@ def test_the_best_checkpoint_is_then_chosen_by_the_training_loss(tmp_path, ema):
     ids=str,
 )
 def test_a_metric_that_cannot_be_is_not_watched(tmp_path, options):
-    with pytest.raises(ft.errors.FunctrainError, match=r"cannot be watched.*no loss at 'loss'.*watch='train_loss'"):
+    with pytest.raises(ft.errors.NoLossError, match=r"cannot be watched.*no loss at 'loss'.*watch='train_loss'"):
         fit(state_of(ema_decay=0.9), eval_loader=loader(7), run_dir=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
     watched = {**options, "watch": "train_loss"}
@@ -250,7 +250,7 @@ def test_data_without_labels_are_told_when_they_are_evaluated_and_the_epoch_is_s
 
     state = ft.init_state(Labelled(2, 1), ft.model_loss(), ft.optim.sgd(0.1))
     data = DataLoader([{"x": torch.ones(2), "labels": torch.zeros(1)}] * 12, batch_size=4)
-    with pytest.raises(ft.errors.FunctrainError, match=r"'eval_loss' cannot be watched.*'labels', mostly"):
+    with pytest.raises(ft.errors.NoLossError, match=r"'eval_loss' cannot be watched.*'labels', mostly"):
         fit(state, data, eval_loader=[{"x": torch.ones(4, 2)}], watch="eval_loss", run_dir=tmp_path)
     assert ft.Checkpointer(tmp_path / "checkpoints", read_only=True).infos()[-1].step == 3
     result = fit(state, data, eval_loader=data, watch="eval_loss", run_dir=tmp_path)

@@ -116,6 +116,7 @@ def test_the_demos_configuration_is_good():
         (
             GOOD.replace("{name: digits}", "digits"),
             "c.yaml:2: data must be a section with keys of its own (name, batch_size, eval_batch_size, balanced, "
+            "collate_fn, "
             "drop_last, num_workers, pin_memory, persistent_workers, prefetch_factor); got 'digits'",
         ),
         (
