@@ -1,4 +1,4 @@
-"""Inductor in less time, and its programs for the CPU in less. Imports torch and compiler.scalars.
+"""Inductor in less time, and its programs for the CPU in less. Imports torch, compiler.scalars and write_order.
 
 Most of a compilation is inductor's own Python and, after it, the C++ compiler. `hastened` takes out what the result
 does not need (figures in docs/decisions.md). Each part changes a function of inductor's while a compilation runs; in
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from functrain.compiler import scalars
+from functrain.compiler import scalars, write_order
 from functrain.foundation.trees import leaves
 
 _one_at_a_time = threading.RLock()
@@ -178,6 +178,7 @@ _PARTS = (
     _one_instruction_set,
     _dead_values_stay_dead,
     scalars.computed_once,
+    write_order.kept,
 )
 
 

@@ -12,6 +12,7 @@ from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.cpp_builder import CppBuilder, CppOptions
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
 from torch._inductor.graph import GraphLowering
+from torch._inductor.scheduler import SchedulerNode
 from torch._inductor.virtualized import V
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -24,6 +25,7 @@ CHANGED = [
     (cpu_vec_isa, "valid_vec_isa_list"),
     (GraphLowering, "mark_buffer_mutated"),
     (GraphLowering, "run_node"),
+    (SchedulerNode, "recompute_size_and_body"),
 ]
 
 

@@ -1,0 +1,85 @@
+"""What is written in place is read afterwards, in programs that inductor makes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._inductor import aot_compile
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import functrain as ft
+from functrain.compiler import packages
+from functrain.compiler.inductor import hastened
+
+
+class InOrderError(Exception):
+    """Ends a compilation when its operations are in order, before the C++ compiler."""
+
+    def __init__(self, nodes):
+        self.nodes = nodes
+
+
+def operations_in_order(function, *examples):
+    """The operations of a program as inductor puts them in order; of each its name and those it must wait for."""
+
+    def stop(nodes):
+        raise InOrderError([[(part.get_name(), part.ancestors) for part in node.get_nodes()] for node in nodes])
+
+    options = packages._options("default", torch.device("cpu")) | {"_post_fusion_custom_pass": stop}
+    graph = make_fx(function, tracing_mode="fake")(*examples)
+    without_warnings = packages._without_torchs_warnings()
+    with torch.no_grad(), hastened(), without_warnings, pytest.raises(Exception, match=InOrderError.__name__) as caught:
+        aot_compile(graph, examples, options=options)
+    return caught.value.inner_exception.nodes
+
+
+def two_masks(table, first, second, index):
+    """Rows of a table, normalised; twice with dropout."""
+    x = normalised(F.embedding(index, table))
+    return (
+        x.reshape(-1, 32) @ first,
+        F.dropout(x, 0.1).reshape(-1, 32) @ first,
+        F.dropout(x, 0.1).reshape(-1, 32) @ second,
+    )
+
+
+def normalised(x):
+    return x * x.square().mean(-1, keepdim=True).rsqrt()
+
+
+def test_no_operation_runs_before_one_that_it_must_wait_for():
+    examples = torch.randn(50, 32), torch.randn(32, 32), torch.randn(32, 32), torch.randint(50, (3, 12))
+    done = set()
+    for operations in operations_in_order(two_masks, *examples):
+        done |= {name for name, _ in operations}
+        for name, waits_for in operations:
+            assert waits_for <= done, name
+
+
+class Adapted(nn.Module):
+    """A frozen table and layer; a small layer is trained beside it, with dropout (as LoRA does)."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(50, 32).requires_grad_(False)
+        self.frozen = nn.ModuleList(nn.Linear(32, 32, bias=False).requires_grad_(False) for _ in range(2))
+        self.down = nn.ModuleList(nn.Linear(32, 4, bias=False) for _ in range(2))
+        self.up = nn.ModuleList(nn.Linear(4, 32, bias=False) for _ in range(2))
+
+    def forward(self, x):
+        x = normalised(self.table(x))
+        one, other = (f(x) + up(down(F.dropout(x, 0.1))) for f, down, up in zip(self.frozen, self.down, self.up))
+        return (one * other.sigmoid()).mean(1)
+
+
+@pytest.mark.slow
+def test_layers_with_dropout_on_a_normalised_embedding_train_as_without_compiling(assert_close):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        eager = compiled = ft.init_state(Adapted(), ft.classification(), ft.optim.sgd(0.1), precision="fp64")
+    batch = (torch.arange(36).view(3, 12), torch.arange(3))
+    step = ft.compile(ft.train_step)
+    for _ in range(2):
+        eager, _ = ft.train_step(eager, batch)
+        compiled, _ = step(compiled, batch)
+    assert_close(eager, compiled)
