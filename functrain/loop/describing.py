@@ -28,6 +28,7 @@ Description = dict[str, Any]  # where -> a number, a text, None, or a function a
 MOST = 2000  # entries; what has more is no configuration
 LARGEST = 4096  # elements of a tensor or of a container
 DEEPEST = 12
+OWN = "functrain"
 
 # Code that is installed is told by its name: its version is another matter. The rest is the user's own.
 _INSTALLED = tuple(
@@ -240,15 +241,22 @@ def _array(value: Any) -> str:
 
 def _class(kind: Any) -> str:
     installed = _is_file_installed(getattr(sys.modules.get(kind.__module__), "__file__", None) or "")
-    return f"{kind.__module__}.{kind.__qualname__}" if installed else str(kind.__qualname__)
+    return _installed_name(kind) if installed else str(kind.__qualname__)
 
 
 def _named(function: types.FunctionType) -> str:
     """A function's name, and of the user's own its code."""
     if _is_installed(function):
-        return f"{function.__module__}.{function.__qualname__}"
+        return _installed_name(function)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return f"{function.__qualname__}@{version}:{_code_digest(function.__code__, function.__doc__)}"
+
+
+def _installed_name(value: Any) -> str:
+    """The full name; functrain's own without the module, since another release may have the function elsewhere."""
+    if value.__module__.partition(".")[0] == OWN:
+        return f"{OWN}:{value.__qualname__}"
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def _code_digest(code: types.CodeType, doc: str | None) -> str:

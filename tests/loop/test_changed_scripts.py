@@ -224,3 +224,13 @@ def test_a_description_tells_what_is_configured() -> None:
     (said,) = changes(*(describe_modules(network.named_modules()) for network in networks))
     assert said.startswith("0 was BatchNorm1d(num_features=2, eps=1e-05")
     assert changes(describe(make), describe(make)) == []
+
+
+def test_functions_of_functrain_may_move_to_other_modules() -> None:
+    found = describe(ft.optim.sgd(0.1))
+    own = {path: name for path, name in found.items() if str(name).startswith("functrain")}
+    assert own and all(name.startswith("functrain:") for name in own.values())
+    elsewhere = {path: name.replace("functrain:", "functrain.another.module.") for path, name in own.items()}
+    assert changes(found | elsewhere, found) == []  # as checkpoints of functrain 0.1 have it
+    other = {path: f"{name}_other" for path, name in elsewhere.items()}
+    assert changes(found | other, found) != []
