@@ -28,8 +28,8 @@ from torch import Tensor
 import functrain as ft
 from benchmarks.gpt import GPT, Size, flops_per_token, next_token_loss, random_text
 from benchmarks.machine import cpu, write
-from functrain.loop.flops import peak_flops
-from functrain.loop.process_memory import PeakMemory
+from functrain.diagnostics.flops import peak_flops
+from functrain.diagnostics.peak_memory import PeakMemory
 
 LR = 6e-4  # as nanoGPT's
 WARM_UP = 3

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     __version__: str
     from functrain import checkpoint as checkpoint
     from functrain import data as data
+    from functrain import diagnostics as diagnostics
     from functrain import distributed as distributed
     from functrain import errors as errors
     from functrain import evaluation as evaluation
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from functrain import optim as optim
     from functrain.checkpoint import Checkpointer as Checkpointer
     from functrain.compiler import compile as compile
+    from functrain.diagnostics import find_batch_size as find_batch_size
+    from functrain.diagnostics import find_lr as find_lr
+    from functrain.diagnostics import find_nonfinite as find_nonfinite
+    from functrain.diagnostics import profile as profile
+    from functrain.diagnostics import replay as replay
     from functrain.evaluation import evaluate as evaluate
-    from functrain.evaluation import find_batch_size as find_batch_size
-    from functrain.evaluation import find_lr as find_lr
     from functrain.evaluation import predict as predict
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
@@ -30,11 +34,8 @@ if TYPE_CHECKING:
     from functrain.loop import ResumeRefusedError as ResumeRefusedError
     from functrain.loop import ResumeWarning as ResumeWarning
     from functrain.loop import Stop as Stop
-    from functrain.loop import find_nonfinite as find_nonfinite
     from functrain.loop import fit as fit
     from functrain.loop import on as on
-    from functrain.loop import profile as profile
-    from functrain.loop import replay as replay
     from functrain.objectives import LearnedWeights as LearnedWeights
     from functrain.objectives import Loss as Loss
     from functrain.objectives import binary_classification as binary_classification
@@ -62,20 +63,9 @@ if TYPE_CHECKING:
 _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
-    "functrain.evaluation": ("evaluate", "find_batch_size", "find_lr", "predict"),
-    "functrain.loop": (
-        "Event",
-        "FitResult",
-        "Interrupted",
-        "ResumeRefusedError",
-        "ResumeWarning",
-        "Stop",
-        "find_nonfinite",
-        "fit",
-        "on",
-        "profile",
-        "replay",
-    ),
+    "functrain.diagnostics": ("find_batch_size", "find_lr", "find_nonfinite", "profile", "replay"),
+    "functrain.evaluation": ("evaluate", "predict"),
+    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
     "functrain.objectives": (
         "LearnedWeights",
         "Loss",
@@ -105,7 +95,7 @@ _NAMES = {
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("checkpoint", "data", "distributed", "errors", "evaluation", "models", "optim")
+_MODULES = ("checkpoint", "data", "diagnostics", "distributed", "errors", "evaluation", "models", "optim")
 
 
 def __getattr__(name: str) -> Any:

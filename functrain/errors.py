@@ -53,8 +53,8 @@ from functrain.foundation.errors import NoLossError as NoLossError
 from functrain.foundation.errors import NonFiniteError as NonFiniteError
 from functrain.foundation.errors import OutOfMemoryError as OutOfMemoryError
 from functrain.foundation.errors import TracingError as TracingError
-from functrain.loop.log_files import DamagedLogError as DamagedLogError
-from functrain.loop.log_files import LogWarning as LogWarning
-from functrain.loop.saving import ResumeRefusedError as ResumeRefusedError
-from functrain.loop.saving import ResumeWarning as ResumeWarning
-from functrain.loop.signals import Interrupted as Interrupted
+from functrain.loop.output.log_files import DamagedLogError as DamagedLogError
+from functrain.loop.output.log_files import LogWarning as LogWarning
+from functrain.loop.process.signals import Interrupted as Interrupted
+from functrain.loop.resume.saving import ResumeRefusedError as ResumeRefusedError
+from functrain.loop.resume.saving import ResumeWarning as ResumeWarning

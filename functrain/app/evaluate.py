@@ -23,7 +23,7 @@ from functrain.evaluation import (
     predict_with_targets,
 )
 from functrain.foundation.errors import ConfigError, NoLossError
-from functrain.loop.progress_line import counted, exact
+from functrain.loop.output.progress_line import counted, exact
 from functrain.step import TrainState
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from functrain.app.build import build_state, build_training_loader, set_threads
 from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_table
-from functrain.evaluation import find_batch_size as search
+from functrain.diagnostics import find_batch_size as search
 
 
 def find_batch_size(

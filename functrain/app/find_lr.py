@@ -8,8 +8,8 @@ from rich.console import Console
 from functrain.app.build import build_state, build_training_loader, set_threads
 from functrain.app.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table
-from functrain.evaluation import LRRange
-from functrain.evaluation import find_lr as sweep
+from functrain.diagnostics import LRRange
+from functrain.diagnostics import find_lr as sweep
 from functrain.evaluation.figures import check_figure
 
 ROWS = 16  # of the table, at most

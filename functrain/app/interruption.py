@@ -2,7 +2,7 @@
 
 A KeyboardInterrupt can come up anywhere: in a destructor, where Python prints and forgets it, or in a library that
 catches it or raises another error in its place. So the handler remembers that it came. (While a run trains,
-`functrain.loop.signals` has handlers of its own.)
+`functrain.loop.process.signals` has handlers of its own.)
 """
 
 import _thread

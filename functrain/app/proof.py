@@ -20,8 +20,8 @@ from functrain.checkpoint import (
     verify_checkpoint,
     verify_checkpoints,
 )
+from functrain.diagnostics import Comparison, find_nonfinite, replay
 from functrain.foundation.errors import ConfigError
-from functrain.loop import Comparison, find_nonfinite, replay
 from functrain.step import Difference, diff_states
 
 MOST_ROWS = 40

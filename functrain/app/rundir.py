@@ -20,8 +20,8 @@ from functrain.checkpoint.errors import RunLockedError
 from functrain.checkpoint.lock import RunLock
 from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.foundation.paths import shown_path
-from functrain.loop.log_files import LogWarning, Record, readable_records
-from functrain.loop.tensorboard import FOLDER
+from functrain.loop.output.log_files import LogWarning, Record, readable_records
+from functrain.loop.output.tensorboard import FOLDER
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from functrain.app.setting import INDEX, what_is_there
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
-from functrain.loop.progress import format_value
-from functrain.loop.progress_line import PREFIXES, exact
+from functrain.loop.output.progress import format_value
+from functrain.loop.output.progress_line import PREFIXES, exact
 
 LAST_RECORDS = 5
 

@@ -16,8 +16,8 @@ from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.paths import shown_path
-from functrain.loop.progress_line import counted, exact
-from functrain.loop.records import Record
+from functrain.loop.output.progress_line import counted, exact
+from functrain.loop.output.records import Record
 from functrain.step import TrainState
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from functrain.foundation.printing import printable
-from functrain.loop.progress_line import exact
+from functrain.loop.output.progress_line import exact
 
 UNBOUNDED = 100_000  # characters in a line
 BETWEEN_COLUMNS = 2  # characters

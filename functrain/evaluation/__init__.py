@@ -1,10 +1,6 @@
 """Looking at a trained state: metrics, outputs, reports, figures. Imports every layer above but models."""
 
 from functrain.evaluation import figures as figures
-from functrain.evaluation.batch_size import BatchSizes as BatchSizes
-from functrain.evaluation.batch_size import find_batch_size as find_batch_size
-from functrain.evaluation.lr_range import LRRange as LRRange
-from functrain.evaluation.lr_range import find_lr as find_lr
 from functrain.evaluation.metrics import evaluate as evaluate
 from functrain.evaluation.prediction import predict as predict
 from functrain.evaluation.prediction import predict_with_targets as predict_with_targets

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from functrain.loop.progress_line import counted, exact
+from functrain.loop.output.progress_line import counted, exact
 from functrain.optim import EarlyStopping, Plateau, learning_rates
 from functrain.optim.plateau import worst
 from functrain.step.state import TrainState

@@ -19,25 +19,25 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
-from functrain.loop import progress as displays
 from functrain.loop.arguments import check_kinds
 from functrain.loop.batches import Feed
 from functrain.loop.decisions import Decisions
-from functrain.loop.determinism import deterministic_run
-from functrain.loop.environment import described, fingerprint, settings
 from functrain.loop.events import Callback, Callbacks
-from functrain.loop.heap import kept_heap
-from functrain.loop.interactive import is_interactive, returns_result
 from functrain.loop.memory import InParts, check_micro_batch, explained
-from functrain.loop.opening import Opening, best_state, open_run
+from functrain.loop.output import progress as displays
+from functrain.loop.output.records import Records
 from functrain.loop.plan import Plan, check
-from functrain.loop.programs import Programs
-from functrain.loop.records import Records
+from functrain.loop.process.determinism import deterministic_run
+from functrain.loop.process.heap import kept_heap
+from functrain.loop.process.interactive import is_interactive, returns_result
+from functrain.loop.process.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.loop.refused import nothing_left_if_refused
 from functrain.loop.result import FitResult
+from functrain.loop.resume.environment import described, fingerprint, settings
+from functrain.loop.resume.opening import Opening, best_state, open_run
+from functrain.loop.resume.programs import Programs
+from functrain.loop.resume.saving import initial_learning_rate
 from functrain.loop.run import Run
-from functrain.loop.saving import initial_learning_rate
-from functrain.loop.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.optim import EarlyStopping, Plateau
 from functrain.step.arguments import check_whole_batches
 from functrain.step.execution import Runner, eager

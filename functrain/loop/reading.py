@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from functrain.loop.records import Record
+from functrain.loop.output.records import Record
 from functrain.step.series import Updates
 from functrain.step.state import TrainState
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from functrain.loop.progress_line import exact
-from functrain.loop.records import Record
+from functrain.loop.output.progress_line import exact
+from functrain.loop.output.records import Record
 from functrain.step.state import DonatedState, TrainState
 from functrain.step.summary import as_html, as_text, facts_of
 

@@ -12,17 +12,17 @@ from functrain.distributed import any_rank, current_world
 from functrain.foundation.errors import DataError, NoLossError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
-from functrain.loop import progress as displays
 from functrain.loop.batches import Feed, MicroBatch, windows_in
 from functrain.loop.calls import STEP_SCOPES, Calls
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.events import Callbacks, Event
+from functrain.loop.output import progress as displays
+from functrain.loop.output.records import Record, Records
 from functrain.loop.plan import Plan
+from functrain.loop.process.signals import SignalFlag
 from functrain.loop.reading import step_record
-from functrain.loop.records import Record, Records
 from functrain.loop.result import FitResult
-from functrain.loop.saving import Position, Saver
-from functrain.loop.signals import SignalFlag
+from functrain.loop.resume.saving import Position, Saver
 from functrain.loop.skips import SkipWatch
 from functrain.loop.watching import Watched
 from functrain.objectives import Totals

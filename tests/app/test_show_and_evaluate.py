@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from functrain.loop.records import read_records
+from functrain.loop.output.records import read_records
 
 
 def test_evaluate_any_split_and_checkpoint(functrain, project):
@@ -44,7 +44,7 @@ def test_show_lists_checkpoints_and_records(functrain, project):
             assert text in out
 
 
-@pytest.mark.filterwarnings("default::functrain.loop.log_files.LogWarning")
+@pytest.mark.filterwarnings("default::functrain.loop.output.log_files.LogWarning")
 def test_a_damaged_log_is_named_and_the_run_is_shown_all_the_same(functrain, project):
     functrain("train", "tiny.yaml", "--no-progress")
     expected = functrain("show", "runs/tiny")[1]

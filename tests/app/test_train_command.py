@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from functrain.checkpoint import Checkpointer
-from functrain.loop.records import read_records
+from functrain.loop.output.records import read_records
 
 FILES = ["checkpoints", "config.yaml", "metrics.csv", "metrics.jsonl", "test", "training_curves.png"]
 

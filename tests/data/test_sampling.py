@@ -15,7 +15,7 @@ from functrain.data.sampling import labels_of
 from functrain.distributed import World
 from functrain.foundation.errors import DataError
 from functrain.loop.batches import Feed
-from functrain.loop.saving import ResumeRefusedError
+from functrain.loop.resume.saving import ResumeRefusedError
 
 WEIGHTS = [0.0, 1.0, 2.0, 5.0, 0.0, 12.0]
 EXTREMES = [0.0, 5e-324, 1e-30, 0.1, 7.5, 1e30, 1e308]

@@ -13,8 +13,8 @@ import torch.utils._pytree as torch_pytree
 import functrain as ft
 from functrain.data import pad_batch
 from functrain.data.transfer import to_device
+from functrain.diagnostics.batch_size import repeated
 from functrain.distributed import World, part_of
-from functrain.evaluation.batch_size import repeated
 from functrain.foundation import trees
 from functrain.foundation.containers import objects_in, register_containers
 from functrain.loop.memory import split_batch

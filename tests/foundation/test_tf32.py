@@ -9,7 +9,7 @@ import torch
 
 import functrain as ft
 from functrain.foundation.tf32 import tf32, tf32_flags
-from functrain.loop.environment import differences
+from functrain.loop.resume.environment import differences
 
 CUDA = torch.device("cuda")
 
@@ -18,7 +18,7 @@ import torch
 torch.backends.cuda.matmul.fp32_precision = "tf32"
 from functrain.compiler.fingerprint import program_key
 from functrain.foundation.tf32 import matmul_precision, tf32, tf32_flags
-from functrain.loop.environment import fingerprint
+from functrain.loop.resume.environment import fingerprint
 assert matmul_precision() == "high" and tf32_flags()["products"]
 assert fingerprint(torch.device("cpu"), "eager")["float32_matmul_precision"] == "high"
 with_tf32 = program_key("", [torch.ones(1)], "default", donate=False)

@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import functrain as ft
-from functrain.loop.changes import changes
-from functrain.loop.describing import describe, describe_modules, describe_samples
+from functrain.loop.resume.changes import changes
+from functrain.loop.resume.describing import describe, describe_modules, describe_samples
 
 FIRST = {"steps": 2, "save_every": 1}
 
@@ -155,7 +155,7 @@ from functools import partial
 import torch
 from torch import nn
 import functrain as ft
-from functrain.loop.describing import describe, describe_modules
+from functrain.loop.resume.describing import describe, describe_modules
 
 ALLOWED = {"a", "b", "c", "d"}
 
@@ -229,7 +229,8 @@ def test_a_description_tells_what_is_configured() -> None:
 def test_functions_of_functrain_may_move_to_other_modules() -> None:
     found = describe(ft.optim.sgd(0.1))
     own = {path: name for path, name in found.items() if str(name).startswith("functrain")}
-    assert own and all(name.startswith("functrain:") for name in own.values())
+    assert own
+    assert all(name.startswith("functrain:") for name in own.values())
     elsewhere = {path: name.replace("functrain:", "functrain.another.module.") for path, name in own.items()}
     assert changes(found | elsewhere, found) == []  # as checkpoints of functrain 0.1 have it
     other = {path: f"{name}_other" for path, name in elsewhere.items()}

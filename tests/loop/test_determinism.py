@@ -13,7 +13,7 @@ from loop_helpers import assert_same_bits, make_loader, make_state, quick_fit
 import functrain as ft
 from functrain.checkpoint import read_info
 from functrain.foundation.errors import FunctrainError
-from functrain.loop.determinism import deterministic_run
+from functrain.loop.process.determinism import deterministic_run
 
 
 @ft.on("process_batch")

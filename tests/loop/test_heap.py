@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from functrain.loop.heap import USERS_OWN
+from functrain.loop.process.heap import USERS_OWN
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is asked to keep it")
 
 # Resident MiB in a process of its own: after 128 MiB were freed without, within and after `kept_heap`, above the first.
 PROGRAM = """
 import torch
-from functrain.loop.heap import kept_heap
+from functrain.loop.process.heap import kept_heap
 
 def resident():
     blocks = [torch.ones(4 << 20) for _ in range(8)]

@@ -56,7 +56,7 @@ def test_at_a_prompt_the_end_of_the_process_and_an_explicit_choice_are_followed(
 
 def test_a_second_interruption_at_a_prompt_ends_the_call_and_not_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    monkeypatch.setattr("functrain.loop.signals.REPEATS_WITHIN", 0.0)
+    monkeypatch.setattr("functrain.loop.process.signals.REPEATS_WITHIN", 0.0)
 
     @ft.on("after_step")
     def send_twice(_event: ft.Event) -> None:

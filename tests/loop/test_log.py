@@ -16,9 +16,17 @@ from loop_helpers import assert_same_bits, make_loader, make_state, quick_fit
 
 import functrain as ft
 from functrain.checkpoint import Checkpointer, read_info
-from functrain.loop import log_files
-from functrain.loop.log_files import NO_MARK, AppendedFile, DamagedLogError, LogMark, LogWarning, line_of, recover
-from functrain.loop.records import Records
+from functrain.loop.output import log_files
+from functrain.loop.output.log_files import (
+    NO_MARK,
+    AppendedFile,
+    DamagedLogError,
+    LogMark,
+    LogWarning,
+    line_of,
+    recover,
+)
+from functrain.loop.output.records import Records
 
 LOGS = ("metrics.jsonl", "metrics.csv")
 
@@ -221,7 +229,7 @@ def test_a_log_that_cannot_be_written_to_the_end_is_said_once_more(
 
 
 def test_the_copy_in_a_checkpoint_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("functrain.loop.records.MOST_EPOCHS", 2)
+    monkeypatch.setattr("functrain.loop.output.records.MOST_EPOCHS", 2)
     fit(tmp_path, epochs=3)
     mark = LogMark(**Checkpointer(tmp_path / "checkpoints", read_only=True).infos()[-1].metadata["log"])
     assert [json.loads(line)["epoch"] for line in mark.epochs.splitlines()] == [2, 3]

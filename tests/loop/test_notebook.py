@@ -11,7 +11,7 @@ from notebook_kernel import Handle, enter_kernel
 from torch import nn
 
 import functrain as ft
-from functrain.loop import notebook, progress
+from functrain.loop.output import notebook, progress
 
 DATA = [(torch.ones(4, 2), torch.zeros(4, 1))] * 3
 

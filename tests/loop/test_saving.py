@@ -11,7 +11,7 @@ from torch import nn
 
 import functrain as ft
 from functrain.checkpoint import Checkpointer, read_info
-from functrain.loop import saving
+from functrain.loop.resume import saving
 
 
 def test_the_logs_hold_each_step_once_after_a_resume(tmp_path: Path) -> None:

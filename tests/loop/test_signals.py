@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import loop_helpers
 import pytest
 from loop_helpers import EXAMPLES, assert_same_bits, make_loader, make_state, quick_fit
 
@@ -73,7 +74,7 @@ def test_the_same_signal_twice_within_a_second_is_one(tmp_path: Path) -> None:
 def test_a_second_signal_ends_the_process_at_once(first: str, second: str, wait: float, code: int) -> None:
     program = f"""
 import os, signal, time
-from functrain.loop.signals import SignalFlag
+from functrain.loop.process.signals import SignalFlag
 with SignalFlag() as flag:
     os.kill(os.getpid(), signal.{first})
     assert flag.number == signal.{first}
@@ -102,7 +103,7 @@ def test_a_closed_terminal_leaves_an_interrupted_snapshot(tmp_path: Path) -> Non
     program = f"""
 import fcntl, os, sys, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal of this session, which gets SIGHUP when it is closed
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(loop_helpers.__file__).parent)!r})
 from loop_helpers import make_loader, make_state
 import functrain as ft
 

@@ -9,8 +9,8 @@ import pytest
 from loop_helpers import make_loader, make_state, quick_fit, stop_after
 
 import functrain as ft
-from functrain.loop.records import read_records
-from functrain.loop.tensorboard import EventFile, _checksum, scalars
+from functrain.loop.output.records import read_records
+from functrain.loop.output.tensorboard import EventFile, _checksum, scalars
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # their imports

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from functrain.loop import opening
-from functrain.loop.saving import Position
+from functrain.loop.resume import opening
+from functrain.loop.resume.saving import Position
 from functrain.step import execution
 from functrain.step.state import TrainState
 

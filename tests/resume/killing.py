@@ -18,7 +18,7 @@ import torch
 from moments import BEGUN, MOMENTS
 
 from functrain.checkpoint import read_arrays, read_info
-from functrain.loop.records import read_records
+from functrain.loop.output.records import read_records
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # their imports

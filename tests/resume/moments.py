@@ -16,7 +16,9 @@ from torch import nn
 import functrain as ft
 from functrain.checkpoint import files, orbax_io
 from functrain.compiler import backends, runner
-from functrain.loop import opening, records, run, saving
+from functrain.loop import run
+from functrain.loop.output import records
+from functrain.loop.resume import opening, saving
 
 BEGUN = "the script has begun"  # where the clock of kills at a random time starts
 # What can be aimed at, and up to which time it is reached that a kill may come.

@@ -1,9 +1,4 @@
-"""The helpers of this folder, importable; torchvision's operators, where they are missing."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
+"""torchvision's operators, where they are missing."""
 
 import torchvision_operators
 

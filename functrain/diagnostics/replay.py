@@ -15,11 +15,13 @@ import torch
 from functrain.checkpoint import Checkpointer, CheckpointInfo, read_checkpoint
 from functrain.compiler import CompilingRunner
 from functrain.data import as_stream
+from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError, DataError
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed, MicroBatch
-from functrain.loop.environment import (
+from functrain.loop.memory import InParts
+from functrain.loop.resume.environment import (
     SETTING_REASONS,
     described,
     differences,
@@ -27,9 +29,7 @@ from functrain.loop.environment import (
     other_descriptions,
     settings,
 )
-from functrain.loop.memory import InParts
-from functrain.loop.reproduction import StepOptions, as_recorded, recorded_options
-from functrain.loop.saving import position_of, with_learning_rate
+from functrain.loop.resume.saving import position_of, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
 from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState

@@ -12,7 +12,7 @@ import torch
 from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.tf32 import matmul_precision, tf32_as
 from functrain.foundation.threads import use_threads
-from functrain.loop.determinism import deterministic_run
+from functrain.loop.process.determinism import deterministic_run
 
 
 class StepOptions(NamedTuple):
@@ -47,7 +47,7 @@ def as_recorded(environment: Mapping[str, Any], device: torch.device) -> Iterato
     """Within, threads, deterministic algorithms and the precision of products are those of a fingerprint.
 
     Args:
-        environment: from `functrain.loop.environment.fingerprint`; what it lacks stays as it is.
+        environment: from `functrain.loop.resume.environment.fingerprint`; what it lacks stays as it is.
         device: where will be computed.
 
     Example:

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import functrain as ft
 from functrain.checkpoint import Checkpointer
+from functrain.diagnostics.reproduction import as_recorded
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.tf32 import tf32_flags
-from functrain.loop.reproduction import as_recorded
 
 
 def make_state(**options: Any) -> ft.TrainState:

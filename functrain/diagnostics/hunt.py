@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from functrain.checkpoint import read_checkpoint
+from functrain.diagnostics.replay import Passage, in_parts_of, opened_feed, passages
+from functrain.diagnostics.reproduction import as_recorded, recorded_options
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
 from functrain.loop.batches import Feed
-from functrain.loop.replay import Passage, in_parts_of, opened_feed, passages
-from functrain.loop.reproduction import as_recorded, recorded_options
 from functrain.step.execution import Runner, eager
 from functrain.step.gradient import counted_batch, run_objective
 from functrain.step.state import TrainState

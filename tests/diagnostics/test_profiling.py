@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import functrain as ft
+from functrain.diagnostics import profiling
+from functrain.diagnostics.flops import PEAKS, TERA, count_flops, peak_flops
+from functrain.diagnostics.profiling import Phase, Profile
 from functrain.foundation.errors import FunctrainError
-from functrain.loop import profiling
-from functrain.loop.flops import PEAKS, TERA, count_flops, peak_flops
-from functrain.loop.profiling import Phase, Profile
 
 PHASES = {"data", "step", "metrics", "checkpoint", "checkpoint on disk"}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from functrain.foundation.errors import FunctrainError
-from functrain.loop.progress_line import counted
+from functrain.loop.output.progress_line import counted
 
 JSON, CSV = "metrics.jsonl", "metrics.csv"
 

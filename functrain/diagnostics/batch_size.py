@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from functrain.compiler import CompilingRunner
-from functrain.evaluation.host_memory import within_available_memory
-from functrain.evaluation.trials import own_copy, trial_feed
+from functrain.diagnostics.host_memory import within_available_memory
+from functrain.diagnostics.trials import own_copy, trial_feed
 from functrain.foundation.errors import DataError, OutOfMemoryError
 from functrain.loop.memory import is_out_of_memory, release
 from functrain.objectives.examples import length_of, map_examples, require_examples, takes_lists

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from functrain.loop.progress_line import epoch_line, exact
-from functrain.loop.progress_moving import Moving
+from functrain.loop.output.progress_line import epoch_line, exact
+from functrain.loop.output.progress_moving import Moving
 from functrain.step.state import TrainState
 
 REDRAW_SECONDS = 0.5  # each is a message to the browser

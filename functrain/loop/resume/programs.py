@@ -1,14 +1,14 @@
 """What the compiled steps of a run compute, compared with what they computed before a resume.
 
-`functrain.loop.environment` names what was configured in another way. This finds the rest, and names nothing: a number
-in a module that the model imports, a loss changed in place.
+`functrain.loop.resume.environment` names what was configured in another way. This finds the rest, and names nothing:
+a number in a module that the model imports, a loss changed in place.
 """
 
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from functrain.loop.saving import ResumeRefusedError, ResumeWarning
+from functrain.loop.resume.saving import ResumeRefusedError, ResumeWarning
 
 
 @dataclass

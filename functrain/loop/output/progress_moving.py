@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from functrain.loop.progress_line import Pace, Sight
+from functrain.loop.output.progress_line import Pace, Sight
 from functrain.step.state import TrainState
 
 

@@ -11,11 +11,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from functrain.loop.elapsed import Elapsed
-from functrain.loop.notebook import Notebook, in_notebook
-from functrain.loop.progress_line import epoch_line
-from functrain.loop.progress_moving import Display as Display
-from functrain.loop.progress_moving import Moving
+from functrain.loop.output.elapsed import Elapsed
+from functrain.loop.output.notebook import Notebook, in_notebook
+from functrain.loop.output.progress_line import epoch_line
+from functrain.loop.output.progress_moving import Display, Moving
 from functrain.step.state import TrainState
 
 REDRAW_SECONDS = 0.2  # of the live line

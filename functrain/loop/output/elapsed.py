@@ -4,7 +4,7 @@ import threading
 import time
 from typing import TextIO
 
-from functrain.loop.progress_line import GAP, clock
+from functrain.loop.output.progress_line import GAP, clock
 
 EVERY = 1.0  # seconds
 

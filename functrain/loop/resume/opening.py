@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock, import_orbax
 from functrain.distributed import barrier
-from functrain.loop.log_files import CSV, JSON, NO_MARK
-from functrain.loop.saving import Position, Saver, restore
-from functrain.loop.tensorboard import FOLDER
+from functrain.loop.output.log_files import CSV, JSON, NO_MARK
+from functrain.loop.output.tensorboard import FOLDER
+from functrain.loop.resume.saving import Position, Saver, restore
 from functrain.step.state import TrainState
 
 LOGS = (JSON, CSV, FOLDER)

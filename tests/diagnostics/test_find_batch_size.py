@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import functrain as ft
-from functrain.evaluation import batch_size, host_memory
-from functrain.evaluation.batch_size import BatchSizes, Trial
+from functrain.diagnostics import batch_size, host_memory
+from functrain.diagnostics.batch_size import BatchSizes, Trial
 from functrain.foundation.errors import OutOfMemoryError
 
 

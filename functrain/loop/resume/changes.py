@@ -1,9 +1,9 @@
-"""What two descriptions of `functrain.loop.describing` differ in, in words."""
+"""What two descriptions of `functrain.loop.resume.describing` differ in, in words."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from functrain.loop.describing import OWN, Description, is_number
+from functrain.loop.resume.describing import OWN, Description, is_number
 
 
 def numbers_named(description: Mapping[str, Any], name: str) -> Description:

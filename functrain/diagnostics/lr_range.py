@@ -15,8 +15,8 @@ import optree
 import torch
 
 from functrain.compiler import CompilingRunner
+from functrain.diagnostics.trials import endless, own_copy, trial_feed
 from functrain.evaluation import figures
-from functrain.evaluation.trials import endless, own_copy, trial_feed
 from functrain.foundation import trees
 from functrain.foundation.errors import DataError
 from functrain.optim import LearningRateState, learning_rates

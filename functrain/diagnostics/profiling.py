@@ -19,6 +19,8 @@ from functrain.checkpoint import Checkpointer
 from functrain.compiler import CompilingRunner
 from functrain.compiler.backends import check as check_backend
 from functrain.data import as_stream
+from functrain.diagnostics.flops import count_flops, peak_flops
+from functrain.diagnostics.peak_memory import PeakMemory
 from functrain.distributed import current_world
 from functrain.foundation.errors import DataError, FunctrainError
 from functrain.foundation.keys import fold_in
@@ -27,10 +29,8 @@ from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.tf32 import tf32_flags
 from functrain.foundation.trees import copy_tensors, nbytes
 from functrain.loop.batches import Feed, MicroBatch
-from functrain.loop.environment import fingerprint
-from functrain.loop.flops import count_flops, peak_flops
 from functrain.loop.memory import InParts, check_micro_batch
-from functrain.loop.process_memory import PeakMemory
+from functrain.loop.resume.environment import fingerprint
 from functrain.step import TrainState, train_step
 from functrain.step.execution import Runner, eager
 

@@ -18,8 +18,8 @@ import torch
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock
 from functrain.foundation import trees
 from functrain.foundation.errors import CheckpointError
-from functrain.loop.environment import SETTING_REASONS, differences, other_descriptions, other_learning_rates
-from functrain.loop.log_files import NO_MARK, LogMark
+from functrain.loop.output.log_files import NO_MARK, LogMark
+from functrain.loop.resume.environment import SETTING_REASONS, differences, other_descriptions, other_learning_rates
 from functrain.optim import LearningRateState, learning_rate
 from functrain.step.state import TrainState
 
@@ -66,7 +66,7 @@ class Saver:
         constant: metadata that every checkpoint carries: environment, learning rate, the user's own.
         copy: the state's storage will be written to after the save was asked for (donation).
         lock: of the run directory, asked before each save whether it is still there.
-        programs: tells what the compiled steps compute, see `functrain.loop.programs`.
+        programs: tells what the compiled steps compute, see `functrain.loop.resume.programs`.
         begun: when the last save was begun, or the run; nothing but when to save depends on it.
     """
 

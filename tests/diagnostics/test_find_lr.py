@@ -111,7 +111,7 @@ def global_random_state() -> Any:
 
 @pytest.mark.parametrize("compile", [False, True])
 def test_state_loader_and_random_generators_are_as_before(compile: bool, bits: Any, monkeypatch: Any) -> None:
-    from functrain.evaluation import lr_range
+    from functrain.diagnostics import lr_range
 
     plain = lr_range.CompilingRunner
     monkeypatch.setattr(lr_range, "CompilingRunner", lambda **options: plain(**options, backend="eager"))

@@ -16,9 +16,9 @@ from typing import Any
 
 from functrain.checkpoint import RunLock
 from functrain.foundation.errors import FunctrainError
-from functrain.loop import log_files
-from functrain.loop.log_files import NO_MARK, AppendedFile, LogMark, LogWarning, Record, line_of, read_records
-from functrain.loop.tensorboard import EventFile
+from functrain.loop.output import log_files
+from functrain.loop.output.log_files import NO_MARK, AppendedFile, LogMark, LogWarning, Record, line_of, read_records
+from functrain.loop.output.tensorboard import EventFile
 
 # What a checkpoint holds of the log at most.
 MOST_EPOCHS = 1000  # some 300 kB
@@ -36,7 +36,7 @@ class Records:
         keep: how many of the records already there belong to the state at hand; later ones are cut off.
         mark: what the state's checkpoint knows of them.
         writes: whether this process keeps the files (one of several does).
-        tensorboard: also keep TensorBoard's event file, see `functrain.loop.tensorboard`.
+        tensorboard: also keep TensorBoard's event file, see `functrain.loop.output.tensorboard`.
         lock: of the directory, asked before each record whether it is still there.
 
     Raises:

@@ -15,8 +15,8 @@ import torch
 from functrain.data import Stream
 from functrain.data.indexed import IndexedStream
 from functrain.foundation.tf32 import matmul_precision, tf32_flags
-from functrain.loop.changes import changes, numbers_named
-from functrain.loop.describing import Description, describe, describe_modules, describe_samples
+from functrain.loop.resume.changes import changes, numbers_named
+from functrain.loop.resume.describing import Description, describe, describe_modules, describe_samples
 from functrain.step.state import TrainState
 
 REASONS: Mapping[str, str] = {
