@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import functrain as ft
+from functrain.diagnostics.batch_size import repeated
 from functrain.distributed import World, part_of
 from functrain.evaluation import predict_with_targets
-from functrain.evaluation.batch_size import repeated
 from functrain.loop.memory import split_batch
 
 
