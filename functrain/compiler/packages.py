@@ -109,6 +109,9 @@ def _options(mode: str, device: torch.device) -> dict[str, Any]:
     options["reorder_for_locality"] = False
     options["size_asserts"] = False  # of inputs, off when a program runs: the runner has looked
     if device.type == "cpu":
+        # Random numbers as torch draws them, and in the order of the model's calls: a step's bits with dropout are then
+        # those of the step without compiling. (On a GPU inductor's own draws are part of its kernels, and faster.)
+        options["fallback_random"] = True
         options["cpp.min_chunk_size"] = max(config.cpp.min_chunk_size, _PARALLEL_FROM // torch.get_num_threads())
         # All updates read the few numbers of a step (guard, rate), so inductor tries to fuse each with the next 64 that
         # do: an eighth of a compilation. Those that share more are neighbours. (On a GPU a kernel saved is a launch.)

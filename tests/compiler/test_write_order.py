@@ -1,10 +1,11 @@
-"""What is written in place is read afterwards, in programs that inductor makes."""
+"""What is written in place is read afterwards, and random numbers are torch's, in programs that inductor makes."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch._inductor import aot_compile
+from torch._inductor.ir import InplaceBernoulliFallback
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import functrain as ft
@@ -20,10 +21,10 @@ class InOrderError(Exception):
 
 
 def operations_in_order(function, *examples):
-    """The operations of a program as inductor puts them in order; of each its name and those it must wait for."""
+    """The operations of a program as inductor puts them in order; each has a name and those that it must wait for."""
 
     def stop(nodes):
-        raise InOrderError([[(part.get_name(), part.ancestors) for part in node.get_nodes()] for node in nodes])
+        raise InOrderError([node.get_nodes() for node in nodes])
 
     options = packages._options("default", torch.device("cpu")) | {"_post_fusion_custom_pass": stop}
     graph = make_fx(function, tracing_mode="fake")(*examples)
@@ -47,17 +48,21 @@ def normalised(x):
     return x * x.square().mean(-1, keepdim=True).rsqrt()
 
 
-def test_no_operation_runs_before_one_that_it_must_wait_for():
+def test_no_operation_runs_before_one_that_it_must_wait_for_and_draws_are_in_the_models_order():
     examples = torch.randn(50, 32), torch.randn(32, 32), torch.randn(32, 32), torch.randint(50, (3, 12))
-    done = set()
+    done, draws = set(), []
     for operations in operations_in_order(two_masks, *examples):
-        done |= {name for name, _ in operations}
-        for name, waits_for in operations:
-            assert waits_for <= done, name
+        done |= {operation.get_name() for operation in operations}
+        for operation in operations:
+            assert operation.ancestors <= done, operation
+            if isinstance(operation.node, InplaceBernoulliFallback):
+                draws.append(operation)
+    first, second = draws
+    assert first.get_name() in second.ancestors
 
 
 class Adapted(nn.Module):
-    """A frozen table and layer; a small layer is trained beside it, with dropout (as LoRA does)."""
+    """A frozen table and frozen layers; a small one is trained beside each with dropout, as LoRA does; noise."""
 
     def __init__(self):
         super().__init__()
@@ -69,11 +74,11 @@ class Adapted(nn.Module):
     def forward(self, x):
         x = normalised(self.table(x))
         one, other = (f(x) + up(down(F.dropout(x, 0.1))) for f, down, up in zip(self.frozen, self.down, self.up))
-        return (one * other.sigmoid()).mean(1)
+        return (one * other.sigmoid() * torch.rand_like(one)).mean(1)
 
 
 @pytest.mark.slow
-def test_layers_with_dropout_on_a_normalised_embedding_train_as_without_compiling(assert_close):
+def test_a_model_with_dropout_and_noise_trains_as_without_compiling(assert_close):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         eager = compiled = ft.init_state(Adapted(), ft.classification(), ft.optim.sgd(0.1), precision="fp64")
