@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from functrain.app.commands import build_parser
 from functrain.app.interruption import Interruption
 from functrain.app.output import lasting
+from functrain.app.parser import COMMANDS, build_parser
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.printing import printable
 
@@ -106,7 +106,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     given = list(sys.argv[1:] if argv is None else argv)
     first = next((text for text in given if not text.startswith("-")), None)
     if first is not None and first not in commands:
-        from functrain.app.suggestions import did_you_mean
+        from functrain.app.config.suggestions import did_you_mean
 
         parser.error(f"there is no command {first!r}{did_you_mean(first, commands)} commands: {', '.join(commands)}")
     if first is None and not {"-h", "--help", "--version"} & set(given):
@@ -127,7 +127,7 @@ def _unknown(
     stranger: str, given: Sequence[str], name: str, command: argparse.ArgumentParser, takes_overrides: bool
 ) -> str:
     """What is wrong with an argument that a command does not know, and what may have been meant."""
-    from functrain.app.suggestions import did_you_mean, home_of
+    from functrain.app.config.suggestions import did_you_mean, home_of
 
     option, equals, value = stranger.partition("=")
     if not option.startswith("-"):
@@ -144,63 +144,14 @@ def _unknown(
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     interruption.at_once(True)
-    from functrain.app import evaluate, export, find_batch_size, find_lr, profile, proof, show, train
     from functrain.app.tables import Screen
 
+    run = COMMANDS[arguments.command].run
     interruption.at_once(False)
     console = Screen(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
-    if arguments.command == "verify":
-        return proof.verify(arguments.run, console)
-    if arguments.command == "diff":
-        return proof.diff(arguments.left, arguments.right, console)
-    if arguments.command == "replay":
-        return proof.replay_checkpoint(arguments.checkpoint, arguments.steps, arguments.trust, console)
-    if arguments.command == "hunt":
-        return proof.hunt(arguments.run, arguments.checkpoint, arguments.steps, arguments.trust, console)
-    if arguments.command == "train":
-        request = train.Request(
-            arguments.config,
-            arguments.overrides,
-            arguments.run_dir,
-            arguments.resume,
-            progress=not arguments.no_progress,
-            max_time=arguments.max_time,
-            strict_resume=arguments.strict_resume,
-            init_from=arguments.init_from,
-            trust=arguments.trust,
-        )
-        train.train(request, console)
-    elif arguments.command == "evaluate":
-        evaluate.evaluate_run(
-            arguments.run,
-            split=arguments.split,
-            checkpoint=arguments.checkpoint,
-            trust=arguments.trust,
-            console=console,
-        )
-    elif arguments.command == "profile":
-        profile.profile(arguments.config, arguments.overrides, arguments.steps, arguments.out, arguments.trust, console)
-    elif arguments.command == "export":
-        export.export(arguments.path, arguments.out, arguments.ema, arguments.optimizer, arguments.trust, console)
-    elif arguments.command == "find-lr":
-        find_lr.find_lr(
-            arguments.config,
-            arguments.overrides,
-            arguments.steps,
-            arguments.compile,
-            arguments.figure,
-            arguments.trust,
-            console,
-        )
-    elif arguments.command == "find-batch-size":
-        find_batch_size.find_batch_size(
-            arguments.config, arguments.overrides, arguments.limit, arguments.compile, arguments.trust, console
-        )
-    else:
-        show.show(arguments.path, console)
-    return 0
+    return run(arguments, console)
 
 
 def _rank() -> int:

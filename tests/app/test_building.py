@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from functrain import optim
-from functrain.app.build import build_loader, build_state, build_training_loader, run_length
-from functrain.app.loading import load_config
+from functrain.app.config.build import build_loader, build_state, build_training_loader, run_length
+from functrain.app.config.loading import load_config
 from functrain.data import balanced_weights
 from functrain.foundation.errors import ConfigError
 from functrain.optim import schedules

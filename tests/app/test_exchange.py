@@ -162,8 +162,8 @@ def test_torch_trains_on_with_the_exported_optimizer_as_the_run_goes_on(functrai
 
 def third_batch():
     """What the run trained on in its third update: the order of the data is a function of the seed."""
-    from functrain.app.build import build_training_loader
-    from functrain.app.loading import load_config
+    from functrain.app.config.build import build_training_loader
+    from functrain.app.config.loading import load_config
     from functrain.data import as_stream
     from functrain.foundation.keys import fold_in, root_key
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functrain import optim
-from functrain.app.config import TrainingConfig
-from functrain.app.loading import changes, load_config, plain, read_config, save_config
-from functrain.app.suggestions import OTHER_NAMES
+from functrain.app.config.loading import changes, load_config, plain, read_config, save_config
+from functrain.app.config.schema import TrainingConfig
+from functrain.app.config.suggestions import OTHER_NAMES
 from functrain.foundation.errors import ConfigError
 from functrain.optim import schedules
 

@@ -5,8 +5,8 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from functrain.app.parameters import FILLED_IN, complaint, converted, is_objective, signature, takes
-from functrain.app.registry import REGISTRY
+from functrain.app.config.parameters import FILLED_IN, complaint, converted, is_objective, signature, takes
+from functrain.app.config.registry import REGISTRY
 
 
 def sample(

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from functrain.app.registry import REGISTRY, lookup
+from functrain.app.config.registry import REGISTRY, lookup
 from functrain.foundation.errors import ConfigError
 
 

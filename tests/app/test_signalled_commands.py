@@ -28,7 +28,7 @@ runpy.run_module("functrain", run_name="__main__")
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(
-    "module", ["functrain.app.cli", "functrain.app.commands", "functrain.app.output", "rich.console"]
+    "module", ["functrain.app.cli", "functrain.app.parser", "functrain.app.output", "rich.console"]
 )
 def test_a_signal_while_the_command_loads_ends_it_in_one_line(module, number, tmp_path):
     command = [sys.executable, "-c", SIGNALLED_IMPORT, module, str(int(number)), "show", str(tmp_path)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functrain.app.source import dump, override, parse, read_source
+from functrain.app.config.source import dump, override, parse, read_source
 from functrain.foundation.errors import ConfigError
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8)

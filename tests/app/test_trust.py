@@ -11,11 +11,13 @@ import sys
 import pytest
 import yaml
 
-from functrain.app.commands import RUNS_CODE, build_parser
-from functrain.app.registry import lookup
-from functrain.app.signature import is_signed, is_signed_yaml, sign, signed_yaml
+from functrain.app.config.registry import lookup
+from functrain.app.config.signature import is_signed, is_signed_yaml, sign, signed_yaml
+from functrain.app.parser import COMMANDS as ALL_COMMANDS
+from functrain.app.parser import build_parser
 from functrain.foundation.errors import ConfigError
 
+RUNS_CODE = {name for name, command in ALL_COMMANDS.items() if command.runs_code}
 ON_A_RUN = {
     "evaluate": ["evaluate", "sent"],
     "show": ["show", "sent"],

@@ -195,14 +195,14 @@ def exact(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 
-def counted(number: int, word: str) -> str:
-    """A number of things.
+def counted(number: int, word: str, plural: str | None = None) -> str:
+    """A number of things; `plural` for words that do not end in s.
 
     Example:
         >>> counted(1, "epoch"), counted(2034, "update")
         ('1 epoch', '2,034 updates')
     """
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+    return f"{number:,} {word if number == 1 else plural or word + 's'}"
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """What a configuration may say: the typed schema. Imports pydantic.
 
 A section with a `name` (model, data, objective, optimizer, schedule) also takes the parameters of the function
-that the name stands for; `functrain.app.loading` checks them against its signature.
+that the name stands for; `functrain.app.config.loading` checks them against its signature.
 """
 
 from collections.abc import Sequence
@@ -265,7 +265,8 @@ class Config(Section):
         return self._code_folders
 
     def with_code(self, folders: Sequence[Path]) -> Self:
-        """This configuration, which may now import functions from these folders; `functrain.app.trust` decides."""
+        """This configuration, which may now import functions from these folders; see
+        `functrain.app.config.trust`."""
         allowed = self.model_copy()
         allowed._code_folders = tuple(folders)
         return allowed

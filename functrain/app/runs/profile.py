@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from functrain.app.build import build_state, build_training_loader, run_length, set_threads
-from functrain.app.loading import load_config
+from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
+from functrain.app.config.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.diagnostics.profiling import Profile
 from functrain.diagnostics.profiling import profile as measure

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from functrain.app.parameters import shown
-from functrain.app.yaml_errors import in_plain_words
+from functrain.app.config.parameters import shown
+from functrain.app.config.yaml_errors import in_plain_words
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.regular_files import read_regular
 

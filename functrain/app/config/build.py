@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from functrain import optim
-from functrain.app.config import Config, Named, TrainingConfig
-from functrain.app.parameters import converted, is_objective, signature, takes
-from functrain.app.registry import lookup
+from functrain.app.config.parameters import converted, is_objective, signature, takes
+from functrain.app.config.registry import lookup
+from functrain.app.config.schema import Config, Named, TrainingConfig
 from functrain.data import Loader, balanced_weights
 from functrain.data.sampling import labels_of
 from functrain.foundation.errors import ConfigError

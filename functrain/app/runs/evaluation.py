@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from functrain.app.build import build_loader, build_state
-from functrain.app.config import Config
-from functrain.app.rundir import RunDirectory, position, trusted_run, write_json, write_text
+from functrain.app.config.build import build_loader, build_state
+from functrain.app.config.schema import Config
+from functrain.app.runs.directory import RunDirectory, position, trusted_run, write_json, write_text
 from functrain.app.tables import print_lines, print_metrics, print_table
 from functrain.data import Loader
 from functrain.evaluation import (

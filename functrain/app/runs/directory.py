@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from functrain.app.config import Config
-from functrain.app.loading import check_parameters, read_config
-from functrain.app.source import read_source
-from functrain.app.trust import trust_run
+from functrain.app.config.loading import check_parameters, read_config
+from functrain.app.config.schema import Config
+from functrain.app.config.source import read_source
+from functrain.app.config.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.checkpoint.errors import RunLockedError
 from functrain.checkpoint.lock import RunLock
@@ -124,7 +124,7 @@ def trusted_run(path: str | Path, trust: bool) -> tuple[RunDirectory, Config]:
         trust: the user vouches for a run that somebody else wrote.
 
     Raises:
-        ConfigError: likewise; or it names functions, and it is not this user's (see `functrain.app.trust`).
+        ConfigError: likewise; or it names functions, and it is not this user's (see `functrain.app.config.trust`).
     """
     run, config = existing_run(path)
     config = trust_run(config, run.path, trust)

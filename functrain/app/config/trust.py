@@ -7,8 +7,8 @@ import the functions it names, or raise.
 from collections.abc import Sequence
 from pathlib import Path
 
-from functrain.app.config import Config
-from functrain.app.signature import canonical, is_signed, is_signed_yaml
+from functrain.app.config.schema import Config
+from functrain.app.config.signature import canonical, is_signed, is_signed_yaml
 from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.errors import ConfigError
 

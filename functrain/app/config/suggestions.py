@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 
-from functrain.app.config import section_at
+from functrain.app.config.schema import section_at
 
 # What other trainers call things, and where they are here.
 OTHER_NAMES: Mapping[str, str] = {

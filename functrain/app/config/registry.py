@@ -2,7 +2,7 @@
 
 The tables are written out: nothing registers itself by being imported. A user's own function is named
 "package.module:function" and imported from the configuration's folder or the current directory, where
-`functrain.app.trust` allows it.
+`functrain.app.config.trust` allows it.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from functrain import optim
-from functrain.app.suggestions import did_you_mean
+from functrain.app.config.suggestions import did_you_mean
 from functrain.data import digits
 from functrain.foundation.errors import ConfigError
 from functrain.models import DigitsCNN

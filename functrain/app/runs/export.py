@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from functrain.app.build import build_state
-from functrain.app.config import Config
-from functrain.app.rundir import position
-from functrain.app.setting import checkpoint_at, config_of
+from functrain.app.config.build import build_state
+from functrain.app.config.schema import Config
+from functrain.app.runs.directory import position
+from functrain.app.runs.setting import checkpoint_at, config_of
 from functrain.app.tables import print_lines, size
 from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
 from functrain.foundation.errors import ConfigError

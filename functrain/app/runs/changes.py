@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from functrain.app.config import Config
-from functrain.app.loading import changes, plain, read_config
-from functrain.app.rundir import RunDirectory
-from functrain.app.source import read_source
+from functrain.app.config.loading import changes, plain, read_config
+from functrain.app.config.schema import Config
+from functrain.app.config.source import read_source
+from functrain.app.runs.directory import RunDirectory
 from functrain.foundation.errors import ConfigError
 from functrain.loop import ResumeRefusedError
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from functrain.app.config import InitFromConfig
+from functrain.app.config.schema import InitFromConfig
 from functrain.checkpoint import init_from
 from functrain.foundation.errors import CheckpointError, ConfigError
 from functrain.step import TrainState

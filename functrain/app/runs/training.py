@@ -11,16 +11,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from functrain.app.beginning import begin, begin_override
-from functrain.app.build import build_loader, build_rules, build_state, build_training_loader, run_length, set_threads
-from functrain.app.changes import changes_since, refuse
-from functrain.app.config import Config
-from functrain.app.evaluate import evaluate_split
-from functrain.app.loading import load_config, plain, save_config
+from functrain.app.config.build import (
+    build_loader,
+    build_rules,
+    build_state,
+    build_training_loader,
+    run_length,
+    set_threads,
+)
+from functrain.app.config.loading import load_config, plain, save_config
+from functrain.app.config.schema import Config
+from functrain.app.config.signature import canonical, sign
 from functrain.app.ranks import joined
-from functrain.app.rundir import RunDirectory, is_finished, position
-from functrain.app.signature import canonical, sign
-from functrain.app.summary import Loaders, conclude, facts
+from functrain.app.runs.beginning import begin, begin_override
+from functrain.app.runs.changes import changes_since, refuse
+from functrain.app.runs.directory import RunDirectory, is_finished, position
+from functrain.app.runs.evaluation import evaluate_split
+from functrain.app.runs.summary import Loaders, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines, wrapped_command
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
 from functrain.compiler.backends import check as check_backend

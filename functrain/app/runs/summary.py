@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from rich.console import Console
 
-from functrain.app.build import Length
-from functrain.app.config import Config
-from functrain.app.evaluate import Evaluation, write_evaluation
-from functrain.app.rundir import RunDirectory
+from functrain.app.config.build import Length
+from functrain.app.config.schema import Config
+from functrain.app.runs.directory import RunDirectory
+from functrain.app.runs.evaluation import Evaluation, write_evaluation
 from functrain.app.tables import print_facts, print_lines, print_metrics
 from functrain.data import Loader
 from functrain.distributed import World

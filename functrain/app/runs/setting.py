@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from functrain.app.build import build_state, build_training_loader, run_length, set_threads
-from functrain.app.config import Config
-from functrain.app.loading import check_parameters
-from functrain.app.rundir import runs_beside
-from functrain.app.source import Source
-from functrain.app.trust import trust_checkpoint
+from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
+from functrain.app.config.loading import check_parameters
+from functrain.app.config.schema import Config
+from functrain.app.config.source import Source
+from functrain.app.config.trust import trust_checkpoint
+from functrain.app.runs.directory import runs_beside
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.data import Loader
 from functrain.foundation.errors import ConfigError
@@ -82,7 +82,7 @@ def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
 
     Raises:
         ConfigError: if it carries none, as one of a run without the command line, or one of another version; or it
-            names functions, and it is not this user's (see `functrain.app.trust`).
+            names functions, and it is not this user's (see `functrain.app.config.trust`).
     """
     info = read_info(checkpoint)
     values: Any = info.metadata.get("config")

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from functrain.app.config import Config, Named, section_at
-from functrain.app.parameters import complaint, shown, signature, takes_one, wish
-from functrain.app.registry import lookup
-from functrain.app.signature import signed_yaml
-from functrain.app.source import Path_, Source, dump, override, read_source
-from functrain.app.suggestions import OPTIONS, did_you_mean, home_of
-from functrain.app.trust import trust_users_config
+from functrain.app.config.parameters import complaint, shown, signature, takes_one, wish
+from functrain.app.config.registry import lookup
+from functrain.app.config.schema import Config, Named, section_at
+from functrain.app.config.signature import signed_yaml
+from functrain.app.config.source import Path_, Source, dump, override, read_source
+from functrain.app.config.suggestions import OPTIONS, did_you_mean, home_of
+from functrain.app.config.trust import trust_users_config
 from functrain.foundation.errors import ConfigError
 
 MOST_PROBLEMS = 8  # in one message

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from functrain.app.build import build_state, build_training_loader, set_threads
-from functrain.app.loading import load_config
+from functrain.app.config.build import build_state, build_training_loader, set_threads
+from functrain.app.config.loading import load_config
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.diagnostics import LRRange
 from functrain.diagnostics import find_lr as sweep

@@ -1,0 +1,79 @@
+"""What a command of the command line consists of, and the kinds of its options."""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    Run = Callable[[argparse.Namespace, Console], int]
+
+FOUND = 1  # exit code of a command that looks for damage or a difference, and found some
+
+AddOptions = Callable[[argparse.ArgumentParser], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command.
+
+    Attributes:
+        name: what the user types.
+        summary: its line in `functrain --help`.
+        description: the text of its own `--help`.
+        add_options: adds its arguments to its parser.
+        run: does it, with the parsed arguments and the console to print on; returns the exit code.
+        runs_code: it runs functions that a configuration names, and so takes --trust (docs/trust.md).
+    """
+
+    name: str
+    summary: str
+    description: str
+    add_options: AddOptions
+    run: "Run"
+    runs_code: bool = False
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration file and the overrides."""
+    parser.add_argument("config", type=path, metavar="CONFIG", help="a YAML file")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="values that win over the file's, in YAML"
+    )
+
+
+def path(text: str) -> Path:
+    """A path; a shell leaves the `~` of `--out=~/x` to us."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(os.path.expanduser(text))
+
+
+def name(text: str) -> str:
+    """A name that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("a name or path must not be empty")
+    return text
+
+
+def count(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Seconds from "90", "1:30" or "0:01:30"."""
+    parts = text.split(":")
+    try:
+        found = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        found = 0.0
+    if len(parts) > 3 or not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0: give seconds, MM:SS or HH:MM:SS")
+    return found

@@ -1,0 +1,43 @@
+"""`functrain profile`: where the time of a configuration's training goes."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from functrain.app.commands.command import Command, add_config, count, path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DESCRIPTION = """\
+Measure how long the phases of training (data, step, metrics, checkpoint) take, one after the other, with memory,
+throughput, floating-point operations, and the share of the GPU's peak where that is known. DIR gets profile.json and
+trace.json, a trace for ui.perfetto.dev. Nothing else is written; no run is touched.
+
+  functrain profile configs/digits.yaml
+  functrain profile configs/digits.yaml data.num_workers=2 --steps 100 --out profiles/two-workers
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the parser."""
+    add_config(parser)
+    parser.add_argument("--steps", type=count, default=20, metavar="N", help="updates to measure (default: 20)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where the files go (default: profiles/<name>)")
+
+
+def run(arguments: argparse.Namespace, console: "Console") -> int:
+    """Do it; returns the exit code."""
+    from functrain.app.runs.profile import profile
+
+    profile(arguments.config, arguments.overrides, arguments.steps, arguments.out, arguments.trust, console)
+    return 0
+
+
+COMMAND = Command(
+    name="profile",
+    summary="measure where the time of training goes",
+    description=DESCRIPTION,
+    add_options=add_options,
+    run=run,
+    runs_code=True,
+)

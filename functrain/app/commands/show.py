@@ -1,0 +1,38 @@
+"""`functrain show`: what a run has done, or what a checkpoint holds."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from functrain.app.commands.command import Command, path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DESCRIPTION = """\
+Show what a run has done and which checkpoints it has, or what a checkpoint holds.
+
+  functrain show runs/digits
+  functrain show runs/digits/checkpoints/best
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the parser."""
+    parser.add_argument("path", type=path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+
+
+def run(arguments: argparse.Namespace, console: "Console") -> int:
+    """Do it; returns the exit code."""
+    from functrain.app.runs.show import show
+
+    show(arguments.path, console)
+    return 0
+
+
+COMMAND = Command(
+    name="show",
+    summary="show a run or a checkpoint",
+    description=DESCRIPTION,
+    add_options=add_options,
+    run=run,
+)

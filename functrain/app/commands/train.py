@@ -1,0 +1,80 @@
+"""`functrain train`: train, or go on training, what a configuration describes."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from functrain.app.commands.command import Command, add_config, name, path, seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DESCRIPTION = """\
+Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
+where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
+metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json; events/ too with training.tensorboard=true.
+
+  functrain train configs/digits.yaml
+  functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short
+  functrain train configs/digits.yaml --init-from runs/other/checkpoints/best --run-dir runs/tuned
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to the parser."""
+    add_config(parser)
+    parser.add_argument("--run-dir", type=path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
+    parser.add_argument(
+        "--resume",
+        type=name,
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto: continue from the newest valid checkpoint, if there is one (default); never: start afresh and move "
+        "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
+    )
+    parser.add_argument(
+        "--init-from",
+        type=path,
+        metavar="FILE|RUN|CHECKPOINT",
+        help="where a run that starts afresh has its parameters and buffers from: .pt, .pth, .ckpt, .safetensors, or a "
+        "functrain checkpoint (of a run, its last); short for init_from.path=..., see also init_from.new, .dropped and "
+        ".prefix",
+    )
+    parser.add_argument(
+        "--strict-resume", action="store_true", help="refuse to resume where that would not be bit for bit"
+    )
+    parser.add_argument(
+        "--max-time",
+        type=seconds,
+        metavar="TIME",
+        help="save and end with exit code 75 after this time of training: seconds, MM:SS or HH:MM:SS",
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar and no line per epoch")
+
+
+def run(arguments: argparse.Namespace, console: "Console") -> int:
+    """Do it; returns the exit code."""
+    from functrain.app.runs.training import Request, train
+
+    request = Request(
+        arguments.config,
+        arguments.overrides,
+        arguments.run_dir,
+        arguments.resume,
+        progress=not arguments.no_progress,
+        max_time=arguments.max_time,
+        strict_resume=arguments.strict_resume,
+        init_from=arguments.init_from,
+        trust=arguments.trust,
+    )
+    train(request, console)
+    return 0
+
+
+COMMAND = Command(
+    name="train",
+    summary="train, or go on training, what a configuration describes",
+    description=DESCRIPTION,
+    add_options=add_options,
+    run=run,
+    runs_code=True,
+)

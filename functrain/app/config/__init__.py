@@ -1,0 +1,1 @@
+"""Configurations: the schema, YAML files and overrides, the registry of names, and the objects that they describe."""
