@@ -7,16 +7,7 @@ import optree
 from torch import Tensor
 
 from functrain.foundation.trees import unflatten
-
-
-class _Host:
-    """Stands in for a host leaf while a core is traced; a core that computes with one fails loudly."""
-
-    def __repr__(self) -> str:
-        return "<a host value, which a compiled step cannot read>"
-
-
-HOST = _Host()
+from functrain.step.execution import HOST
 
 
 @dataclass(frozen=True)

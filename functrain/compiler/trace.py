@@ -21,12 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.compiler import sizes
 from functrain.compiler.draws import KeptDraws, drop_unused_copies
-from functrain.compiler.layout import HOST, Layout
+from functrain.compiler.layout import Layout
 from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.trees import flatten, leaves_with_paths
-from functrain.step.execution import Core
+from functrain.step.execution import HOST, Core
 
 _STANDARD_LIBRARY = Path(contextlib.__file__).parent
 _LIBRARIES = (

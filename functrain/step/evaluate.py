@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import torch
+
 from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
@@ -37,7 +39,12 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
     """
     require_state("eval_step", state)
     refuse_autocast(state.device)
-    register_containers(batch)
+    if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
+        from functrain.step import users_compile
+
+        run = users_compile.run
+    else:
+        register_containers(batch)
     key = partial(fold_in, state.key, "evaluate", state.step)
     return run(EVALUATE, to_evaluate(state, ema=ema), batch, key=key, device=state.device)
 

@@ -34,6 +34,16 @@ class Core:
     carries_state: bool
 
 
+class _Host:
+    """Stands in for a host leaf while a core is traced; a core that computes with one fails loudly."""
+
+    def __repr__(self) -> str:
+        return "<a host value, which a compiled step cannot read>"
+
+
+HOST = _Host()
+
+
 class Runner(Protocol):
     """Runs cores."""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from functrain.foundation.dtypes import PRECISIONS
 from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
+from functrain.foundation.names import name_of
 from functrain.foundation.trees import copy_tensors, node, static
 from functrain.objectives.loss import no_totals
 from functrain.optim import (
@@ -50,6 +51,10 @@ class Recipe:
     rank: int = 0
     ranks: int = 1
     sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
+
+    def name_in_graphs(self) -> str:
+        """A name by which a graph of the user's own torch.compile finds this recipe, as long as it lives."""
+        return name_of(self)
 
     @property
     def param_dtype(self) -> torch.dtype:

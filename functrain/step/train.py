@@ -78,8 +78,13 @@ def train_step(
     """
     require_state("train_step", state)
     refuse_autocast(state.device)
-    refuse_inference_mode()
-    register_containers(batch)
+    if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
+        from functrain.step import users_compile
+
+        run = users_compile.run
+    else:
+        refuse_inference_mode()
+        register_containers(batch)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)
