@@ -110,19 +110,19 @@ def _form(tree: Any, tensors: list[Tensor]) -> Form:
         return "dict", tuple(tree), tuple([_form(child, tensors) for child in tree.values()])
     if isinstance(tree, list):
         return "list", (), tuple([_form(child, tensors) for child in tree])
-    if hasattr(tree, "_fields"):
-        return _name_of(type(tree)), tuple(tree._fields), tuple([_form(child, tensors) for child in tree])
     if isinstance(tree, tuple):
-        return "tuple", (), tuple([_form(child, tensors) for child in tree])
+        names: Any = getattr(tree, "_fields", None)  # of a named tuple
+        forms = tuple([_form(child, tensors) for child in tree])
+        return ("tuple", (), forms) if names is None else (_name_of(type(tree)), names, forms)
     if dataclasses.is_dataclass(tree):
         fields = dataclasses.fields(tree)
-        forms = [
+        children = [
             _static(getattr(tree, field.name))
             if field.metadata.get("static")
             else _form(getattr(tree, field.name), tensors)
             for field in fields
         ]
-        return _name_of(type(tree)), tuple([field.name for field in fields]), tuple(forms)
+        return _name_of(type(tree)), tuple([field.name for field in fields]), tuple(children)
     return None if tree is None else _HOST
 
 
