@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from functrain.distributed import World
 from functrain.loop.batches import MicroBatch
 from functrain.loop.events import Callbacks
-from functrain.loop.plan import Plan
+from functrain.loop.settings import Settings
 from functrain.step.execution import Runner, SeriesRunner
 from functrain.step.series import Updates
 from functrain.step.state import TrainState
@@ -60,7 +60,7 @@ class Calls:
     """How many updates a call does, and the call.
 
     Args:
-        plan: the run's.
+        settings: the run's.
         runner: runs the steps.
         callbacks: those of a step's scope want to see each state.
         state: the run's first.
@@ -71,7 +71,7 @@ class Calls:
 
     def __init__(
         self,
-        plan: Plan,
+        settings: Settings,
         runner: Runner,
         callbacks: Callbacks,
         state: TrainState,
@@ -80,14 +80,14 @@ class Calls:
         ends: Callable[[int, Mapping[str, Any]], bool],
         seen: Callable[[Updates, Mapping[str, Any]], None],
     ) -> None:
-        self._plan, self._ends, self._seen = plan, ends, seen
+        self._settings, self._ends, self._seen = settings, ends, seen
         self._runner = runner if isinstance(runner, SeriesRunner) else None
-        one_by_one = plan.deterministic or state.accumulator is not None or any(map(callbacks.has, STEP_SCOPES))
+        one_by_one = settings.deterministic or state.accumulator is not None or any(map(callbacks.has, STEP_SCOPES))
         self._auto: _AutoSize | None = None
         if one_by_one or self._runner is None:
             self._most = 1
-        elif isinstance(plan.steps_per_call, int):
-            self._most = plan.steps_per_call
+        elif isinstance(settings.steps_per_call, int):
+            self._most = settings.steps_per_call
         elif world.size > 1:
             self._most = 1
         else:
@@ -100,10 +100,10 @@ class Calls:
         ends = [self._most if self._auto is None else self._auto.next()]
         if per_epoch is not None:
             ends.append(per_epoch - state.batch_idx)
-        if self._plan.steps is not None:
-            ends.append(self._plan.steps - state.step)
-        if self._plan.save_every is not None:
-            ends.append(self._plan.save_every - state.step % self._plan.save_every)
+        if self._settings.steps is not None:
+            ends.append(self._settings.steps - state.step)
+        if self._settings.save_every is not None:
+            ends.append(self._settings.save_every - state.step % self._settings.save_every)
         return min(ends)
 
     def run(self, state: TrainState, micro_batches: Iterator[MicroBatch], count: int) -> Call:

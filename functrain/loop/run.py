@@ -18,11 +18,11 @@ from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.events import Callbacks, Event
 from functrain.loop.output import progress as displays
 from functrain.loop.output.records import Record, Records
-from functrain.loop.plan import Plan
 from functrain.loop.process.signals import SignalFlag
 from functrain.loop.reading import step_record
 from functrain.loop.result import FitResult
 from functrain.loop.resume.saving import Position, Saver
+from functrain.loop.settings import Settings
 from functrain.loop.skips import SkipWatch
 from functrain.loop.watching import Watched
 from functrain.objectives import Totals
@@ -39,7 +39,7 @@ class Run:
 
     def __init__(
         self,
-        plan: Plan,
+        settings: Settings,
         feeds: Sequence[Feed],
         runner: Runner,
         callbacks: Callbacks,
@@ -49,7 +49,7 @@ class Run:
         display: displays.Display,
         position: Position,
     ) -> None:
-        self.plan = plan
+        self.settings = settings
         self.feed = feeds[0]
         self.eval_feed = feeds[1] if len(feeds) > 1 else None
         self.runner = runner
@@ -70,16 +70,16 @@ class Run:
 
     def to_the_end(self, state: TrainState) -> FitResult:
         """Train to the end, or to an interruption."""
-        self.skips = SkipWatch(self.plan, state, self._save_nonfinite)
+        self.skips = SkipWatch(self.settings, state, self._save_nonfinite)
         self.watched = self._watch(state)
         self.calls = Calls(
-            self.plan, self.runner, self.callbacks, state, self.world, ends=self._ends_call, seen=self._log
+            self.settings, self.runner, self.callbacks, state, self.world, ends=self._ends_call, seen=self._log
         )
         self._start_display(state)
         if self.saver is not None and self.restored_from:
             self.saver.holds_now(state, self.restored_from)
         state = self._tell("before_loop", state)
-        is_over = self.plan.is_done(state) or self.plan.decisions.end(state)
+        is_over = self.settings.is_done(state) or self.settings.decisions.end(state)
         if self.restored_from and is_over and self._has_record(state):
             self.display.say(
                 f"already finished (step {state.step}, after epoch {state.epoch}): nothing to train. "
@@ -100,7 +100,7 @@ class Run:
         if state.batch_idx == 0:
             state = self._tell("before_epoch", state)
         start = state.batch_idx
-        micro_batches = self.feed.windows(state.epoch, start, state.recipe.accumulate, self.plan.tail)
+        micro_batches = self.feed.windows(state.epoch, start, state.recipe.accumulate, self.settings.tail)
         # Asked before the next batch is drawn: a loader with a state of its own has then given none too many.
         # At the epoch's end it is drawn from all the same, once, so that it sees the end.
         total = self._micro_batches_per_epoch(state)
@@ -127,8 +127,8 @@ class Run:
 
     def _end_epoch(self, state: TrainState) -> TrainState:
         number = state.epoch + 1
-        last = number == self.plan.epochs
-        record = self._record(state, "epoch", number, evaluate=last or number % self.plan.eval_every == 0)
+        last = number == self.settings.epochs
+        record = self._record(state, "epoch", number, evaluate=last or number % self.settings.eval_every == 0)
         if record is None:
             return state
         state, said = self._decide(self._tell("after_epoch", state, metrics=record), record)
@@ -145,7 +145,7 @@ class Run:
         metric = self._watched(record)
         if metric is None:
             return state, []
-        return self.plan.decisions.after(state, metric)
+        return self.settings.decisions.after(state, metric)
 
     def _final_record(self, state: TrainState) -> TrainState:
         """The record of a run that `steps` ended within an epoch; a signal in its evaluation interrupts the run."""
@@ -188,7 +188,7 @@ class Run:
     def _watch(self, state: TrainState) -> Watched:
         """What to watch; the default counts as named where a rule decides by it."""
         evaluates = self.eval_feed is not None
-        name = self.plan.watch or ("eval_loss" if evaluates and self.plan.decisions.decide else None)
+        name = self.settings.watch or ("eval_loss" if evaluates and self.settings.decisions.decide else None)
         return Watched(name, evaluates, has_loss=not (evaluates and may_lack_loss(state.recipe.objective)))
 
     def _stop_evaluating(self, state: TrainState, error: NoLossError) -> None:
@@ -201,7 +201,7 @@ class Run:
                 self.saver.finish()  # what was trained is not lost
             raise
         self.eval_feed = None
-        best = "" if self.plan.watch or self.saver is None else ". The best checkpoint is chosen by train_loss"
+        best = "" if self.settings.watch or self.saver is None else ". The best checkpoint is chosen by train_loss"
         self.display.say(f"eval_loader is not used: {error}{best}")
 
     def _means(self, totals: Totals, prefix: str) -> Record:
@@ -223,7 +223,7 @@ class Run:
         batch = micro_batch.batch
         if not self.watched.was_sought:
             self.watched.before_training(state, batch, getattr(self.runner, "rows", None))
-        if self.plan.deterministic:
+        if self.settings.deterministic:
             self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
             state = self._tell("before_step", state)
@@ -269,7 +269,7 @@ class Run:
         return (self.world.size == 1 and self.flag.is_up) or self.skips.wants(step, metrics)
 
     def _log(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
-        if at.step % self.plan.log_every == 0 and self.records.keeps_steps:
+        if at.step % self.settings.log_every == 0 and self.records.keeps_steps:
             self.records.append(step_record(at, metrics))
 
     # -- ends, events, checkpoints -------------------------------------------------------------------
@@ -278,10 +278,10 @@ class Run:
         if self.stopped_by is None:
             if self._interrupted():
                 self.stopped_by = self._interruption()
-            elif between_epochs and self.plan.decisions.end(state):
+            elif between_epochs and self.settings.decisions.end(state):
                 self.stopped_by = "early_stopping"
-            elif (between_epochs and self.plan.is_done(state)) or self.plan.steps_are_done(state):
-                self.stopped_by = "steps" if self.plan.steps_are_done(state) else "epochs"
+            elif (between_epochs and self.settings.is_done(state)) or self.settings.steps_are_done(state):
+                self.stopped_by = "steps" if self.settings.steps_are_done(state) else "epochs"
         return self.stopped_by is not None
 
     def _interrupted(self) -> bool:
@@ -313,9 +313,9 @@ class Run:
 
     def _save_if_due(self, state: TrainState) -> None:
         """The last update of an epoch, or of the run, is saved when its record is there, and not twice."""
-        if self.saver is None or not self.plan.saves_at(state.step, self.saver.seconds_since_save()):
+        if self.saver is None or not self.settings.saves_at(state.step, self.saver.seconds_since_save()):
             return
-        if state.batch_idx != self._micro_batches_per_epoch(state) and not self.plan.steps_are_done(state):
+        if state.batch_idx != self._micro_batches_per_epoch(state) and not self.settings.steps_are_done(state):
             self._save(state)
 
     def _save_nonfinite(self, state: TrainState) -> bool:
@@ -336,7 +336,7 @@ class Run:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
         if self.saver is None:
             return
-        done = self.plan.is_done(state) and self._has_record(state)
+        done = self.settings.is_done(state) and self._has_record(state)
         status = "INTERRUPTED" if self.stopped_by in ("signal", "time") and not done else "COMPLETE"
         if not self.saver.holds(state, status):
             self._save(state, status=status)
@@ -344,21 +344,21 @@ class Run:
 
     def _watched(self, record: Record) -> float | None:
         """The watched metric; None if this record has none, or the mean of nothing."""
-        name = self.plan.watch or ("train_loss" if self.eval_feed is None else "eval_loss")
+        name = self.settings.watch or ("train_loss" if self.eval_feed is None else "eval_loss")
         return None if name in self.uncounted else record.get(name)
 
     def _start_display(self, state: TrainState) -> None:
         """Tell the display how many micro-batches are done, and how many that will be in the end, if that is known."""
         per_epoch, accumulate = self._micro_batches_per_epoch(state), state.recipe.accumulate
         done = state.step * accumulate + state.micro_step  # an epoch's short last window counts as a whole one
-        ends = [] if self.plan.steps is None else [self.plan.steps * accumulate]
-        if per_epoch is not None and self.plan.epochs is not None:
-            ends.append(done + per_epoch * (self.plan.epochs - state.epoch) - state.batch_idx)
-        self.display.start(state, min(ends, default=None), done, self.plan.epochs)
+        ends = [] if self.settings.steps is None else [self.settings.steps * accumulate]
+        if per_epoch is not None and self.settings.epochs is not None:
+            ends.append(done + per_epoch * (self.settings.epochs - state.epoch) - state.batch_idx)
+        self.display.start(state, min(ends, default=None), done, self.settings.epochs)
 
     def _micro_batches_per_epoch(self, state: TrainState) -> int | None:
         length = self.feed.stream.length(state.epoch)
-        return None if length is None else windows_in(length, state.recipe.accumulate, self.plan.tail)
+        return None if length is None else windows_in(length, state.recipe.accumulate, self.settings.tail)
 
 
 def _counters(state: TrainState) -> tuple[int, ...]:

@@ -13,27 +13,27 @@ import torch
 
 from functrain.foundation.errors import NonFiniteError
 from functrain.loop.failures import nonfinite_message, too_many_skips_message
-from functrain.loop.plan import Plan
 from functrain.loop.reading import numbers
+from functrain.loop.settings import Settings
 from functrain.step.state import TrainState
 
 COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
 
 
 class SkipWatch:
-    """Ends a run after an update that was refused, or after too many in a row, as the plan says.
+    """Ends a run after an update that was refused, or after too many in a row, as `on_nonfinite` says.
 
     Args:
-        plan: the run's.
+        settings: the run's.
         state: the run's first.
         save: saves a state as NONFINITE and says whether there is a place to save to.
     """
 
-    def __init__(self, plan: Plan, state: TrainState, save: Callable[[TrainState], bool]) -> None:
+    def __init__(self, settings: Settings, state: TrainState, save: Callable[[TrainState], bool]) -> None:
         adapts = state.loss_scale is not None and state.recipe.scaling is not None
-        self._stops_at_first = plan.on_nonfinite == "stop" and not adapts
-        self._most = plan.max_consecutive_skips
-        self._look_every = 1 if reading_is_free(state.device) else plan.log_every
+        self._stops_at_first = settings.on_nonfinite == "stop" and not adapts
+        self._most = settings.max_consecutive_skips
+        self._look_every = 1 if reading_is_free(state.device) else settings.log_every
         self._save = save
         self._unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # step, skipped, weight_sum: not looked at yet
 

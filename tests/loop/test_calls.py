@@ -19,9 +19,8 @@ from functrain.distributed import World
 from functrain.foundation.errors import NonFiniteError
 from functrain.foundation.trees import copy_tensors
 from functrain.loop.calls import Calls
-from functrain.loop.decisions import Decisions
 from functrain.loop.events import Callbacks
-from functrain.loop.plan import Plan
+from functrain.loop.settings import Settings
 from functrain.step.series import Updates
 
 STEPS = 6  # of an epoch of 22 examples in batches of 4, the last of them ragged
@@ -235,9 +234,9 @@ def test_by_default_quick_updates_come_in_calls_and_slow_ones_one_by_one(
 def test_by_default_ranks_go_step_by_step() -> None:
     state = make_state()
     options = {"ends": lambda step, metrics: False, "seen": lambda at, metrics: None}
-    plan = Plan(1, None, "extend", 1, None, 1, None, "stop", None, Decisions())
+    settings = Settings(epochs=1, log_every=1, max_consecutive_skips=None)
     for size in (1, 2):
-        calls = Calls(plan, CompilingRunner(backend="eager"), Callbacks([]), state, World(0, size), **options)
+        calls = Calls(settings, CompilingRunner(backend="eager"), Callbacks([]), state, World(0, size), **options)
         calls.size(state, None)
         assert calls.size(state, None) == (2 if size == 1 else 1)
 

@@ -9,6 +9,7 @@ from functrain.app.config.source import read_source
 from functrain.app.runs.directory import RunDirectory
 from functrain.foundation.errors import ConfigError
 from functrain.loop import ResumeRefusedError
+from functrain.loop.settings import without_bits
 
 SHOWS_IN_NO_BIT = (
     "name",
@@ -17,13 +18,7 @@ SHOWS_IN_NO_BIT = (
     "data.pin_memory",
     "data.persistent_workers",
     "data.prefetch_factor",
-    "training.donate",
-    "training.steps_per_call",
-    "training.save_every",
-    "training.save_every_minutes",
-    "training.tensorboard",
-    "training.keep",
-    "training.keep_best",
+    *(f"training.{name}" for name in without_bits()),
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,7 +21,7 @@ from functrain.app.config.build import (
     set_threads,
 )
 from functrain.app.config.loading import load_config, plain, save_config
-from functrain.app.config.schema import Config
+from functrain.app.config.schema import Config, TrainingConfig
 from functrain.app.config.signature import canonical, sign
 from functrain.app.ranks import joined
 from functrain.app.runs.beginning import begin, begin_override
@@ -35,6 +36,7 @@ from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError, NonFiniteError
 from functrain.foundation.paths import absolute, shown_path
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, fit
+from functrain.loop.settings import declared
 from functrain.step import TrainState
 
 RUNS = Path("runs")
@@ -149,38 +151,17 @@ def _fit(
             state,
             loaders.train,
             eval_loader=loaders.val,
-            epochs=training.epochs,
-            steps=training.steps,
-            run_dir=run.path,
-            resume=request.resume,
-            on_signal="exit",
-            compile=training.compile,
-            backend=training.backend,
-            mode=training.mode,
-            donate=training.donate,
-            micro_batch=training.micro_batch,
-            steps_per_call=training.steps_per_call,
-            callbacks=[start],
-            tail=training.tail,
-            eval_every=training.eval_every,
-            save_every=training.save_every,
-            save_every_minutes=training.save_every_minutes,
-            keep=training.keep,
-            keep_best=training.keep_best,
-            watch=training.watch,
-            watch_mode=training.watch_mode,
             plateau=rules.plateau,
             early_stopping=rules.early_stopping,
-            log_every=training.log_every,
-            tensorboard=training.tensorboard,
-            progress=None if request.progress else False,
-            on_nonfinite=training.on_nonfinite,
-            max_consecutive_skips=training.max_consecutive_skips,
-            max_time=request.max_time,
+            run_dir=run.path,
+            resume=request.resume,
             strict_resume=request.strict_resume,
-            deterministic=training.deterministic,
-            tf32=training.tf32,
+            on_signal="exit",
+            max_time=request.max_time,
+            callbacks=[start],
+            progress=None if request.progress else False,
             metadata={"config": written, "signature": sign(canonical(written)), "functrain": version("functrain")},
+            **_same_names(training),
         )
     except (ResumeRefusedError, RunLockedError):
         raise
@@ -196,6 +177,13 @@ def _fit(
             _print_how_to_continue(stop.result, request, run, start.world)
         raise
     return result
+
+
+def _same_names(training: TrainingConfig) -> dict[str, Any]:
+    """The settings of `fit` that the configuration has under the same name, with the same kind of value."""
+    rules = ("plateau", "early_stopping")
+    names = [name for name, _, _ in declared() if name in TrainingConfig.model_fields and name not in rules]
+    return {name: getattr(training, name) for name in names}
 
 
 def _print_how_to_continue(result: FitResult, request: Request, run: RunDirectory, world: World) -> None:

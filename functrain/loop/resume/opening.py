@@ -106,7 +106,7 @@ def _lock(run_dir: Path, stack: ExitStack) -> RunLock:
             f"the last run in {run_dir} ({lock.previous}) was killed, or its machine went down, before it could end "
             "in good order; what it did after its newest checkpoint is done again",
             CheckpointWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return lock
 

@@ -1,0 +1,70 @@
+"""What the values of settings may be, each kind with its words for a message."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting accepts.
+
+    Attributes:
+        allowed: the values, in words: "{name} must be {allowed}".
+        accepts: whether a value is one of them.
+        error: the class of the error for another value.
+    """
+
+    allowed: str
+    accepts: Callable[[Any], bool]
+    error: type[Exception] = ValueError
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise the error if the value is not allowed."""
+        if not self.accepts(value):
+            raise self.error(f"{name} must be {self.allowed}; got {value!r}")
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number, 1 or more.
+
+    Example:
+        >>> is_count(3), is_count(0), is_count(True), is_count(2.0)
+        (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def counted(of: str = "") -> Kind:
+    """A whole number, 1 or more."""
+    return Kind(f"a whole number{of and ' of '}{of}, 1 or more", is_count)
+
+
+def duration(unit: str) -> Kind:
+    """A number of seconds or minutes, greater than 0."""
+    return Kind(f"a number of {unit}, greater than 0", _is_positive)
+
+
+def one_of(*names: str) -> Kind:
+    """One of these names."""
+    return Kind(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
+
+
+ANY = Kind("anything", lambda _: True)
+FLAG = Kind("True or False", lambda value: isinstance(value, bool), TypeError)
+FLAG_OR_NONE = Kind("True, False or None", lambda value: isinstance(value, bool), TypeError)
+COUNT_OR_AUTO = Kind("a whole number, 1 or more, or 'auto'", lambda value: is_count(value) or value == "auto")
+DIRECTORY = Kind(
+    "the path of a directory, or None to keep nothing",
+    lambda value: isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)),
+    TypeError,
+)
+CHECKPOINT = Kind("'auto', 'never' or a path", lambda value: isinstance(value, (str, os.PathLike)), TypeError)
+DICTIONARY = Kind("a dictionary of what JSON can hold, or None", lambda value: isinstance(value, Mapping), TypeError)
+METRIC = Kind("the name of a record, such as 'eval_loss'", lambda value: isinstance(value, str), TypeError)
+PROGRESS = Kind("True, False, 'curve' or None", lambda value: isinstance(value, bool) or value == "curve", TypeError)

@@ -1,0 +1,317 @@
+"""The settings of a run, each declared once: type, default, what is allowed, documentation, and its effect on bits.
+
+`fit` takes them as keyword arguments; its signature and the `Args` of its docstring are made from this declaration.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from functrain.loop.batches import TAILS
+from functrain.loop.decisions import Decisions
+from functrain.loop.events import Callback
+from functrain.loop.kinds import (
+    ANY,
+    CHECKPOINT,
+    COUNT_OR_AUTO,
+    DICTIONARY,
+    DIRECTORY,
+    FLAG,
+    FLAG_OR_NONE,
+    METRIC,
+    PROGRESS,
+    Kind,
+    counted,
+    duration,
+    one_of,
+)
+from functrain.optim import EarlyStopping, Plateau
+from functrain.step.state import TrainState, require_state
+
+
+def setting(default: Any, kind: Kind, doc: str, *, bits: bool = True, optional: bool = False) -> Any:
+    """A field of a section.
+
+    Args:
+        default: its default. None is allowed wherever it is the default.
+        kind: what is allowed.
+        doc: what it does, for `fit`'s docstring.
+        bits: whether the bits of a run may depend on it; a strict resume lets the other ones change.
+        optional: None is allowed, though it is not the default.
+    """
+    optional = optional or default is None
+    return field(default=default, metadata={"kind": kind, "doc": doc, "bits": bits, "optional": optional})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a run trains."""
+
+    epochs: int | None = setting(None, counted(), "end after so many epochs, counted from the run's beginning.")
+    steps: int | None = setting(None, counted(), "end after so many updates, counted from the run's beginning.")
+    max_time: float | None = setting(
+        None,
+        duration("seconds"),
+        "seconds, from this call on, after which the run ends as after a signal.",
+        bits=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """What is measured, and what follows from it."""
+
+    eval_loader: Any = setting(None, ANY, "evaluated after every `eval_every` epochs, and at the end.", bits=False)
+    eval_every: int = setting(1, counted(), "epochs between two evaluations.")
+    watch: str | None = setting(
+        None,
+        METRIC,
+        "the record whose best value marks the best checkpoint. Default: `eval_loss`, or `train_loss` without an "
+        "eval_loader. To tell whether there is such a metric, the objective runs once on the first batch before "
+        "training.",
+    )
+    watch_mode: Literal["min", "max"] = setting("min", one_of("min", "max"), 'whether "min" or "max" is better.')
+    plateau: Plateau | None = setting(
+        None,
+        ANY,
+        "a rule `optim.plateau(...)` that reduces the learning rate by the watched record. It is asked after each "
+        "epoch that has one.",
+    )
+    early_stopping: EarlyStopping | None = setting(
+        None,
+        ANY,
+        "a rule `optim.early_stopping(...)` that ends training. With `restore_best` (needs a `run_dir`) the result is "
+        "the state of the best checkpoint. A state that was stopped stays so: `state.replace(stopper=rule.init())` "
+        "trains on.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepping:
+    """How updates are made."""
+
+    micro_batch: int | str | None = setting(
+        None,
+        ANY,  # functrain.loop.memory checks it: what it may be depends on the ranks
+        "examples in a forward and backward pass, at most. Larger batches are taken in parts, with the same updates "
+        '(but for BatchNorm, which sees the parts, and the draws of dropout). "auto" begins with the whole batch. When '
+        "a step runs out of memory, it is done again with half as many examples at a time; the number found stays, "
+        'also over a resume. While a donating step is new, "auto" keeps a copy of the state in the host\'s memory.',
+    )
+    tail: str = setting(
+        "extend",
+        one_of(*TAILS),
+        'what happens if an epoch\'s batches do not fill the last accumulation window: "extend" it from the start of '
+        'the epoch\'s order, make it "short" (rightly weighted), or "drop" it.',
+    )
+    steps_per_call: int | str = setting(
+        "auto",
+        COUNT_OR_AUTO,
+        "compiled updates that run back to back, without work of the host between them: the same bits, logs and "
+        'checkpoints. "auto" takes as many as fit into 0.05 s, at most 64 (with several ranks: one). A call is shorter '
+        "where the run, the epoch or `save_every` ends it, where an update is refused, and after a signal (several "
+        "ranks stop at the ends of calls). Updates go one by one if they are not compiled, with accumulation, "
+        "`micro_batch` or `deterministic`, and if a callback of a step's scope is to see each state.",
+        bits=False,
+    )
+    callbacks: Sequence[Callback] = setting((), ANY, "functions marked with `functrain.on`.")
+    deterministic: bool = setting(
+        False,
+        FLAG,
+        "use torch's deterministic algorithms only, and seed the global generators of torch (CPU), NumPy and Python "
+        "before each micro-batch, for callbacks that draw from them. Some CUDA kernels get slower by it, some have no "
+        "such form and raise. On the CPU a run is bit for bit without it.",
+    )
+    tf32: bool | None = setting(
+        None,
+        FLAG_OR_NONE,
+        "on a CUDA device, compute float32 products and convolutions in TF32, or do not. None leaves torch's flags as "
+        "they are (for convolutions torch's own default is True). They are put back at the end.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiling:
+    """How steps are compiled."""
+
+    compile: bool = setting(True, FLAG, "run steps as compiled graphs.")
+    backend: str = setting("inductor", ANY, "as in `functrain.compile`.")
+    mode: str = setting("default", ANY, "as in `functrain.compile`.")
+    donate: bool = setting(
+        True,
+        FLAG,
+        "let each compiled step's state take over the storage of the one before, in half the memory. Your own `state` "
+        "is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.",
+        bits=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What is kept on disk, and how a run continues."""
+
+    run_dir: str | Path | None = setting(
+        None,
+        DIRECTORY,
+        "where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing. `~` is expanded. "
+        "`config.yaml` and `training_curves.png` are the command line's: a script is its own configuration, and "
+        '`functrain.evaluation.figures.training_curves(result.history, "curves.png")` draws the figure.',
+        bits=False,
+    )
+    resume: str = setting(
+        "auto",
+        CHECKPOINT,
+        '"auto" continues from the newest valid checkpoint in `run_dir`, if there is one; "never" starts afresh and '
+        "moves an earlier run aside to `run_dir/previous-N`; a path continues from that checkpoint.",
+    )
+    strict_resume: bool = setting(
+        False, FLAG, "refuse to resume where that would not be bit for bit, instead of warning.", bits=False
+    )
+    save_every: int | None = setting(
+        None, counted(), "save also every so many updates, not only after each epoch.", bits=False
+    )
+    save_every_minutes: float | None = setting(
+        None,
+        duration("minutes"),
+        "save also after the update at which the last save was begun so long ago.",
+        bits=False,
+    )
+    keep: int = setting(3, counted("checkpoints"), "how many of the newest checkpoints to keep.", bits=False)
+    keep_best: int = setting(1, counted("checkpoints"), "how many of the best to keep besides.", bits=False)
+    metadata: Mapping[str, Any] | None = setting(
+        None, DICTIONARY, "JSON-able values to keep in every checkpoint, such as the configuration.", bits=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """What a run shows and writes while it trains."""
+
+    log_every: int = setting(10, counted(), "updates between two step records in the log.")
+    tensorboard: bool = setting(
+        False,
+        FLAG,
+        "also write the records to `run_dir/events`, for TensorBoard to show. Like the other logs they are cut back at "
+        "a resume.",
+        bits=False,
+    )
+    progress: bool | str | None = setting(
+        None,
+        PROGRESS,
+        "True or None for a display, False for none. In a notebook it is one output that is rewritten in place, to "
+        'which "curve" adds the curve of the loss; elsewhere "curve" is as True.',
+        bits=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """When a run ends or goes on in spite of something."""
+
+    on_nonfinite: str = setting(
+        "stop",
+        one_of("stop", "skip"),
+        '"stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of fp16\'s adapting loss scale '
+        "are always skipped.)",
+    )
+    max_consecutive_skips: int | None = setting(
+        100,
+        counted(),
+        "so many updates refused in a row end a run that skips with a `NonFiniteError`, which names the first leaf "
+        "that is not finite. None never does.",
+        optional=True,
+    )
+    on_signal: str = setting(
+        "auto",
+        one_of("auto", "exit", "return"),
+        "after SIGINT, SIGTERM, SIGUSR1 or SIGHUP (a closed terminal; ignored under `nohup`), and after `max_time`, "
+        'the INTERRUPTED snapshot is saved; then "exit" raises `Interrupted`, a SystemExit with code 128 + signal (75 '
+        'for the time), and "return" returns. "auto" returns after SIGINT and `max_time` where Python has a prompt (a '
+        "notebook, IPython, `python`), as what was trained is in this process; else it exits.",
+        bits=False,
+    )
+
+
+SECTIONS = (Length, Evaluating, Stepping, Compiling, Saving, Logging, Guards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Guards, Logging, Saving, Compiling, Stepping, Evaluating, Length):
+    """All settings of a run.
+
+    Example:
+        >>> settings = Settings(epochs=2, save_every=10)
+        >>> settings.keep, settings.saves_at(20, seconds=0.0), settings.saves_at(21, seconds=0.0)
+        (3, True, False)
+    """
+
+    @property
+    def decisions(self) -> Decisions:
+        """What the watched metric decides."""
+        return Decisions(self.plateau, self.early_stopping)
+
+    def steps_are_done(self, state: TrainState) -> bool:
+        """Whether as many updates are done as `steps` says."""
+        return self.steps is not None and state.step >= self.steps
+
+    def is_done(self, state: TrainState) -> bool:
+        """Whether nothing is left to train; asked between epochs."""
+        return self.steps_are_done(state) or (self.epochs is not None and state.epoch >= self.epochs)
+
+    def saves_at(self, step: int, seconds: float) -> bool:
+        """Whether to save after an update, so many seconds after the last save."""
+        every, minutes = self.save_every, self.save_every_minutes
+        return (every is not None and step % every == 0) or (minutes is not None and seconds >= 60 * minutes)
+
+    def check(self, state: Any) -> None:
+        """Refuse what is not allowed, before anything is done.
+
+        Raises:
+            ValueError, TypeError: for what is not allowed.
+        """
+        require_state("fit", state)
+        if self.epochs is None and self.steps is None:
+            raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
+        for name, _, metadata in declared():
+            value = getattr(self, name)
+            if value is not None or not metadata["optional"]:
+                metadata["kind"].check(name, value)
+        _check_watch(self.watch, self.eval_loader is not None, state.ema is not None)
+        self.decisions.check(state, self.watch_mode, self.run_dir)
+        if self.tensorboard and self.run_dir is None:
+            raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
+
+
+def declared() -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Name, default and metadata of each setting, in the order of the sections."""
+    for section in SECTIONS:
+        for each in fields(section):
+            yield each.name, each.default, each.metadata
+
+
+def without_bits() -> tuple[str, ...]:
+    """The settings that the bits of a run do not depend on."""
+    return tuple(name for name, _, metadata in declared() if not metadata["bits"])
+
+
+def _check_watch(watch: str | None, evaluates: bool, averages: bool) -> None:
+    """As far as it can be told before the first step, which tells the names of the metrics."""
+    if watch is None:
+        return
+    prefixes = watched_prefixes(evaluates, averages)
+    if not watch.startswith(prefixes):
+        missing = (
+            ""
+            if evaluates or watch.startswith("train_")
+            else "; eval_... needs an eval_loader (in a configuration: a split 'val')"
+        )
+        if evaluates and watch.startswith("ema_"):
+            missing = "; ema_... needs averages of the parameters (ema_decay)"
+        names = ", ".join(f"{prefix}loss" for prefix in prefixes)
+        raise ValueError(f"watch must be {names}, or another metric behind such a prefix; got {watch!r}{missing}")
+
+
+def watched_prefixes(evaluates: bool, averages: bool) -> tuple[str, ...]:
+    """What the names of watched records begin with."""
+    return ("train_", *(("eval_",) if evaluates else ()), *(("ema_",) if evaluates and averages else ()))
