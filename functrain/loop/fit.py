@@ -206,6 +206,6 @@ def _feeds(state: TrainState, loader: Any, eval_loader: Any, world: World) -> li
 def _check_tail(settings: Settings, feed: Feed, state: TrainState) -> None:
     if settings.tail != "extend" and state.recipe.accumulate > 1 and feed.stream.length(0) is None:
         raise ValueError(
-            f"tail={settings.tail!r} needs a loader of known length (one with len()), to know which window is the last; "
-            "use tail='extend'"
+            f"tail={settings.tail!r} needs a loader of known length (one with len()), to know which window is the "
+            "last; use tail='extend'"
         )
