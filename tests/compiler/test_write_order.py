@@ -88,3 +88,40 @@ def test_a_model_with_dropout_and_noise_trains_as_without_compiling(assert_close
         eager, _ = ft.train_step(eager, batch)
         compiled, _ = step(compiled, batch)
     assert_close(eager, compiled)
+
+
+class Memory(nn.Module):
+    """Writes its buffers in place in ways in which a write and what it reads overlap."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(6, 3)
+        for name in ("shifted", "folded", "clamped", "halved"):
+            self.register_buffer(name, torch.arange(24.0).view(4, 6) / 24)
+
+    def forward(self, x):
+        self.shifted[1:] = self.shifted[:-1].clone()
+        self.shifted[0] = x.mean(0).detach()
+        self.folded.index_put_((torch.arange(4),), self.folded * 2.0)
+        self.folded.add_(self.folded.flip(0)).mul_(0.3)
+        self.clamped[1:3] = x[1:3].detach()
+        before = self.clamped.clone()
+        self.clamped.clamp_(-0.1, 0.1)
+        replaced = torch.slice_scatter(self.halved, x[1:3].detach(), 0, 1, 3)
+        self.halved.mul_(0.5)
+        return self.last(x * (self.shifted + self.folded + before + replaced).mean(0).tanh())
+
+
+@pytest.mark.slow
+def test_buffers_written_in_place_are_those_of_eager_steps(assert_close):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, batch = Memory(), (torch.randn(4, 6), torch.arange(4) % 3)
+    eager, donated = (
+        ft.init_state(model, ft.classification(), ft.optim.adamw(0.1), precision="fp64") for _ in range(2)
+    )
+    step = ft.compile(ft.train_step, donate=True)
+    for _ in range(2):
+        eager, _ = ft.train_step(eager, batch)
+        donated, _ = step(donated, batch)
+    assert_close(eager, donated)
