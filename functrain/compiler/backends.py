@@ -68,8 +68,9 @@ def build(
         return _build_package(graph, examples, mode, key)
     program: Callable[..., Any] = graph
     if backend != "eager":
+        options = {"fw_compiler": _with_any_strides} if backend == "aot_eager" else {}
         with torch.no_grad():
-            program = torch._dynamo.lookup_backend(backend)(graph, fakes_of(graph) if symbols else examples)
+            program = torch._dynamo.lookup_backend(backend)(graph, fakes_of(graph) if symbols else examples, **options)
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
         with repeatable_sums(examples[0].device):
@@ -83,11 +84,24 @@ def build(
     return run
 
 
+def _with_any_strides(graph: torch.fx.GraphModule, _examples: list[Tensor]) -> Callable[..., Any]:
+    """Run a graph operation by operation, with copies where a view is not possible.
+
+    Some results lie in memory otherwise than torch's rules for tracing say, such as the gradient of softplus. In this
+    graph nothing is written through a view, so that a copy has the same values.
+    """
+    for view in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        view.target = torch.ops.aten.reshape.default
+    graph.recompile()
+    return graph
+
+
 def _layout_unknown(backend: str) -> FunctrainError:
     return FunctrainError(
         f"backend={backend!r} cannot run this step: an operation's result lies in memory otherwise than torch's rules "
         "for tracing say, and a view of it fails. torch.compile has the same fault with this backend. Use the default, "
-        "backend='inductor', or run without compiling (compile=False; in a config training.compile: false)"
+        "backend='inductor', or backend='aot_eager', or run without compiling (compile=False; in a config "
+        "training.compile: false)"
     )
 
 

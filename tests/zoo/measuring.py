@@ -121,10 +121,11 @@ def _distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 def read(path: Path) -> dict[str, dict]:
-    """The records of a file, by name; later ones add to earlier ones of the same commit, and replace others."""
+    """The records of a file, by name: of each way of running a step the latest result, and in "commits" its commit."""
     records: dict[str, dict] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         record = json.loads(line)
-        before = records.get(record["name"], record)
-        records[record["name"]] = {**(before if before["commit"] == record["commit"] else {}), **record}
+        before = records.get(record["name"], {})
+        commits = {way: record["commit"] for way in WAYS if way in record}
+        records[record["name"]] = {**before, **record, "commits": {**before.get("commits", {}), **commits}}
     return records

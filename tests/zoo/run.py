@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS))
     arguments = parser.parse_args()
     commit = _commit()
-    records = {name: record for name, record in read(arguments.results).items() if record["commit"] == commit}
+    records = read(arguments.results)
     for name, case in CASES.items():
-        done = records.get(name, {})
+        done = [way for way, at in records.get(name, {"commits": {}})["commits"].items() if at == commit]
         wanted = [way for way in arguments.ways.split(",") if way != "inductor" or name in BY_INDUCTOR]
         ways = tuple(way for way in wanted if way not in done)
         if arguments.only not in name or not ways:

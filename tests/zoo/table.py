@@ -66,9 +66,7 @@ def main(results: Path) -> None:
 
 
 def _head(records: dict) -> str:
-    commits = Counter(record["commit"] for record in records.values())
-    measured = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
-    summary = [f"{len(records)} of {len(CASES)} architectures, measured at commit {measured}."]
+    summary = [f"{len(records)} of {len(CASES)} architectures."]
     if len(records) < len(CASES):
         summary.append("The others of the list are still to be measured.")
     for way, label in WAYS.items():
@@ -77,7 +75,12 @@ def _head(records: dict) -> str:
             kinds = Counter(_kind(value, CASES[name].tolerance) for name, value in found.items())
             parts = [f"{count} {kind}" for kind, count in sorted(kinds.items())]
             largest = max((value for value in found.values() if not isinstance(value, str)), default=0)
-            summary.append(f"{label}: {', '.join(parts)} of {len(found)}; the largest difference is {largest:.1e}.")
+            commits = Counter(records[name]["commits"][way] for name in found)
+            measured = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
+            summary.append(
+                f"{label}: {', '.join(parts)} of {len(found)}; the largest difference is {largest:.1e}; "
+                f"measured at commit {measured}."
+            )
     reasons = "; ".join(f"{name}, {case.tolerance:.0e}: {case.reason}" for name, case in CASES.items() if case.reason)
     allowed = f"More than 1e-8 is allowed to: {reasons}." if reasons else "No model is allowed more than 1e-8."
     return HEAD.format(summary=" ".join(summary), tolerances=allowed)

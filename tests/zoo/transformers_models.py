@@ -182,7 +182,6 @@ def cases() -> dict[str, Case]:
         found[name] = case(kind, name, **sizes)
     # In plain torch too it is in float64 only if that is the default: its mask is a number of the default type.
     found["XGLMForCausalLM"] = dataclasses.replace(found["XGLMForCausalLM"], default_dtype=torch.float64)
-    found["DogeForCausalLM"] = dataclasses.replace(found["DogeForCausalLM"], refused=("aot_eager",))
     # Batch normalization of three values at a time: 50 such layers magnify the rounding of the images.
     found["MobileNetV2ForImageClassification"] = dataclasses.replace(
         found["MobileNetV2ForImageClassification"],
