@@ -9,12 +9,12 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("moment", ["load_config", "build_state", "conclude"])
+@pytest.mark.parametrize("moment", ["training.load_config", "running.build_state", "training.conclude"])
 def test_ctrl_c_before_and_after_training_ends_with_130_and_no_traceback(functrain, monkeypatch, moment):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"functrain.app.runs.training.{moment}", interrupted)
+    monkeypatch.setattr(f"functrain.app.runs.{moment}", interrupted)
     code, _, err = functrain("train", "tiny.yaml", "--no-progress")
     assert code == 130
     assert err.strip() == "functrain: interrupted"
@@ -22,7 +22,7 @@ def test_ctrl_c_before_and_after_training_ends_with_130_and_no_traceback(functra
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_training_saves_and_says_how_to_continue(functrain, project, monkeypatch, number, expected):
-    from functrain.app.runs import training as train
+    from functrain.app.runs import running as train
 
     usual = train.fit
 

@@ -1,17 +1,15 @@
 """What `functrain train` says before and after training, and what it draws. Imports the layers that it speaks of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from rich.console import Console
 
-from functrain.app.config.build import Length
 from functrain.app.config.schema import Config
 from functrain.app.runs.directory import RunDirectory
 from functrain.app.runs.evaluation import Evaluation, write_evaluation
+from functrain.app.runs.running import Parts
 from functrain.app.tables import print_facts, print_lines, print_metrics
-from functrain.data import Loader
 from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import FunctrainError
@@ -21,18 +19,10 @@ from functrain.loop.output.records import Record
 from functrain.step import TrainState
 
 
-@dataclass(frozen=True)
-class Loaders:
-    """The loaders of the splits; None where there is none."""
-
-    train: Loader
-    val: Loader | None
-    test: Loader | None
-
-
-def facts(config: Config, state: TrainState, loaders: Loaders, length: Length, world: World) -> list[tuple[str, str]]:
+def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
     """The header: what is about to be trained, on what, and how."""
     training, optimizer = config.training, config.optimizer
+    loaders, length, state = parts.loaders, parts.length, parts.state
     network = state.recipe.network
     parameters = sum(p.numel() for p in state.params.values())
     frozen = sum(state.params[name].numel() for name in network.frozen)

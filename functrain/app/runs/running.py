@@ -1,0 +1,209 @@
+"""A configuration is trained in a run directory, without a word on a console: what commands, stages and sweeps call."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from functrain.app.config.build import Length, build_loader, build_rules, build_state, build_training_loader, run_length
+from functrain.app.config.loading import plain, save_config
+from functrain.app.config.schema import Config, TrainingConfig
+from functrain.app.config.signature import canonical, sign
+from functrain.app.runs.beginning import begin
+from functrain.app.runs.changes import changes_since, refuse
+from functrain.app.runs.directory import RunDirectory, position
+from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
+from functrain.compiler.backends import check as check_backend
+from functrain.data import Loader
+from functrain.distributed import current_world
+from functrain.foundation.errors import CheckpointError, NonFiniteError
+from functrain.foundation.paths import shown_path
+from functrain.loop import Event, FitResult, ResumeRefusedError, fit
+from functrain.loop.settings import declared
+from functrain.step import TrainState
+
+ANOTHER_RUN = (
+    "To train something else, choose another run directory (--run-dir, or name=...); --resume never starts afresh in "
+    "this one and moves the earlier run to previous-N inside it"
+)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The loaders of the splits; None where there is none."""
+
+    train: Loader
+    val: Loader | None
+    test: Loader | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a configuration describes, built.
+
+    Attributes:
+        loaders: of the splits.
+        length: of the run.
+        state: a fresh one.
+    """
+
+    loaders: Loaders
+    length: Length
+    state: TrainState
+
+
+def build(config: Config) -> Parts:
+    """Build what a configuration describes.
+
+    Raises:
+        FunctrainError, ValueError, TypeError: for what cannot be built.
+    """
+    if config.training.compile:
+        check_backend(config.training.backend, config.training.mode)
+    loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
+    length = run_length(config, loaders.train)
+    return Parts(loaders, length, build_state(config, length))
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
+def run_config(
+    config: Config,
+    run: RunDirectory,
+    *,
+    parts: Parts | None = None,
+    resume: str = "auto",
+    strict_resume: bool = False,
+    say: Callable[[str], None] = _silent,
+    **settings: Any,
+) -> FitResult:
+    """Train what a configuration describes, or go on training it, in a run directory.
+
+    Args:
+        config: the configuration; it may name functions of the user's own if `functrain.app.config.trust` allows it.
+        run: the directory; it gets the configuration when training begins.
+        parts: what `begun(build(config), ...)` gave; None does that.
+        resume, strict_resume: as in `fit`. A strict resume also refuses a changed configuration.
+        say: told, a line each, what the resume changes and where the run begins.
+        settings: of `fit`, such as `max_time` and `progress`; they win over the configuration's.
+
+    Returns:
+        As `fit`. Of a finished run, its last state and its history.
+
+    Raises:
+        FunctrainError: for everything that a user can put right.
+        Interrupted: after a signal, when the run is saved; see `on_signal` of `fit`.
+    """
+    if parts is None:
+        parts = begun(build(config), config, run, resume=resume, strict_resume=strict_resume, say=say)
+    rules, written = build_rules(config), plain(config)
+    start = _Start(run, config, [] if resume == "never" else run.checkpoints(), say)
+    own = {
+        "metadata": {"config": written, "signature": sign(canonical(written)), "functrain": version("functrain")},
+        "plateau": rules.plateau,
+        "early_stopping": rules.early_stopping,
+        "progress": False,
+    }
+    callbacks = [start, *settings.pop("callbacks", ())]
+    arguments = {**_same_names(config.training), **own, **settings}
+    try:
+        return fit(
+            parts.state,
+            parts.loaders.train,
+            eval_loader=parts.loaders.val,
+            run_dir=run.path,
+            resume=resume,
+            strict_resume=strict_resume,
+            callbacks=callbacks,
+            **arguments,
+        )
+    except (ResumeRefusedError, RunLockedError):
+        raise
+    except CheckpointError as error:
+        if start.reached or resume != "auto" or not start.earlier:
+            raise
+        raise another_run(error, run) from error
+    except NonFiniteError as error:
+        hunt = shlex.join(["functrain", "hunt", shown_path(run.path)])
+        raise NonFiniteError(f"{error}\nTo find the module it comes from: {hunt}") from error
+
+
+def begun(
+    parts: Parts,
+    config: Config,
+    run: RunDirectory,
+    *,
+    resume: str = "auto",
+    strict_resume: bool = False,
+    say: Callable[[str], None] = _silent,
+) -> Parts:
+    """The parts with the state that a fresh run begins with; of a run that goes on, what has changed is said."""
+    if resume == "never" or not run.checkpoints():
+        if config.init_from is None:
+            return parts
+        state = begin(parts.state, config.init_from)
+        say(f"begins with the parameters in {config.init_from.path}")
+        return dataclasses.replace(parts, state=state)
+    changed = changes_since(run, config)
+    if strict_resume:
+        refuse(changed, config)
+    if changed:
+        say("the configuration has changed since this run was last started:")
+    for change in changed:
+        say(f"  {change}")
+    if any(change.startswith("init_from") for change in changed):
+        say("init_from has no effect here: this run goes on. --resume never starts afresh")
+    return parts
+
+
+def _same_names(training: TrainingConfig) -> dict[str, Any]:
+    """The settings of `fit` that the configuration has under the same name, with the same kind of value."""
+    rules = ("plateau", "early_stopping")
+    names = [name for name, _, _ in declared() if name in TrainingConfig.model_fields and name not in rules]
+    return {name: getattr(training, name) for name in names}
+
+
+def another_run(error: CheckpointError, run: RunDirectory) -> CheckpointError:
+    """The error of a resume that cannot be, with the way out."""
+    if not isinstance(error, MismatchError):
+        return CheckpointError(f"{error}\n{ANOTHER_RUN}")
+    count, first = len(error.differences), error.differences[0]
+    leaves = "a leaf differs" if count == 1 else f"{count} leaves differ"
+    return CheckpointError(
+        f"the run in {shown_path(run.path)} has another model or optimizer than the configuration ({leaves}; {first}). "
+        f"{ANOTHER_RUN}"
+    )
+
+
+class _Start:
+    """The callback for the moment when the state is restored and fits, and nothing has been trained yet.
+
+    Attributes:
+        reached: whether it came.
+        earlier: the checkpoints there were.
+    """
+
+    scopes = ("before_loop",)
+
+    def __init__(
+        self, run: RunDirectory, config: Config, earlier: Sequence[CheckpointInfo], say: Callable[[str], None]
+    ) -> None:
+        self.reached = False
+        self.earlier = earlier
+        self._run, self._config, self._say = run, config, say
+
+    def __call__(self, event: Event) -> None:
+        self.reached = True
+        if current_world().rank == 0:
+            # Not sooner: the run's configuration must not be replaced by one that does not fit its checkpoints.
+            save_config(self._config, self._run.config_file)
+        state = event.state
+        for info in reversed(self.earlier):
+            if (info.step, info.micro_step) == (state.step, state.micro_step):
+                why = {"INTERRUPTED": ", where it was interrupted", "NONFINITE": ", where the loss was not finite"}
+                self._say(f"resumed from {position(info)}{why.get(info.status, '')}")
+                return
