@@ -4,13 +4,10 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from functrain.checkpoint.lock_owner import LockOwner
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.regular_files import IrregularFileError
-
-if TYPE_CHECKING:
-    from functrain.checkpoint.lock import LockOwner
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -61,7 +58,7 @@ class RunLockedError(CheckpointError):
         owner: a `functrain.checkpoint.LockOwner`, or None if it is not known.
     """
 
-    def __init__(self, message: str, owner: "LockOwner | None" = None) -> None:
+    def __init__(self, message: str, owner: LockOwner | None = None) -> None:
         super().__init__(message)
         self.owner = owner
 

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from functrain.checkpoint.errors import CheckpointWarning, RunLockedError, RunLostError
+from functrain.checkpoint.lock_owner import LockOwner
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.file_locks import try_lock
 from functrain.foundation.paths import absolute
@@ -29,30 +30,6 @@ LOCK_FILE = ".functrain-lock"
 
 # A child forked outside of Python keeps its parent's lock until it ends; data loading workers do so within seconds.
 _ORPHAN_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class LockOwner:
-    """Who holds a lock.
-
-    Attributes:
-        pid: of the process.
-        host: the machine's name.
-        since: when the lock was taken, ISO 8601 in UTC.
-        process_start: when the process began, in the system's own terms: it tells the process from a later
-            one with the same pid. "" if the system does not say.
-        job: a scheduler's number of the job and of its restart, such as SLURM's; "" outside of one.
-    """
-
-    pid: int
-    host: str
-    since: str
-    process_start: str = ""
-    job: str = ""
-
-    def __str__(self) -> str:
-        """For messages: process 17 on host node3, since 2026-01-31T12:00:00+00:00."""
-        return f"process {self.pid} on host {self.host}, since {self.since}"
 
 
 class RunLock:

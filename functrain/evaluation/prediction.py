@@ -15,9 +15,9 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.examples import takes_lists
 from functrain.objectives.supervised import call
-from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager
 from functrain.step.state import TrainState, require_state
+from functrain.step.to_module import to_evaluate
 
 
 def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:

@@ -9,10 +9,10 @@ from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.objectives.loss import Totals
-from functrain.step.chosen import to_evaluate
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.gradient import run_objective
 from functrain.step.state import TrainState, require_state
+from functrain.step.to_module import to_evaluate
 
 
 def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner = eager) -> Totals:

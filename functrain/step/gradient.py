@@ -18,7 +18,7 @@ from functrain.objectives.uncounted import finite_batch
 from functrain.optim import ascended_params, global_norm
 from functrain.optim.foreach import are_ours, foreach, inside_transform, is_eager, overwrite
 from functrain.step.activations import Seen, activation_statistics
-from functrain.step.choice import is_readable
+from functrain.step.choose import is_readable
 from functrain.step.execution import RunAgainError
 from functrain.step.network import Network
 from functrain.step.scaling import weight_normaliser

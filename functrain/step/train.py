@@ -22,7 +22,7 @@ from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics,
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, step, takes_two_gradients
 from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
-from functrain.step.choice import choose
+from functrain.step.choose import choose
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
 from functrain.step.gradient import divided, gradient, gradient_uphill
 from functrain.step.scaling import LossScale, LossScaling, next_loss_scale

@@ -8,7 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import functrain as ft
 from functrain.foundation import trees
-from functrain.step.choice import choose
+from functrain.step.choose import choose
 
 
 def pair():

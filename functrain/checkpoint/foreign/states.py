@@ -18,8 +18,8 @@ from functrain.checkpoint.foreign.safetensors_format import write_safetensors
 from functrain.checkpoint.foreign.state_dicts import load_plain, load_state_dict, model_of, weights_file
 from functrain.checkpoint.foreign.torch_optimizers import from_torch, to_torch
 from functrain.foundation.errors import CheckpointError
-from functrain.step.chosen import to_module
 from functrain.step.state import TrainState, empty_accumulator
+from functrain.step.to_module import to_module
 
 OPTIMIZER_KEYS = ("optimizer_state_dict", "optimizer", "optimizer_states")
 OPTIMIZER_FILE = "optimizer.bin"  # Accelerate's
