@@ -52,7 +52,7 @@ def graph_digest(module: torch.fx.GraphModule) -> str:
 @lru_cache
 def _own_code() -> str:
     """How programs are made, as this version of functrain does it."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
