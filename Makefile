@@ -8,10 +8,13 @@ PEERS := .venv-peers
 PINS := benchmarks/peers/constraints.txt
 ZOO := .venv-zoo
 ZOO_PINS := tests/zoo/constraints.txt
+VENV_LOWEST ?= .venv-lowest
+VENV_NEWEST ?= .venv-newest
+TORCH_PARTS := $(addprefix tests/,compiler step optim foundation objectives loop checkpoint data)
 LIBRARIES := transformers timm torchvision torch_geometric peft diffusers
 TRAINERS := lightning accelerate transformers pytorch-ignite jax optax
 
-.PHONY: demo test test-all test-zoo kill-table check format bench bench-peers clean
+.PHONY: demo test test-all test-zoo test-versions kill-table check format bench bench-peers clean
 
 demo: $(READY)
 	$(BIN)/functrain train configs/digits.yaml --resume never
@@ -25,6 +28,13 @@ test-all: $(READY) test-zoo
 # Models of other libraries, in an environment of their own. About half an hour, most of it compilations.
 test-zoo: $(ZOO)/.ready
 	$(ZOO)/bin/python -m pytest -q -n $(WORKERS) tests/zoo
+
+# The lowest versions of pyproject.toml, and the newest torch. About an hour, and 11 GB: these builds of torch have CUDA.
+test-versions: $(VENV_LOWEST)/.ready $(VENV_NEWEST)/.ready
+	status=0; for venv in $(VENV_LOWEST) $(VENV_NEWEST); do \
+		$$venv/bin/python -m pytest -q -n $(WORKERS) -m "not slow" $(TORCH_PARTS) > $$venv/tests.log || status=1; \
+		echo "$$venv: $$(tail -n 1 $$venv/tests.log)"; \
+	done; exit $$status
 
 kill-table: $(READY)
 	$(BIN)/python tests/resume/kill_table.py
@@ -68,5 +78,13 @@ $(ZOO)/.ready: pyproject.toml $(ZOO_PINS)
 		$(LIBRARIES)
 	touch $@
 
+$(VENV_LOWEST)/.ready: PINS_OF := tests/versions/lowest.txt
+$(VENV_NEWEST)/.ready: PINS_OF := tests/versions/newest.txt
+$(VENV_LOWEST)/.ready $(VENV_NEWEST)/.ready: %/.ready: pyproject.toml tests/versions/lowest.txt tests/versions/newest.txt
+	test -d $* || $(PYTHON) -m venv $*
+	$*/bin/python -m pip install -q --disable-pip-version-check -c $(PINS_OF) "$$(grep '^torch==' $(PINS_OF))"
+	$*/bin/python -m pip install -q --disable-pip-version-check -c $(PINS_OF) -e '.[dev]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS) $(ZOO) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_NEWEST) $(PEERS) $(ZOO) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from functrain.compiler.sizes import form
+from functrain.foundation.errors import TracingError
 
 
 class KeptDraws(TorchDispatchMode):
@@ -18,12 +19,16 @@ class KeptDraws(TorchDispatchMode):
 
     Tracing draws nothing, so that a generator would stay where it is. Here each draw moves it on: to a new seed, which
     tells its states apart. The caller seeds the generators, and puts them back.
+
+    Args:
+        name: of the step, for the refusal of a generator of the model's own.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
+        self._name = name
         self._kept: dict[Any, tuple[Any, int]] = {}
 
     @classmethod
@@ -34,8 +39,13 @@ class KeptDraws(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, or take its result from the first time."""
         kwargs = kwargs or {}
-        draws = isinstance(func, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in func.tags
-        if not draws or kwargs.get("generator") is not None:
+        if kwargs.get("generator") is not None:
+            raise TracingError(
+                f"the {self._name} step cannot be compiled: {func} draws from a torch.Generator of its own, whose "
+                "state is no part of the training state. Draw without generator=: the step seeds the default one (or "
+                "run without compiling, compile=False)"
+            )
+        if not (isinstance(func, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in func.tags):
             return func(*args, **kwargs)
         generator = _generator_of(args, kwargs)
         state = generator.device, generator.initial_seed(), func, _forms((args, sorted(kwargs.items())))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler import backends, cuda_graphs, fingerprint, packages
+from functrain.compiler import backends, cuda_graphs, fingerprint, packages, releases
 from functrain.compiler.layout import Layout
 from functrain.compiler.repeatability import record_twice
 from functrain.compiler.shapes import LIMIT, Shapes
@@ -168,6 +168,7 @@ class CompilingRunner:
         self, core: Core, state: Layout, batch: Layout, inputs: list[Tensor], key: Callable[[], int]
     ) -> _Program:
         """The program of a core for arguments like these: from the store, or traced and compiled."""
+        releases.warn_if_untested()
         donates = self.donate and core.carries_state
 
         def program_key(digest: str) -> str:

@@ -71,7 +71,7 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
 
     def flat(*tensors: Tensor) -> list[Tensor]:
         old = list(tensors[:n_state])
-        with KeptDraws():
+        with KeptDraws(core.name):
             result = core.fn(state.fill(old), batch.fill(list(tensors[n_state:])))
         carried: list[Tensor] = []
         if core.carries_state:
@@ -93,7 +93,6 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
     module, unknown = _with_symbols_if_needed(traced)
     drop_unused_copies(module.graph)
     module.recompile()
-    _refuse_own_generators(core, module)
     return Graph(module, found[-1], _draws(module), unknown)
 
 
@@ -201,16 +200,6 @@ def _draws(module: torch.fx.GraphModule) -> bool:
         for node in graph_module.graph.nodes
         if node.op == "call_function"
     )
-
-
-def _refuse_own_generators(core: Core, module: torch.fx.GraphModule) -> None:
-    for node in module.graph.nodes:
-        if node.kwargs.get("generator") is not None:
-            raise TracingError(
-                f"the {core.name} step cannot be compiled: {node.target} draws from a torch.Generator of its own, "
-                "whose state is no part of the training state. Draw without generator=: the step seeds the default one "
-                "(or run without compiling, compile=False)"
-            )
 
 
 def _users_line(error: BaseException) -> str:

@@ -211,10 +211,18 @@ def aligned_leaves(**named_trees: Tree) -> tuple[optree.PyTreeSpec, list[list[An
     columns = [first_leaves]
     for name, tree in rest:
         tree_leaves, tree_spec = trees.flatten(tree)
-        if tree_spec != spec:
+        if not _alike(tree_spec, spec):
             raise ValueError(_difference(first_name, first, name, tree))
         columns.append(tree_leaves)
     return spec, columns
+
+
+def _alike(one: optree.PyTreeSpec, other: optree.PyTreeSpec) -> bool:
+    """Whether two structures are equal; in torch 2.11 Dynamo cannot compare them as they are."""
+    if not torch.compiler.is_dynamo_compiling():
+        return one == other
+    kinds = one.type is other.type and one.entries() == other.entries() and one.num_children == other.num_children
+    return kinds and all(map(_alike, one.children(), other.children()))
 
 
 def _difference(first_name: str, first: Tree, name: str, tree: Tree) -> str:

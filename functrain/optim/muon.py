@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -29,7 +29,7 @@ from functrain.optim.schedules import Hyperparameter, value_at
 # Keller Jordan's quintic: the largest slope at zero for which singular values stay near 1.
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
-Adjustment = Literal["original", "match_rms_adamw"]
+Adjustment = Literal["original", "match_rms_adamw", "spectral_unclamped"]
 
 
 def orthogonalize(
@@ -95,7 +95,7 @@ def scale_by_muon(
     for index, coefficient in enumerate(ns_coefficients):
         require_number(f"ns_coefficients[{index}]", coefficient)
     if adjust_lr_fn is not None:
-        require_choice("adjust_lr_fn", adjust_lr_fn, ("original", "match_rms_adamw"))
+        require_choice("adjust_lr_fn", adjust_lr_fn, get_args(Adjustment))
 
     def init(params: Tree) -> MuonState:
         return MuonState(zero_count(params), zeros_like(params))
@@ -147,8 +147,9 @@ def muon(
         p -= lr (f orthogonalize(d) + weight_decay p)
 
     with `f = sqrt(max(1, n / m))` for an n x m matrix, or `0.2 sqrt(max(n, m))` for "match_rms_adamw", with
-    which both kinds of parameters want one learning rate. On matrices equal to torch.optim.Muon. For two
-    rates, or to keep embeddings and the output layer with AdamW, give `orthogonal`, or use `optim.partition`.
+    which both kinds of parameters want one learning rate, or `sqrt(n / m)` for "spectral_unclamped". On matrices equal
+    to torch.optim.Muon. For two rates, or to keep embeddings and the output layer with AdamW, give `orthogonal`, or
+    use `optim.partition`.
 
     Args:
         lr: learning rate of all parameters, number >= 0 or schedule.
@@ -157,7 +158,7 @@ def muon(
         nesterov: look one update ahead.
         ns_coefficients: a, b, c of `orthogonalize`.
         eps, ns_steps: likewise.
-        adjust_lr_fn: None or "original", or "match_rms_adamw".
+        adjust_lr_fn: None or "original", or "match_rms_adamw", or "spectral_unclamped".
         adamw_betas: of AdamW, each in [0, 1) or a schedule.
         adamw_eps: of AdamW, >= 0 or schedule.
         orthogonal: `(path, parameter) -> bool`: which parameters are Muon's, matrices all.
@@ -170,7 +171,8 @@ def muon(
 
     References:
         Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; Liu et al., Muon is
-        Scalable for LLM Training, 2025, equation 4 ("match_rms_adamw").
+        Scalable for LLM Training, 2025, equation 4 ("match_rms_adamw"); Bernstein, Deriving Muon, 2025
+        ("spectral_unclamped").
 
     Example:
         >>> params = {"b": torch.zeros(2), "w": torch.zeros(2, 2)}
@@ -194,4 +196,6 @@ def _shape_factor(matrix: torch.Tensor, adjust_lr_fn: Adjustment | None) -> floa
     rows, columns = max(matrix.shape[0], 1), max(matrix.shape[1], 1)
     if adjust_lr_fn == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))
+    if adjust_lr_fn == "spectral_unclamped":
+        return math.sqrt(rows / columns)
     return math.sqrt(max(1.0, rows / columns))

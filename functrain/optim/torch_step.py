@@ -5,7 +5,7 @@ The optimizer object lives for one call: it is built around copies, given its st
 
 import collections
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ def first_slots(factory: Factory, params: list[torch.Tensor]) -> tuple[list[Slot
     grads = [_probe_gradient(leaf) for leaf in params]
     optimizer, leaves = _built(factory, params, grads)
     recorded: dict[torch.Tensor, Slot] = {}
-    optimizer.state = _Recorder(recorded)
+    optimizer.state = _Recorder(recorded, optimizer.state)
     _step(optimizer, None, traced=False)
     after = _slots(optimizer, leaves)
     copies = [{key: recorded.get(leaf, {}).get(key) for key in slot} for leaf, slot in zip(leaves, after)]
@@ -140,11 +140,15 @@ def _copied(slot: Slot) -> Slot:
 
 
 class _Recorder(collections.defaultdict[torch.Tensor, Slot]):
-    """An optimizer's state that copies each entry as it is made."""
+    """An optimizer's state that copies each entry as it is made; those that its constructor made, at once."""
 
-    def __init__(self, recorded: dict[torch.Tensor, Slot]) -> None:
+    def __init__(self, recorded: dict[torch.Tensor, Slot], made: Mapping[torch.Tensor, Slot]) -> None:
         super().__init__()
         self.recorded = recorded
+        for leaf, slot in made.items():
+            own = self[leaf]
+            for key, value in slot.items():
+                own[key] = value
 
     def __missing__(self, leaf: torch.Tensor) -> Slot:
         self[leaf] = slot = _RecordingSlot(self.recorded.setdefault(leaf, {}))

@@ -48,6 +48,17 @@ class Sluggish(torch.optim.Optimizer):
                 p.add_(p.grad / state["speed"], alpha=-group["lr"])
 
 
+class Prepared(Sluggish):
+    """One that makes its state in its constructor, as torch's Adagrad did until 2.11."""
+
+    def __init__(self, params, lr=0.1, keep=0.9):
+        super().__init__(params, lr, keep)
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p]["start"] = torch.zeros_like(p)
+                self.state[p]["speed"] = torch.full_like(p, 0.5)
+
+
 OPTIMIZERS = {
     "sgd": optim.from_torch(torch.optim.SGD, lr=0.05, momentum=0.9),
     "sgd, special start": optim.from_torch(torch.optim.SGD, **SPECIAL_START),
@@ -57,6 +68,7 @@ OPTIMIZERS = {
     "radam": optim.from_torch(torch.optim.RAdam, lr=0.05),
     "asgd": optim.from_torch(torch.optim.ASGD, lr=0.05),
     "stranger": optim.from_torch(Sluggish),
+    "prepared": optim.from_torch(Prepared),
     "partitioned": optim.partition({"m*": optim.from_torch(torch.optim.Adam), "*": optim.from_torch(Sluggish)}),
 }
 each = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
@@ -116,9 +128,10 @@ def test_a_traced_update_compiles():
     torch.testing.assert_close(compiled(*trees.leaves(args)), expected, rtol=2e-6, atol=2e-6)
 
 
-def test_a_stranger_equals_itself():
-    actual, _ = run(optim.from_torch(Sluggish, lr=0.05), make_params(), STEPS)
-    assert_parity(actual, run_torch(lambda leaves: Sluggish(leaves, lr=0.05), make_params(), STEPS))
+@pytest.mark.parametrize("stranger", [Sluggish, Prepared])
+def test_a_stranger_equals_itself(stranger):
+    actual, _ = run(optim.from_torch(stranger, lr=0.05), make_params(), STEPS)
+    assert_parity(actual, run_torch(lambda leaves: stranger(leaves, lr=0.05), make_params(), STEPS))
 
 
 def test_only_an_optimizer_with_a_special_start_is_computed_both_ways():

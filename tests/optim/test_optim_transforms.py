@@ -157,6 +157,20 @@ def test_an_orthogonalized_matrix_has_singular_values_about_1(rows, columns):
     assert values.median() > 0.6
 
 
+@pytest.mark.parametrize("shape", [(8, 2), (2, 8)])
+def test_the_learning_rate_adjustments_of_muon_are_the_factors_of_their_papers(shape):
+    generator = torch.Generator().manual_seed(0)
+    params, grads = ({"w": torch.randn(shape, generator=generator, dtype=torch.float64)} for _ in range(2))
+    rows, columns = shape
+    steps = {}
+    for name in ("original", "match_rms_adamw", "spectral_unclamped"):
+        transform = optim.scale_by_muon(adjust_lr_fn=name)
+        steps[name] = transform.update(grads, transform.init(params), params)[0]["w"]
+    direction = steps["original"] / max(1.0, rows / columns) ** 0.5
+    torch.testing.assert_close(steps["match_rms_adamw"], direction * 0.2 * max(shape) ** 0.5)
+    torch.testing.assert_close(steps["spectral_unclamped"], direction * (rows / columns) ** 0.5)
+
+
 def test_muon_without_matrices_is_adamw():
     params = make_params(shapes={"bias": (7,), "scalar": ()})
     actual, _ = run(optim.muon(0.1, weight_decay=0.2), params, 5)

@@ -82,6 +82,9 @@ def table():
 
 def test_the_documents_table_of_torchs_configurations_is_that_of_torch_itself():
     text = (Path(__file__).parents[2] / "docs" / "optim.md").read_text()
+    documented = re.search(r"`torch\.testing\._internal\.common_optimizers\.optim_db` of torch\s+(\d+\.\d+)", text)
+    if not torch.__version__.startswith(documented[1] + "."):
+        pytest.skip(f"the table is of torch {documented[1]}")
     rows = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \| (.*) \|$", text, re.MULTILINE)
     assert {name: (int(own), int(matched)) for name, own, matched, _ in rows} == table()
     assert {name for name, _, _, why in rows if why.strip()} == {cls.__name__ for cls in WITHOUT}
