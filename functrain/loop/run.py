@@ -244,11 +244,7 @@ class Run:
         self.display.step(new, metrics)
         if new.micro_step:
             return new
-        self.skips.after(new, None if self.donates else state, counters, batch, metrics)
-        self._log(new, metrics)
-        new = self._tell("after_step", new, metrics=metrics)
-        self._save_if_due(new)
-        return new
+        return self._updated(new, None if self.donates else state, counters, batch, metrics)
 
     def _several(self, state: TrainState, micro_batches: Iterator[MicroBatch], count: int) -> tuple[TrainState, bool]:
         """So many updates in a call, or fewer; the state after them, and whether the epoch may have more."""
@@ -259,10 +255,23 @@ class Run:
         if last is not None:
             self.display.step(new, last.metrics, call.updates)
             if not last.seen:
-                self.skips.after(new, None, last.counters, last.batch, last.metrics)
-                self._log(new, last.metrics)
-                self._save_if_due(new)
+                new = self._updated(new, None, last.counters, last.batch, last.metrics)
         return new, not call.exhausted
+
+    def _updated(
+        self,
+        new: TrainState,
+        old: TrainState | None,
+        counters: tuple[int, ...],
+        batch: Any,
+        metrics: Mapping[str, Any],
+    ) -> TrainState:
+        """What follows each update; the arguments are those of `SkipWatch.after`."""
+        self.skips.after(new, old, counters, batch, metrics)
+        self._log(new, metrics)
+        new = self._tell("after_step", new, metrics=metrics)
+        self._save_if_due(new)
+        return new
 
     def _ends_call(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Whether an update must be its call's last. Several ranks stop at the ends of calls alone, to stop alike."""
