@@ -151,7 +151,7 @@ def test_draws_that_do_not_come_again_are_not_kept_in_the_graph():
 
 
 def test_a_generator_put_back_gives_the_first_draws_again():
-    with torch.random.fork_rng(), KeptDraws():
+    with torch.random.fork_rng(), KeptDraws("update"):
         before = torch.get_rng_state()
         first, second = torch.rand(3), torch.rand(3)
         torch.set_rng_state(before)
