@@ -5,6 +5,7 @@ Imports torch, functrain.foundation and the neighbouring modules only.
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -92,7 +93,10 @@ def load_plain(path: Path) -> Mapping[Any, Any]:
 def _load_plain(path: Path) -> Mapping[Any, Any]:
     try:
         require_regular(path, path.stat())
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch 2.15 says that it looks at sparse tensors closely; none of them is taken.
+            warnings.filterwarnings("ignore", "Validating sparse tensor")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if condition := passing(error):
             raise condition from error
