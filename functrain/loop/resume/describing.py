@@ -33,7 +33,7 @@ OWN = "functrain"
 # Code that is installed is told by its name: its version is another matter. The rest is the user's own.
 _INSTALLED = tuple(
     {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {str(Path(__file__).resolve().parents[1]) + os.sep}
+    | {str(Path(__file__).resolve().parents[2]) + os.sep}  # functrain's own
 )
 _OF_EVERY_MODULE = frozenset({*vars(nn.Module()), "training"})
 _PASSED_OVER = ("update", "init", "transforms", "fn")  # parts of an optimizer that no reader would miss in a name
