@@ -17,6 +17,7 @@
 | `DamagedLogError` | `metrics.jsonl` cannot be read |
 | `ConfigError` | a configuration is wrong |
 | `DataError` | a loader gives no batch, or a batch does not fit the objective |
+| `BatchError` | a batch is not of the form that the objective takes; a `DataError` |
 | `WorkerLostError` | a worker process of a loader was killed or ended by itself; a `DataError` |
 | `DonatedStateError` | a state is used again after a donating step took over its storage |
 | `NoLossError` | a model that computes its loss itself returned none, as detection models do in evaluation mode |
@@ -44,6 +45,7 @@ from functrain.compiler.shapes import ShapeWarning as ShapeWarning
 from functrain.compiler.store import StoreWarning as StoreWarning
 from functrain.data.iterables import DataWarning as DataWarning
 from functrain.data.worker_loss import WorkerLostError as WorkerLostError
+from functrain.foundation.errors import BatchError as BatchError
 from functrain.foundation.errors import CheckpointError as CheckpointError
 from functrain.foundation.errors import ConfigError as ConfigError
 from functrain.foundation.errors import DataError as DataError

@@ -15,6 +15,7 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.examples import takes_lists
 from functrain.objectives.supervised import call
+from functrain.objectives.unfit import raise_explained_of_inputs
 from functrain.step.execution import Core, Runner, eager
 from functrain.step.state import TrainState, require_state
 from functrain.step.to_module import to_evaluate
@@ -87,7 +88,10 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
             if compile and length < size and not in_list:  # one shape, one compilation
                 inputs = pad_batch((inputs, None), size)[0]
             arguments = (list(inputs),) if in_list else inputs
-            outputs = runner(FORWARD, forward, arguments, key=lambda: key, device=state.device)
+            try:
+                outputs = runner(FORWARD, forward, arguments, key=lambda: key, device=state.device)
+            except Exception as error:
+                raise_explained_of_inputs(error, inputs, state.recipe.objective)
             if in_list:
                 collected.append((_each(outputs, length), _each(targets, length)))
             else:

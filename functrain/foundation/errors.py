@@ -27,6 +27,10 @@ class DataError(FunctrainError):
     """The data cannot be trained on: an empty set, labels out of range, a length that changed."""
 
 
+class BatchError(DataError, TypeError):
+    """A batch is not of the form that the objective takes."""
+
+
 class DonatedStateError(FunctrainError):
     """A state was used after a step compiled with `donate=True` had taken over its storage."""
 

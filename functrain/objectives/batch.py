@@ -47,13 +47,13 @@ def unpack(batch: Any) -> Parts:
             return Parts(inputs, batch["labels"], batch.get("weight"))
         raise TypeError(
             "a batch given as a mapping needs the keys 'inputs' and 'targets', or 'labels' beside the model's "
-            f"arguments; got {', '.join(map(repr, batch))}"
+            f"arguments; got {described(batch)}"
         )
     if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
         return Parts(*batch, *(None,) * (3 - len(batch)))
     raise TypeError(
         "a batch is (inputs, targets), (inputs, targets, weight) or a mapping with these keys; got "
-        f"{_describe(batch)}. Write an objective of your own, (model, batch) -> Loss, for other batches"
+        f"{described(batch)}. Write an objective of your own, (model, batch) -> Loss, for other batches"
     )
 
 
@@ -111,7 +111,7 @@ def batch_length(batch: Any) -> int:
         if isinstance(leaf, Tensor) and leaf.ndim:
             return leaf.shape[0]
     raise TypeError(
-        f"a batch needs a tensor with a row for each example, got {_describe(batch)} without one; collate the samples "
+        f"a batch needs a tensor with a row for each example, got {described(batch)} without one; collate the samples "
         "to tensors"
     )
 
@@ -133,7 +133,30 @@ def refuse_objects(batch: Any, what: str) -> None:
         )
 
 
-def _describe(batch: Any) -> str:
+def described(batch: Any) -> str:
+    """The form of a batch in words: its parts with their types and shapes.
+
+    Example:
+        >>> import torch
+        >>> described((torch.zeros(4, 3), ["a", "b"])), described(None)
+        ('a tuple of 2 (tensor [4, 3] float32, list of 2)', 'None')
+    """
+    if isinstance(batch, Mapping):
+        items = [f"{name!r}: {_form(part)}" for name, part in batch.items()]
+        return f"a {type(batch).__name__} of {len(batch)} ({_listed(items)})"
     if isinstance(batch, (tuple, list)):
-        return f"a {type(batch).__name__} of {len(batch)}"
-    return f"a {type(batch).__name__}"
+        return f"a {type(batch).__name__} of {len(batch)} ({_listed([_form(part) for part in batch])})"
+    return "None" if batch is None else f"a {_form(batch)}"
+
+
+def _form(part: Any) -> str:
+    if isinstance(part, Tensor):
+        return f"tensor {list(part.shape)} {str(part.dtype).removeprefix('torch.')}"
+    if part is None or isinstance(part, (bool, int, float)):
+        return repr(part)
+    sized = isinstance(part, (tuple, list, set, Mapping))
+    return f"{type(part).__name__} of {len(part)}" if sized else type(part).__name__
+
+
+def _listed(items: list[str], most: int = 8) -> str:
+    return ", ".join(items[:most] + ([f"and {len(items) - most} more"] if len(items) > most else []))

@@ -9,6 +9,7 @@ from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.objectives.loss import Totals
+from functrain.objectives.unfit import raise_explained
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.gradient import run_objective
 from functrain.step.state import TrainState, require_state
@@ -46,7 +47,11 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
     else:
         register_containers(batch)
     key = partial(fold_in, state.key, "evaluate", state.step)
-    return run(EVALUATE, to_evaluate(state, ema=ema), batch, key=key, device=state.device)
+    evaluated = to_evaluate(state, ema=ema)
+    try:
+        return run(EVALUATE, evaluated, batch, key=key, device=state.device)
+    except Exception as error:
+        raise_explained(error, batch, state.recipe.objective)
 
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:

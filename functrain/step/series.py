@@ -4,6 +4,7 @@ from typing import Any
 
 from functrain.foundation.keys import fold_in
 from functrain.objectives.examples import count_examples
+from functrain.objectives.unfit import raise_explained
 from functrain.step.execution import SeriesRunner, refuse_autocast, refuse_inference_mode
 from functrain.step.state import TrainState
 from functrain.step.train import UPDATE, Metrics, named_metrics
@@ -41,11 +42,15 @@ class Updates:
         self.epoch = state.epoch
         self._series, self._device = run.series(state), state.device
         self._key, self._rank = state.key, state.recipe.rank
-        self._count = count_examples(state.recipe.objective)
+        self._objective = state.recipe.objective
+        self._count = count_examples(self._objective)
 
     def __call__(self, batch: Any, examples: int | None = None) -> Metrics:
         """One update; arguments and metrics as of `train_step`."""
-        metrics = self._series(UPDATE, batch, key=self._step_key, device=self._device)
+        try:
+            metrics = self._series(UPDATE, batch, key=self._step_key, device=self._device)
+        except Exception as error:
+            raise_explained(error, batch, self._objective)
         self.step += 1
         self.batch_idx += 1
         self.samples_seen += self._count(batch) if examples is None else examples

@@ -19,6 +19,7 @@ from functrain.foundation.trees import tree_map
 from functrain.objectives.examples import count_examples
 from functrain.objectives.loss import Totals
 from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics, update_statistics
+from functrain.objectives.unfit import raise_explained
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, step, takes_two_gradients
 from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
@@ -88,7 +89,11 @@ def train_step(
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)
-    new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
+    objective = state.recipe.objective
+    try:
+        new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
+    except Exception as error:
+        raise_explained(error, batch, objective)
     return _advance(new, batch, examples, micro_step, closes), named_metrics(metrics)
 
 

@@ -39,10 +39,10 @@ def test_with_weight_replaces_the_weight_and_keeps_the_rest(batch):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (X, "got a Tensor"),
+        (X, r"got a tensor \[4"),
         ((X,), "got a tuple of 1"),
         ([X, Y, W, W], "got a list of 4"),
-        ({"image": X, 3: Y}, "needs the keys 'inputs' and 'targets', or 'labels' .*; got 'image', 3"),
+        ({"image": X, 3: Y}, "needs the keys 'inputs' and 'targets', or 'labels' .*; got a dict of 2 .'image': tensor"),
     ],
 )
 def test_other_batches_are_refused_with_what_was_given(batch, message):
