@@ -22,7 +22,7 @@ UNFIT = {
         (X, ["a", "b", "a", "b"]),
         r"targets, at '0', hold a str \('a'\).*tensor \[4, 3\] float32, list",
     ),
-    "no inputs": ((None, Y), r"inputs are None.*a tuple of 2 \(None, tensor \[4\] int64"),
+    "no inputs": ((None, Y), r"inputs are None.*a tuple of \d \(None, tensor \[4\] int64"),
     "no targets": ((X, None), "needs targets, and the batch's are None"),
     "text as inputs": (("a", Y), r"inputs hold a str \('a'\).*tokenizer"),
     "nested lists": (([[X]], Y), "inputs are a list, which the model gets as 1 argument.*torch.stack"),
