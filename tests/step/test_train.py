@@ -327,6 +327,6 @@ def test_an_objective_that_returns_something_else_is_told_what_to_return(
 
 def test_a_batch_without_examples_to_count_is_refused(everything_state):
     state = everything_state(objective=lambda model, batch: ft.Loss(model(torch.ones(2, 1, 5, 5)).sum(), 1.0))
-    with pytest.raises(TypeError, match="a tensor with a leading dimension"):
+    with pytest.raises(TypeError, match="a tensor with a row for each example"):
         ft.train_step(state, ("text",))
     assert ft.train_step(state, ("text",), examples=2)[0].samples_seen == 2
