@@ -3,9 +3,8 @@
 import argparse
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,9 +16,8 @@ FOUND = 1  # exit code of a command that looks for damage or a difference, and f
 AddOptions = Callable[[argparse.ArgumentParser], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """A command.
+class Command(NamedTuple):
+    """A command. (A dataclass would import `inspect`, which takes longer than all of `--help`.)
 
     Attributes:
         name: what the user types.
