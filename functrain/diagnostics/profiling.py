@@ -29,6 +29,7 @@ from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.tf32 import tf32_flags
 from functrain.foundation.trees import copy_tensors, nbytes
 from functrain.loop.batches import Feed, MicroBatch
+from functrain.loop.kinds import is_count
 from functrain.loop.memory import InParts, check_micro_batch
 from functrain.loop.resume.environment import fingerprint
 from functrain.step import TrainState, train_step
@@ -157,7 +158,7 @@ def profile(
         >>> sorted(found.phases), found.samples_per_update, found.mfu
         (['checkpoint', 'checkpoint on disk', 'data', 'metrics', 'step'], 4.0, None)
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not is_count(steps):
         raise ValueError(f"steps must be a whole number of updates, 1 or more; got {steps!r}")
     if state.micro_step:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Training, as a user calls it. Imports what is above it in DESIGN's list."""
+"""Training, as a user calls it: `fit` puts the parts of a run together."""
 
 import dataclasses
 import os

@@ -40,7 +40,7 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
-def counted(of: str = "") -> Kind:
+def whole_number(of: str = "") -> Kind:
     """A whole number, 1 or more."""
     return Kind(f"a whole number{of and ' of '}{of}, 1 or more", is_count)
 

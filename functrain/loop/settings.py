@@ -22,9 +22,9 @@ from functrain.loop.kinds import (
     METRIC,
     PROGRESS,
     Kind,
-    counted,
     duration,
     one_of,
+    whole_number,
 )
 from functrain.optim import EarlyStopping, Plateau
 from functrain.step.state import TrainState, require_state
@@ -48,8 +48,12 @@ def setting(default: Any, kind: Kind, doc: str, *, bits: bool = True, optional: 
 class Length:
     """How long a run trains."""
 
-    epochs: int | None = setting(None, counted(), "end after so many epochs, counted from the run's beginning.")
-    steps: int | None = setting(None, counted(), "end after so many updates, counted from the run's beginning.")
+    epochs: int | None = setting(
+        None, whole_number(), "end after so many epochs, whole_number from the run's beginning."
+    )
+    steps: int | None = setting(
+        None, whole_number(), "end after so many updates, whole_number from the run's beginning."
+    )
     max_time: float | None = setting(
         None,
         duration("seconds"),
@@ -63,7 +67,7 @@ class Evaluating:
     """What is measured, and what follows from it."""
 
     eval_loader: Any = setting(None, ANY, "evaluated after every `eval_every` epochs, and at the end.", bits=False)
-    eval_every: int = setting(1, counted(), "epochs between two evaluations.")
+    eval_every: int = setting(1, whole_number(), "epochs between two evaluations.")
     watch: str | None = setting(
         None,
         METRIC,
@@ -169,7 +173,7 @@ class Saving:
         False, FLAG, "refuse to resume where that would not be bit for bit, instead of warning.", bits=False
     )
     save_every: int | None = setting(
-        None, counted(), "save also every so many updates, not only after each epoch.", bits=False
+        None, whole_number(), "save also every so many updates, not only after each epoch.", bits=False
     )
     save_every_minutes: float | None = setting(
         None,
@@ -177,8 +181,8 @@ class Saving:
         "save also after the update at which the last save was begun so long ago.",
         bits=False,
     )
-    keep: int = setting(3, counted("checkpoints"), "how many of the newest checkpoints to keep.", bits=False)
-    keep_best: int = setting(1, counted("checkpoints"), "how many of the best to keep besides.", bits=False)
+    keep: int = setting(3, whole_number("checkpoints"), "how many of the newest checkpoints to keep.", bits=False)
+    keep_best: int = setting(1, whole_number("checkpoints"), "how many of the best to keep besides.", bits=False)
     metadata: Mapping[str, Any] | None = setting(
         None, DICTIONARY, "JSON-able values to keep in every checkpoint, such as the configuration.", bits=False
     )
@@ -188,7 +192,7 @@ class Saving:
 class Logging:
     """What a run shows and writes while it trains."""
 
-    log_every: int = setting(10, counted(), "updates between two step records in the log.")
+    log_every: int = setting(10, whole_number(), "updates between two step records in the log.")
     tensorboard: bool = setting(
         False,
         FLAG,
@@ -217,7 +221,7 @@ class Guards:
     )
     max_consecutive_skips: int | None = setting(
         100,
-        counted(),
+        whole_number(),
         "so many updates refused in a row end a run that skips with a `NonFiniteError`, which names the first leaf "
         "that is not finite. None never does.",
         optional=True,
