@@ -1,4 +1,4 @@
-"""The command line. Imports the standard library and `functrain.foundation.errors`; commands load when they run.
+"""The command line.
 
 Exit codes: 0; 1 if `verify`, `diff`, `replay` or `hunt` found something; 2 for what the user can put right, with one
 message; 75 when --max-time was up; 128 + signal after an interruption; 141 when the reader of the output (`| head`) has

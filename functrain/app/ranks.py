@@ -1,4 +1,4 @@
-"""Several processes of one command, as torchrun starts them. Imports distributed."""
+"""Several processes of one command, as torchrun starts them."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the commands print: tables and numbers for people. Imports rich."""
+"""What the commands print: tables and numbers for people."""
 
 import os
 import shlex

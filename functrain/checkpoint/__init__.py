@@ -1,8 +1,4 @@
-"""Any tree of tensors and scalars <-> disk, through orbax: integrity, retention, fallback.
-
-Imports functrain.foundation, and for foreign files functrain.optim and functrain.step; orbax and jax
-load with the first save or restore.
-"""
+"""Any tree of tensors and scalars <-> disk, through orbax: integrity, retention, fallback."""
 
 from functrain.checkpoint.checkpointer import Checkpointer as Checkpointer
 from functrain.checkpoint.errors import CheckpointWarning as CheckpointWarning

@@ -1,4 +1,4 @@
-"""torch tensors <-> NumPy arrays, bit for bit. Imports torch and numpy; ml_dtypes when it is needed.
+"""torch tensors <-> NumPy arrays, bit for bit.
 
 The arrays that reach the disk have NumPy (or ml_dtypes) types, so any reader of the format
 understands them. bfloat16 and float8 go through an integer view of the same width, because

@@ -1,7 +1,4 @@
-"""One piece of work in a thread that the interpreter waits for.
-
-Imports the standard library, functrain.foundation and the neighbouring modules only.
-"""
+"""One piece of work in a thread that the interpreter waits for."""
 
 import concurrent.futures.thread  # noqa: F401 - for the order of exit hooks, see before_pools_close
 import threading

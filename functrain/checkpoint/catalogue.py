@@ -1,4 +1,4 @@
-"""What the checkpoints of a directory say about themselves. Imports the neighbouring modules only.
+"""What the checkpoints of a directory say about themselves.
 
 Retention asks after every save. Reading all indexes each time took a quarter of a save of 2,000 small leaves,
 and the interpreter from the training meanwhile; so an index is read once for as long as it is the same file.

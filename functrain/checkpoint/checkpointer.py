@@ -1,6 +1,5 @@
 """Checkpoints of a run: saved in the background, kept by age and metric, restored with fallback.
 
-Imports functrain.foundation and the neighbouring modules only.
 orbax and jax load with the first save or restore.
 """
 

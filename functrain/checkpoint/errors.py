@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint on disk, and how causes are told. Imports functrain.foundation only."""
+"""What can be wrong with a checkpoint on disk, and how causes are told."""
 
 import errno
 import os

@@ -1,7 +1,5 @@
 """Atomic changes of a directory of checkpoints.
 
-Imports the standard library, functrain.foundation and the neighbouring modules only.
-
 A checkpoint appears and disappears by one rename. What an interrupted process leaves behind has a
 name that starts with a dot and is swept up by the next writer.
 """

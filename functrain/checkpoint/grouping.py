@@ -1,4 +1,4 @@
-"""A tree as named groups of named leaves. Imports functrain.foundation and optree only.
+"""A tree as named groups of named leaves.
 
 A group is a top-level child of the tree: a field of a `@node` dataclass, an entry of a dictionary.
 Groups are what a reader can pick, so each becomes one item of the checkpoint. Unlike elsewhere in

@@ -1,4 +1,4 @@
-"""The index of a checkpoint: what it holds, and the checksums. Imports the neighbouring modules only.
+"""The index of a checkpoint: what it holds, and the checksums.
 
 The index is one JSON file inside the checkpoint. It holds every leaf's path, dtype, shape and
 CRC-32, which leaves are tied, the scalars themselves, and what the caller said about the

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself. Imports the neighbouring modules only."""
+"""What a checkpoint says about itself."""
 
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The files of a checkpoint, with sizes and checksums.
 
-Imports the standard library and the neighbouring modules only.
-
 Every array has a checksum of its own, so what this adds is that truncated, missing and altered
 files are found before orbax opens them: orbax reports such damage unclearly and late, and leaves
 background tasks behind that fail noisily.

@@ -1,4 +1,4 @@
-"""One run at a time in a directory. Imports the standard library and the neighbouring modules only.
+"""One run at a time in a directory.
 
 On one machine the truth is the operating system's lock on the file (`flock`): it goes with the process,
 however that ends, so nothing a killed run leaves behind can block the next one. What is written in the

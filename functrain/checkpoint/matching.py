@@ -1,7 +1,4 @@
-"""Does a checkpoint fit the state at hand? Decided from the index, before any array is read.
-
-Imports torch, functrain.foundation and the neighbouring modules only.
-"""
+"""Does a checkpoint fit the state at hand? Decided from the index, before any array is read."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The names of checkpoints, and of groups and leaves inside them. Imports the standard library only."""
+"""The names of checkpoints, and of groups and leaves inside them."""
 
 import re
 from collections.abc import Iterable

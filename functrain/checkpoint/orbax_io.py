@@ -1,6 +1,6 @@
 """The only module that knows orbax: items of named NumPy arrays <-> a directory.
 
-Imports numpy and functrain.foundation; orbax and jax inside functions. orbax's v1 functions are called
+orbax's v1 functions are called
 synchronously, from whatever thread we are in. Measured with orbax 0.12.8: about 1 ms per array; the data files are
 synced to disk by orbax, its metadata are not.
 """

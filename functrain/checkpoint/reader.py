@@ -1,7 +1,4 @@
-"""One checkpoint from disk, verified.
-
-Imports torch, functrain.foundation and the neighbouring modules only.
-"""
+"""One checkpoint from disk, verified."""
 
 import os
 from collections import deque

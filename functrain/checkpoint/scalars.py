@@ -1,4 +1,4 @@
-"""Python scalars <-> JSON, exactly. Imports the standard library only.
+"""Python scalars <-> JSON, exactly.
 
 JSON alone would lose NaN and infinity, round integers beyond 53 bits in other readers, and refuse
 integers of more than 4300 digits. So integers beyond 53 bits are written in hexadecimal, and

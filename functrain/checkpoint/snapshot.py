@@ -1,7 +1,5 @@
 """What a save has to hold fast before it returns.
 
-Imports torch, functrain.foundation and the neighbouring modules only.
-
 Tensors on the CPU are kept by reference: a state is never written to, so a copy would only cost
 time and as much memory again. Tensors on other devices are brought to the host, and for states whose
 storage will be written to (donation) all are copied.

@@ -1,7 +1,5 @@
 """Copies of a state that the next step overwrites, in memory that is kept for the next save.
 
-Imports torch, numpy and the neighbouring modules only.
-
 Fresh memory costs more than the copy itself: the system clears and hands out each page at its first use (2.5 us,
 122,000 pages for 500 MB, on the virtual machine where it was measured). A save needs the second state in any case,
 while training goes on, so keeping it takes no more memory at the peak than giving it back does.

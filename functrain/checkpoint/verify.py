@@ -1,7 +1,4 @@
-"""Are all checkpoints of a directory whole? Reads everything, changes nothing.
-
-Imports functrain.foundation and the neighbouring modules only.
-"""
+"""Are all checkpoints of a directory whole? Reads everything, changes nothing."""
 
 import os
 from dataclasses import dataclass

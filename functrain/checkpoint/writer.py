@@ -1,4 +1,4 @@
-"""One checkpoint to disk, atomically. Imports the neighbouring modules only."""
+"""One checkpoint to disk, atomically."""
 
 import shutil
 import threading

@@ -1,4 +1,4 @@
-"""From a graph to something that runs fast. Imports foundation and torch.
+"""From a graph to something that runs fast.
 
 With inductor that is an ahead-of-time package, kept in the user's store for the next start. The same pipeline
 serves a run's first start and every later one, so that its bits are the same.

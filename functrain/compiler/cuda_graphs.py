@@ -1,4 +1,4 @@
-"""Donated steps as CUDA graphs: one launch for a whole step. Imports foundation and torch.
+"""Donated steps as CUDA graphs: one launch for a whole step.
 
 A CUDA graph repeats what was launched, on the addresses that were used. A donated state keeps its addresses from step
 to step, so it is read and written where it is; a batch is copied into buffers that stay; results are copied

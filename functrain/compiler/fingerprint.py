@@ -1,4 +1,4 @@
-"""What a compiled program depends on, as a key. Imports foundation and torch.
+"""What a compiled program depends on, as a key.
 
 Two programs with one key are interchangeable, bit for bit; whatever could make a difference to the native code or
 to its being right is part of the key: the graph with its constants, how the inputs lie in memory, torch, the

@@ -1,4 +1,4 @@
-"""Inductor in less time, and its programs for the CPU in less. Imports torch, compiler.scalars and write_order.
+"""Inductor in less time, and its programs for the CPU in less.
 
 Most of a compilation is inductor's own Python and, after it, the C++ compiler. `hastened` takes out what the result
 does not need (figures in docs/decisions.md). Each part changes a function of inductor's while a compilation runs; in

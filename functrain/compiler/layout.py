@@ -1,4 +1,4 @@
-"""Where the tensors are in a tree of tensors and host values. Imports foundation and torch."""
+"""Where the tensors are in a tree of tensors and host values."""
 
 from dataclasses import dataclass
 from typing import Any

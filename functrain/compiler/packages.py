@@ -1,4 +1,4 @@
-"""Inductor's ahead-of-time packages: making one and running one. Imports foundation, the hastened compiler and torch.
+"""Inductor's ahead-of-time packages: making one and running one.
 
 A package is a shared library that takes a list of tensors and gives a list of tensors. Loading one takes
 milliseconds and imports no part of the compiler, where compiling takes half a minute and importing the compiler

@@ -1,4 +1,4 @@
-"""What a core computes, found out by running it once. Imports foundation, step and torch.
+"""What a core computes, found out by running it once.
 
 A compiled program is kept under a key of what it computes. Tracing would tell, but on a quiet machine the tracer takes
 a second and a half to import and run, ten times as long as all else that a second start does. So the key is

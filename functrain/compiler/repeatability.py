@@ -1,4 +1,4 @@
-"""Whether a core computes the same at each call: a graph always does. Imports foundation, step and torch.
+"""Whether a core computes the same at each call: a graph always does.
 
 Tracing keeps what Python did once. A model that counts its calls, or draws from Python's random generator, would train
 as if it had stopped counting. So a core is run twice before it is compiled; what is not repeated is refused by name.

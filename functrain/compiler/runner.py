@@ -1,4 +1,4 @@
-"""Compiled steps. Imports foundation, step and torch."""
+"""Compiled steps."""
 
 import dataclasses
 import functools

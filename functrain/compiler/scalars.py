@@ -1,4 +1,4 @@
-"""Numbers that a compiled step computes once, and not for each element. Imports the standard library; inductor on use.
+"""Numbers that a compiled step computes once, and not for each element.
 
 Inductor computes what is cheap where it is used: a step's bias correction (two powers in double precision), its divisor
 and its guard stood within the loop over all parameters, at each 16 elements. On a CPU that was half of a step's time

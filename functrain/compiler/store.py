@@ -1,4 +1,4 @@
-"""Compiled programs on disk, for the next start. Imports the standard library.
+"""Compiled programs on disk, for the next start.
 
 Packages are native code, so they live in the user's own cache directory, never in a run directory, which people
 share. A file's name holds the key it was made for and the checksum of its content: what does not agree with

@@ -1,4 +1,4 @@
-"""Sums whose order threads would decide, in a fixed order. Imports torch.
+"""Sums whose order threads would decide, in a fixed order.
 
 Compiled for a CPU, `index_put(accumulate=True)` (the gradient of `x[index]` or of a table of embeddings) adds
 atomically from several threads: which of two addends for one place comes first, and so how their sum is rounded,

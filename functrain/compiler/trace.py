@@ -1,4 +1,4 @@
-"""From a pure core to a flat graph of tensor operations. Imports foundation, step and torch.
+"""From a pure core to a flat graph of tensor operations.
 
 `make_fx` runs the core once on fake tensors (no data) and writes down every operation, as `jax.jit`
 does: Python values are constants of the graph, Python control flow is unrolled as it went, and what

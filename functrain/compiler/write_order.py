@@ -1,4 +1,4 @@
-"""Keeps inductor from reading a tensor before it is written in place. Imports the standard library; inductor on use.
+"""Keeps inductor from reading a tensor before it is written in place.
 
 Inductor compiles a write in place (dropout's mask, `scatter_add`, a donated state) as an operation that other
 operations wait for. When it fuses loops for a CPU it may find an operation's reads anew, and then forgets which of them

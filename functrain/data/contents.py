@@ -1,5 +1,4 @@
-"""What a data set holds, in a few characters: a resumed run compares them. Imports torch, numpy and
-`functrain.foundation`.
+"""What a data set holds, in a few characters: a resumed run compares them.
 
 Tensors in memory are hashed as a whole up to 16 MiB, which takes some 20 ms; of larger ones, and of data sets that
 compute or read their samples, first, last and some samples in between are looked at. That finds another file, another

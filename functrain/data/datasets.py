@@ -1,4 +1,4 @@
-"""Sources that live in memory. Imports torch, numpy and `functrain.foundation`."""
+"""Sources that live in memory."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Streams of micro-batches that are found by their number: no earlier sample is read on the way.
-
-Imports torch and `functrain.foundation`.
-"""
+"""Streams of micro-batches that are found by their number: no earlier sample is read on the way."""
 
 import dataclasses
 import os

@@ -1,7 +1,4 @@
-"""Streams over loaders that can only be iterated: stateful ones, and bare iterables that are fast-forwarded.
-
-Imports torch and `functrain.foundation`.
-"""
+"""Streams over loaders that can only be iterated: stateful ones, and bare iterables that are fast-forwarded."""
 
 import itertools
 import warnings

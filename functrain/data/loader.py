@@ -1,7 +1,4 @@
-"""functrain's own loader: a frozen description of how a data set becomes micro-batches.
-
-Imports torch, numpy and `functrain.foundation`.
-"""
+"""functrain's own loader: a frozen description of how a data set becomes micro-batches."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The order of the examples as arithmetic: a function of (key, epoch, position) and nothing else.
 
-Pure. Imports torch, `functrain.foundation` and `functrain.data.sampling`.
+Pure.
 """
 
 from collections.abc import Iterator

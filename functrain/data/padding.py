@@ -1,7 +1,4 @@
-"""Ragged batches to full size with zero weights, so that a compiled step sees one shape.
-
-Imports torch, `functrain.foundation` and `functrain.objectives.batch`.
-"""
+"""Ragged batches to full size with zero weights, so that a compiled step sees one shape."""
 
 import functools
 from typing import Any

@@ -1,7 +1,4 @@
-"""Which examples make which micro-batch of an epoch. Reads no data.
-
-Imports torch and `functrain.foundation`.
-"""
+"""Which examples make which micro-batch of an epoch. Reads no data."""
 
 import dataclasses
 import itertools

@@ -1,7 +1,4 @@
-"""The random generators that a data set or a sampler may draw from, seeded and put back.
-
-Imports torch, numpy and `functrain.foundation`.
-"""
+"""The random generators that a data set or a sampler may draw from, seeded and put back."""
 
 import random
 import sys

@@ -1,7 +1,4 @@
-"""Reading one micro-batch: samples, their seeds, collation. Runs in the training process or in a worker.
-
-Imports torch and `functrain.foundation`.
-"""
+"""Reading one micro-batch: samples, their seeds, collation. Runs in the training process or in a worker."""
 
 import dataclasses
 import sys

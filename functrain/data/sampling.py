@@ -1,7 +1,4 @@
-"""Weights by which examples are drawn: checked, balanced over classes, and an order that follows them.
-
-Imports torch, numpy, `functrain.foundation` and `functrain.data.splits`.
-"""
+"""Weights by which examples are drawn: checked, balanced over classes, and an order that follows them."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Index splits: plain, stratified by label, or by group. Imports torch, numpy and `functrain.foundation`."""
+"""Index splits: plain, stratified by label, or by group."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -2,7 +2,7 @@
 
 The law: the content of micro-batch p of epoch e is a function of (key, e, p); starting at p reads no earlier
 sample; workers, prefetching and pinned memory change no bit; the caller's random states stay as they are.
-Loaders that can only be iterated keep as much of it as they can. Imports torch and `functrain.foundation`.
+Loaders that can only be iterated keep as much of it as they can.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Batches to the device that trains. Imports torch, numpy and `functrain.foundation`."""
+"""Batches to the device that trains."""
 
 from collections import deque
 from typing import Any

@@ -1,4 +1,4 @@
-"""The largest batch that fits, tried on a copy of a state. Imports compiler, data, loop, step and neighbours."""
+"""The largest batch that fits, tried on a copy of a state."""
 
 import time
 from collections.abc import Callable

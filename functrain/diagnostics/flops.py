@@ -1,4 +1,4 @@
-"""Floating-point operations of a step, and what GPUs can do at most. Imports step and torch."""
+"""Floating-point operations of a step, and what GPUs can do at most."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much memory of the host there is to take, and taking no more. Imports the standard library.
+"""How much memory of the host there is to take, and taking no more.
 
 Linux promises memory that it has not got, and kills a process that uses it. Within a limit of its own a process gets an
 error from the allocator instead, which can be caught.

@@ -1,4 +1,4 @@
-"""Where a run's first value that is not finite comes from. Imports data, step, foundation and the neighbouring modules.
+"""Where a run's first value that is not finite comes from.
 
 Training is done again from a good state, operation by operation; the first micro-batch after which something is not
 finite is looked at closely: its data, each module's output, each gradient.

@@ -1,4 +1,4 @@
-"""The learning-rate range test: a sweep on a copy of a state. Imports compiler, optim, step, foundation and neighbours.
+"""The learning-rate range test: a sweep on a copy of a state.
 
 References: L. N. Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv:1506.01186), section 3.3,
 which sweeps linearly and reads accuracies; here the sweep is exponential and reads losses, as in fastai.

@@ -1,4 +1,4 @@
-"""The largest memory of a stretch of time. Imports torch."""
+"""The largest memory of a stretch of time."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where the time of training goes. Imports what is above it in DESIGN's list.
+"""Where the time of training goes.
 
 `fit` overlaps what it can; here its phases come one after the other, and the host waits for the device after each, so
 that each can be timed by itself.

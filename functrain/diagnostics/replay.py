@@ -1,7 +1,4 @@
-"""Training again what was trained before, to see whether the bits are the same.
-
-Imports checkpoint, compiler, data, distributed, step and the neighbouring modules.
-"""
+"""Training again what was trained before, to see whether the bits are the same."""
 
 import os
 from collections.abc import Iterator, Mapping

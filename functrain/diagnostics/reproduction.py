@@ -1,4 +1,4 @@
-"""Computing as a checkpoint's run did: what its fingerprint says and a process can set. Imports foundation and loop.
+"""Computing as a checkpoint's run did: what its fingerprint says and a process can set.
 
 For what trains again what was trained before. A resume sets nothing by itself: there the call of `fit` decides.
 """

@@ -1,4 +1,4 @@
-"""Trying things out on a copy: what training would do, with nothing changed. Imports data, distributed, loop, step."""
+"""Trying things out on a copy: what training would do, with nothing changed."""
 
 import copy
 from collections.abc import Iterator

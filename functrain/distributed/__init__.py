@@ -1,4 +1,4 @@
-"""Several processes, one run: ranks, their agreement, data parallelism. Imports step, objectives, foundation."""
+"""Several processes, one run: ranks, their agreement, data parallelism."""
 
 from functrain.distributed.replicas import part_of as part_of
 from functrain.distributed.replicas import replicate as replicate

@@ -1,4 +1,4 @@
-"""Data parallelism: every rank has the whole state and a part of each micro-batch. Imports step, objectives, torch.
+"""Data parallelism: every rank has the whole state and a part of each micro-batch.
 
 Gradients, weights and metric sums are added over the ranks, and divided once by the sum of all weights, so the
 update is that of one process with the whole batch, up to the order of summation, however uneven the parts.

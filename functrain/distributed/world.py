@@ -1,4 +1,4 @@
-"""Ranks: who is there, and what they must agree on. Imports foundation and torch.
+"""Ranks: who is there, and what they must agree on.
 
 Processes are started by `torchrun` and joined by torch.distributed; nothing here is home-made.
 """

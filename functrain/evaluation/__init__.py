@@ -1,4 +1,4 @@
-"""Looking at a trained state: metrics, outputs, reports, figures. Imports every layer above but models."""
+"""Looking at a trained state: metrics, outputs, reports, figures."""
 
 from functrain.evaluation import figures as figures
 from functrain.evaluation.metrics import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""Figures of a run. Imports numpy and step; matplotlib on first use, without a display."""
+"""Figures of a run."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Metrics of a state over a loader. Imports loop, distributed, data, compiler, step."""
+"""Metrics of a state over a loader."""
 
 from functools import partial
 from typing import Any

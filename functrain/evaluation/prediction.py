@@ -1,4 +1,4 @@
-"""Model outputs over a loader. Imports loop, data, compiler, objectives, step and foundation."""
+"""Model outputs over a loader."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Numbers per class. Imports torch."""
+"""Numbers per class."""
 
 from dataclasses import dataclass
 

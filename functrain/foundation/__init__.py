@@ -1,1 +1,1 @@
-"""Pytrees, random keys, dtypes and errors: what every other layer stands on. Imports torch and optree."""
+"""Pytrees, random keys, dtypes and errors: what every other layer stands on."""

@@ -1,4 +1,4 @@
-"""Names and conversions of floating-point types. Imports torch only."""
+"""Names and conversions of floating-point types."""
 
 from collections.abc import Mapping
 from typing import Any

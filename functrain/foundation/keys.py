@@ -1,4 +1,4 @@
-"""Random keys as values. Imports the standard library and torch only.
+"""Random keys as values.
 
 A key is an unsigned 64-bit integer. New keys are *hashed* from old ones, never added to:
 `fold_in(key, 1, 2)` and `fold_in(key, 2, 1)` have nothing in common, so streams for

@@ -1,4 +1,4 @@
-"""Sums in a fixed order on the CPU. Imports torch."""
+"""Sums in a fixed order on the CPU."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""TF32: float32 matrix products that NVIDIA's tensor cores compute from 19 bits of their inputs. Imports torch."""
+"""TF32: float32 matrix products that NVIDIA's tensor cores compute from 19 bits of their inputs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Pytrees, through optree. Imports optree and torch only.
+"""Pytrees, through optree.
 
 All trees of functrain are flattened in optree's namespace `NAMESPACE`, with `None` as an empty
 subtree. A dataclass that is a node of such trees is declared with `@node`; torch's own pytree

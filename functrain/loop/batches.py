@@ -1,4 +1,4 @@
-"""The micro-batches of an epoch, as the steps get them. Imports data, objectives, step.
+"""The micro-batches of an epoch, as the steps get them.
 
 Where an epoch's batches do not fill the last accumulation window, `tail` says what happens: "extend" draws on
 from the start of the epoch's order, "short" makes a smaller window, "drop" leaves the rest out.

@@ -1,7 +1,4 @@
-"""Several updates in one call of the runner, with nothing between them that a small network would notice.
-
-Imports step and the neighbouring modules.
-"""
+"""Several updates in one call of the runner, with nothing between them that a small network would notice."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the watched metric decides: reduced learning rates and an early end. Imports optim and step.
+"""What the watched metric decides: reduced learning rates and an early end.
 
 The rules are pure, their memory is part of the training state: a resumed run decides as an uninterrupted one.
 """

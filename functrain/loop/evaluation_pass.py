@@ -1,4 +1,4 @@
-"""One pass over evaluation data. Imports data, objectives, step."""
+"""One pass over evaluation data."""
 
 from collections.abc import Callable
 

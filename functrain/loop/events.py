@@ -1,4 +1,4 @@
-"""What callbacks see and may answer. Imports step.
+"""What callbacks see and may answer.
 
 A callback is a function that takes an immutable `Event`. It names its scopes with `@on(...)`. What it
 may return is all it can change: a new `TrainState`, a new `Event` (for a changed batch), or `Stop`.

@@ -1,4 +1,4 @@
-"""What to tell a user whose loss is not finite. Imports step and foundation."""
+"""What to tell a user whose loss is not finite."""
 
 import dataclasses
 import math

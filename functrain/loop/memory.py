@@ -1,8 +1,7 @@
 """Steps that fit into memory: batches taken in parts, smaller ones after a step ran out of memory.
 
 By the accumulation law the update of a batch is that of its parts, so a step that did not fit is done again from
-the same state, in more parts, and training is the same up to the order of summation. Imports compiler, data,
-objectives, step and foundation.
+the same state, in more parts, and training is the same up to the order of summation.
 """
 
 import gc

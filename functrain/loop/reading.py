@@ -1,4 +1,4 @@
-"""Metrics become numbers: whoever calls a function of this module waits for the device. Imports step."""
+"""Metrics become numbers: whoever calls a function of this module waits for the device."""
 
 from collections.abc import Mapping, Sequence
 

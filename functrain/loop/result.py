@@ -1,4 +1,4 @@
-"""What training came to. Imports step and the neighbouring modules."""
+"""What training came to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A run under way: epochs, micro-batches, events, records, checkpoints. Imports what is above it in DESIGN's list."""
+"""A run under way: epochs, micro-batches, events, records, checkpoints."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

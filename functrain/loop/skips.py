@@ -1,4 +1,4 @@
-"""Looking at updates that were refused, and ending a run because of them. Imports step and foundation.
+"""Looking at updates that were refused, and ending a run because of them.
 
 A window whose weights sum to 0 is left out too, but is no failure and ends nothing.
 

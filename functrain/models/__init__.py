@@ -1,3 +1,3 @@
-"""Networks that ship with functrain. Imports torch only; nothing above depends on them."""
+"""Networks that ship with functrain."""
 
 from functrain.models.digits_cnn import DigitsCNN as DigitsCNN

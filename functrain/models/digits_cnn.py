@@ -1,4 +1,4 @@
-"""A small convolutional network for 8 x 8 digits: the demo's model. Imports torch only."""
+"""A small convolutional network for 8 x 8 digits: the demo's model."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""What is minimised: batches, losses, objectives and the sums behind metrics. Imports foundation."""
+"""What is minimised: batches, losses, objectives and the sums behind metrics."""
 
 from functrain.objectives import losses as losses
 from functrain.objectives.combined import weighted_sum as weighted_sum

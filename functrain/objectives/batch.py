@@ -1,4 +1,4 @@
-"""What a batch looks like. Imports foundation and torch only.
+"""What a batch looks like.
 
 | a batch | inputs | targets |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""A loss with its options, as a value that can be compared and hashed. Imports foundation and torch only."""
+"""A loss with its options, as a value that can be compared and hashed."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""Sums of named terms with weights, as one objective. Imports foundation and torch only.
+"""Sums of named terms with weights, as one objective.
 
 With T_i and W_i the sums of term i over the examples, R_j a penalty on the parameters, c the weights, s the learned
 log-variances, and W the sum of weights of the first term:

@@ -1,4 +1,4 @@
-"""Ready-made objectives of labels: classes, regions, tokens, yes or no. Imports foundation and torch only."""
+"""Ready-made objectives of labels: classes, regions, tokens, yes or no."""
 
 import dataclasses
 from collections.abc import Callable

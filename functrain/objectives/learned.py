@@ -1,4 +1,4 @@
-"""Weights of terms that are learned with the model. Imports torch only."""
+"""Weights of terms that are learned with the model."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an objective returns, and the sums that metrics are made of. Imports foundation and torch only.
+"""What an objective returns, and the sums that metrics are made of.
 
 Everything is a pair of a weighted sum and the sum of its weights. The sums of micro-batches, batches,
 epochs and ranks add; the mean is taken once, at the end.

@@ -1,4 +1,4 @@
-"""Ordinary losses that return a mean, taken apart into single values. Imports foundation and torch only."""
+"""Ordinary losses that return a mean, taken apart into single values."""
 
 import copy
 import functools

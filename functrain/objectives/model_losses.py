@@ -1,4 +1,4 @@
-"""An objective for models that compute their loss themselves. Imports foundation and torch only."""
+"""An objective for models that compute their loss themselves."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

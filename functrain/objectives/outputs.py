@@ -1,4 +1,4 @@
-"""Which of a model's outputs an objective looks at. Imports foundation and torch only.
+"""Which of a model's outputs an objective looks at.
 
 Many models return one tensor; those of other libraries often an object with several: a mapping, a named tuple, a
 dataclass.

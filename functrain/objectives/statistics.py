@@ -1,4 +1,4 @@
-"""What gradients and updates look like, layer by layer. Imports foundation and torch only.
+"""What gradients and updates look like, layer by layer.
 
 Pure functions of trees, made of tensor operations alone: they run inside a compiled step and never wait for the
 device. All numbers of a tree are one tensor, so that a graph has one output more, not one for each number.

@@ -1,4 +1,4 @@
-"""Ready-made objectives: `(model, batch) -> Loss` for supervised learning. Imports foundation and torch only.
+"""Ready-made objectives: `(model, batch) -> Loss` for supervised learning.
 
 An `Objective` is any function `(model, batch) -> Loss`; these are the usual ones. They take batches
 as in `batch.py` and respect each example's weight, which lets a ragged batch be padded.

@@ -1,4 +1,4 @@
-"""The terms of a `weighted_sum`: losses of outputs, contrast between outputs, penalties. Imports foundation and torch.
+"""The terms of a `weighted_sum`: losses of outputs, contrast between outputs, penalties.
 
 A term is a function of one forward pass. It returns either a `Loss`, sums over examples, or a 0-d tensor, a value
 that belongs to the parameters and not to any example.

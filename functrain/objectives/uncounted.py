@@ -1,4 +1,4 @@
-"""What examples of weight 0 hold, kept out of all that counts. Imports foundation and torch only.
+"""What examples of weight 0 hold, kept out of all that counts.
 
 0 times NaN is NaN, and so is 0 times infinity: what does not count must be replaced before it is computed with, both
 for the loss and for the gradient, which passes through each operation of the forward pass once more.

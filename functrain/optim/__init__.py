@@ -1,4 +1,4 @@
-"""Optimizers, schedules, clipping, averages, plateau and early stopping, all pure. Imports foundation only."""
+"""Optimizers, schedules, clipping, averages, plateau and early stopping, all pure."""
 
 from functrain.optim import schedules
 from functrain.optim.adafactor import FactoredState, adafactor, scale_by_factored_rms, scale_by_parameter_rms

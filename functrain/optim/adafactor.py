@@ -1,4 +1,4 @@
-"""Adafactor: a second moment of a row and a column instead of a matrix. Imports foundation only."""
+"""Adafactor: a second moment of a row and a column instead of a matrix."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Adagrad and Adadelta: steps relative to all squared gradients so far, or to recent ones. Imports foundation only."""
+"""Adagrad and Adadelta: steps relative to all squared gradients so far, or to recent ones."""
 
 import torch
 

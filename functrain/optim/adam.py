@@ -1,4 +1,4 @@
-"""Adam and AdamW. Imports foundation only."""
+"""Adam and AdamW."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Adamax: Adam in the infinity norm. Imports foundation only."""
+"""Adamax: Adam in the infinity norm."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Averaged stochastic gradient descent. Imports foundation only."""
+"""Averaged stochastic gradient descent."""
 
 from collections.abc import Mapping
 

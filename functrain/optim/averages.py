@@ -1,4 +1,4 @@
-"""Which parameters to evaluate with, of an optimizer whose state knows averages of them. Imports foundation only."""
+"""Which parameters to evaluate with, of an optimizer whose state knows averages of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

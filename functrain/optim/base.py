@@ -1,4 +1,4 @@
-"""What an optimizer is: a pair of pure functions, and how pairs are put together. Imports foundation only.
+"""What an optimizer is: a pair of pure functions, and how pairs are put together.
 
 Every algorithm of this layer is an `Optimizer`, from `scale` to `adamw`: it turns a tree of gradients into
 a tree of updates that are *added* to the parameters. Hyperparameters live in closures, everything that

@@ -1,4 +1,4 @@
-"""Checks of hyperparameters, with one wording of the errors. Imports the standard library only."""
+"""Checks of hyperparameters, with one wording of the errors."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Norms and clipping of gradients. Imports foundation only."""
+"""Norms and clipping of gradients."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Stopping when a metric no longer improves, as a pure rule. Imports foundation only."""
+"""Stopping when a metric no longer improves, as a pure rule."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Exponential moving averages of trees. Imports foundation only."""
+"""Exponential moving averages of trees."""
 
 import dataclasses
 

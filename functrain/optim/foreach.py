@@ -1,4 +1,4 @@
-"""Arithmetic on lists of leaves in torch's foreach form. Imports foundation only.
+"""Arithmetic on lists of leaves in torch's foreach form.
 
 One foreach call treats all leaves at once: one kernel launch in eager mode and one horizontally fused
 kernel when compiled, where a loop over leaves would take hundreds.

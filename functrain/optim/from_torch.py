@@ -1,4 +1,4 @@
-"""Any torch.optim.Optimizer as a pure transformation. Imports foundation only."""
+"""Any torch.optim.Optimizer as a pure transformation."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""LAMB: Adam for large batches, each layer's step in proportion to its weights. Imports foundation only."""
+"""LAMB: Adam for large batches, each layer's step in proportion to its weights."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Lion: the sign of a momentum. Imports foundation only."""
+"""Lion: the sign of a momentum."""
 
 import torch
 

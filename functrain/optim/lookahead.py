@@ -1,4 +1,4 @@
-"""Lookahead: slow weights that follow the fast ones every few updates. Imports foundation only."""
+"""Lookahead: slow weights that follow the fast ones every few updates."""
 
 import torch
 

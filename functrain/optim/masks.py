@@ -1,4 +1,4 @@
-"""Transforms for some parameters only. Imports foundation only."""
+"""Transforms for some parameters only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal, with AdamW for what is no matrix. Imports foundation only."""
+"""Muon: momentum whose matrices are made orthogonal, with AdamW for what is no matrix."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""NAdam: Adam with Nesterov's momentum. Imports foundation only."""
+"""NAdam: Adam with Nesterov's momentum."""
 
 import torch
 

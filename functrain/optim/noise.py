@@ -1,4 +1,4 @@
-"""Normal noise on the gradients, as a function of the number of past updates. Imports foundation only."""
+"""Normal noise on the gradients, as a function of the number of past updates."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One optimizer for each group of parameters, chosen by the parameters' paths. Imports foundation only."""
+"""One optimizer for each group of parameters, chosen by the parameters' paths."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase

@@ -1,4 +1,4 @@
-"""The small parts that most optimizers are chained from: sign, weight decay, centring. Imports foundation only."""
+"""The small parts that most optimizers are chained from: sign, weight decay, centring."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Reducing the learning rate when a metric stops improving, as a pure rule. Imports foundation only."""
+"""Reducing the learning rate when a metric stops improving, as a pure rule."""
 
 import dataclasses
 import math

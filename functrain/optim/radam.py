@@ -1,4 +1,4 @@
-"""RAdam: Adam that waits until its second moment is known well enough. Imports foundation only."""
+"""RAdam: Adam that waits until its second moment is known well enough."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The learning rate: applied, scheduled, reduced and read. Imports foundation only."""
+"""The learning rate: applied, scheduled, reduced and read."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a configuration can name; the contract tests run over it. Imports foundation only."""
+"""What a configuration can name; the contract tests run over it."""
 
 from collections.abc import Callable, Mapping
 

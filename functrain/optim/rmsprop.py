@@ -1,4 +1,4 @@
-"""RMSprop: steps relative to the root mean square of recent gradients. Imports foundation only."""
+"""RMSprop: steps relative to the root mean square of recent gradients."""
 
 import torch
 

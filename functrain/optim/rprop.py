@@ -1,4 +1,4 @@
-"""Rprop: steps from the signs of gradients alone. Imports foundation only."""
+"""Rprop: steps from the signs of gradients alone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient that counts is taken uphill. Imports foundation only.
+"""Sharpness-aware minimisation: the gradient that counts is taken uphill.
 
 SAM takes two gradients for an update: one at the parameters, which leads uphill, and one of the same data there,
 which an ordinary optimizer applies to the parameters. Taking gradients is the training step's part, which finds in

@@ -1,4 +1,4 @@
-"""Schedule-free optimizers: averaging in place of a falling learning rate. Imports foundation only.
+"""Schedule-free optimizers: averaging in place of a falling learning rate.
 
 Three points move together: z takes the steps, x is the average of the z's, and the gradient is taken at
 y = (1 - momentum) z + momentum x. The parameters of the training state are y; a network is evaluated at x,

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum. Imports foundation only."""
+"""Stochastic gradient descent, with momentum."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""One step of a torch.optim.Optimizer as a function of parameters, gradients and state. Imports foundation only.
+"""One step of a torch.optim.Optimizer as a function of parameters, gradients and state.
 
 The optimizer object lives for one call: it is built around copies, given its state, stepped and thrown away.
 """

@@ -1,4 +1,4 @@
-"""The heart: the training state and the pure steps. Imports foundation, optim and objectives."""
+"""The heart: the training state and the pure steps."""
 
 from functrain.step.difference import Difference as Difference
 from functrain.step.difference import diff_states as diff_states

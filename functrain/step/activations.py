@@ -1,4 +1,4 @@
-"""What each layer of a network gives out, by hooks for the time of one forward pass. Imports objectives and torch."""
+"""What each layer of a network gives out, by hooks for the time of one forward pass."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The checks of `init_state`'s arguments. Imports foundation, optim, objectives and torch."""
+"""The checks of `init_state`'s arguments."""
 
 import functools
 import inspect

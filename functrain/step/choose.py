@@ -1,4 +1,4 @@
-"""One of two trees, by a condition on the device. Imports foundation, optim and torch."""
+"""One of two trees, by a condition on the device."""
 
 from typing import Any
 

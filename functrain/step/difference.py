@@ -1,4 +1,4 @@
-"""Where two states differ. Imports foundation and torch."""
+"""Where two states differ."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The pure evaluation step. Imports foundation, objectives and torch."""
+"""The pure evaluation step."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the pure core of a step is run: at once, or compiled. Imports foundation and torch.
+"""How the pure core of a step is run: at once, or compiled.
 
 A step is a host part (counters, keys) around a *core*: a pure function from trees of tensors to trees
 of tensors. A `Runner` runs cores. `eager` runs them as they are; `functrain.compiler` has one that

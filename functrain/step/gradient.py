@@ -1,4 +1,4 @@
-"""The gradient of one micro-batch, as sums. Imports foundation, optim, objectives and torch."""
+"""The gradient of one micro-batch, as sums."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A module without its tensors: the model as a function of parameters and buffers. Imports objectives and torch.
+"""A module without its tensors: the model as a function of parameters and buffers.
 
 The network keeps a skeleton of the user's module whose parameters and buffers lie on the meta
 device (no storage). Real, traced or vmapped tensors are put in the places of a copy's for the time of one call,

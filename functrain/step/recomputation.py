@@ -1,6 +1,6 @@
 """Activation checkpointing: blocks of a network keep their inputs only, and run again in the backward pass.
 
-Chen et al., "Training deep nets with sublinear memory cost", 2016 (arXiv:1604.06174). Imports foundation, optim, torch.
+Chen et al., "Training deep nets with sublinear memory cost", 2016 (arXiv:1604.06174).
 
 A block runs as a pure function of its tensors: when the backward pass runs it again, the call that had put the state's
 tensors into the network is over. What it draws at random must be the same again: the generators' states see to that,

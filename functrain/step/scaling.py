@@ -1,4 +1,4 @@
-"""Loss scaling for fp16, dynamic or constant, as state. Imports foundation and torch.
+"""Loss scaling for fp16, dynamic or constant, as state.
 
 float16 gradients below 6e-8 vanish, so the loss is multiplied by a scale before the backward pass
 and the gradients are divided by it after. Values as in torch.amp.GradScaler.

@@ -1,4 +1,4 @@
-"""Several updates in one call, without a state for each. Imports foundation, objectives and its neighbours."""
+"""Several updates in one call, without a state for each."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The training state: one immutable value. Imports foundation, optim, objectives and torch."""
+"""The training state: one immutable value."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which parameters and buffers of a state to evaluate with, and the way back to a module. Imports optim and torch."""
+"""Which parameters and buffers of a state to evaluate with, and the way back to a module."""
 
 from torch import nn
 

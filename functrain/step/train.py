@@ -1,4 +1,4 @@
-"""One micro-batch, one update: the pure train step. Imports foundation, optim, objectives and torch.
+"""One micro-batch, one update: the pure train step.
 
     g = sum over the window's micro-batches of  grad(total)      (sums, never means)
     g = g / (sum of weights)                                     (divided once)

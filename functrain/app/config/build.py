@@ -1,4 +1,4 @@
-"""From a configuration to the objects that it describes. Imports data, loop, optim, step and foundation."""
+"""From a configuration to the objects that it describes."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From a file and overrides to a checked `Config`, and back to a file. Imports the neighbouring modules.
+"""From a file and overrides to a checked `Config`, and back to a file.
 
 Every problem is reported, each with file and line (or the override) that it stands in.
 """

@@ -1,4 +1,4 @@
-"""Parameters of named functions, checked against the functions' signatures. Imports pydantic.
+"""Parameters of named functions, checked against the functions' signatures.
 
 `model: {name: digits_cnn, channels: 32}` calls `DigitsCNN(channels=32)`; before anything is built, an
 unknown key, a missing one and a value of the wrong type are found and can be told apart.

@@ -1,4 +1,4 @@
-"""What a configuration can name. Imports every layer that has something to name.
+"""What a configuration can name.
 
 The tables are written out: nothing registers itself by being imported. A user's own function is named
 "package.module:function" and imported from the configuration's folder or the current directory, where

@@ -1,6 +1,6 @@
 """The text of a configuration as values that remember where they come from.
 
-Imports yaml and `functrain.foundation`. YAML as `yaml.safe_load` reads it, with these differences: `3e-4` and
+YAML as `yaml.safe_load` reads it, with these differences: `3e-4` and
 `1e3` are numbers (YAML 1.1 makes them text), dates stay text, a key that is written twice is refused, keys
 are text, and size and depth are bounded.
 """

@@ -1,4 +1,4 @@
-"""A run that begins with another's parameters. Imports checkpoint, step and the neighbouring modules."""
+"""A run that begins with another's parameters."""
 
 import json
 from pathlib import Path

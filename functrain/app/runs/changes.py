@@ -1,4 +1,4 @@
-"""What has changed in a run's configuration since it was started last. Imports loop and the neighbouring modules."""
+"""What has changed in a run's configuration since it was started last."""
 
 from collections.abc import Sequence
 from contextlib import suppress

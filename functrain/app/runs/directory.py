@@ -1,4 +1,4 @@
-"""The files of a run. Imports checkpoint, loop and foundation.
+"""The files of a run.
 
 runs/<name>/config.yaml  metrics.csv  metrics.jsonl  events/  training_curves.png  checkpoints/  test/
 """

@@ -1,4 +1,4 @@
-"""`functrain evaluate`: a run's checkpoint on one of its splits. Imports evaluation and the neighbouring modules."""
+"""`functrain evaluate`: a run's checkpoint on one of its splits."""
 
 import csv
 import io

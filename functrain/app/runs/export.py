@@ -1,6 +1,4 @@
-"""`functrain export`: a checkpoint's model for those who do without functrain. Imports checkpoint, step, optim and the
-neighbouring modules.
-"""
+"""`functrain export`: a checkpoint's model for those who do without functrain."""
 
 import inspect
 from collections.abc import Callable, Mapping

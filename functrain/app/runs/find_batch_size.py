@@ -1,4 +1,4 @@
-"""`functrain find-batch-size`: which batches fit. Imports evaluation and the neighbouring modules."""
+"""`functrain find-batch-size`: which batches fit."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`functrain find-lr`: the learning-rate range test. Imports evaluation and the neighbouring modules."""
+"""`functrain find-lr`: the learning-rate range test."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`functrain profile`: where the time of a configuration's training goes. Imports loop and the neighbouring modules."""
+"""`functrain profile`: where the time of a configuration's training goes."""
 
 import json
 import os

@@ -1,7 +1,4 @@
-"""A checkpoint on the command line: where it is, and what it was trained with.
-
-Imports checkpoint, data, step and the neighbouring modules.
-"""
+"""A checkpoint on the command line: where it is, and what it was trained with."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

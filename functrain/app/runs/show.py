@@ -1,4 +1,4 @@
-"""`functrain show`: what a run or a checkpoint holds. Imports checkpoint and the neighbouring modules."""
+"""`functrain show`: what a run or a checkpoint holds."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `functrain train` says before and after training, and what it draws. Imports the layers that it speaks of."""
+"""What `functrain train` says before and after training, and what it draws."""
 
 from collections.abc import Sequence
 

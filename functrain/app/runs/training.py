@@ -1,4 +1,4 @@
-"""`functrain train`: a configuration becomes a trained model in a run directory. Imports every layer."""
+"""`functrain train`: a configuration becomes a trained model in a run directory."""
 
 import shutil
 import sys

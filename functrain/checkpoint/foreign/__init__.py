@@ -1,7 +1,4 @@
-"""Parameters and optimizer states in other people's files, and the way back.
-
-Imports functrain.foundation, functrain.optim, functrain.step and the neighbouring modules only.
-"""
+"""Parameters and optimizer states in other people's files, and the way back."""
 
 from functrain.checkpoint.foreign.safetensors_format import read_safetensors as read_safetensors
 from functrain.checkpoint.foreign.safetensors_format import write_safetensors as write_safetensors

@@ -1,7 +1,4 @@
-"""Which tensor of a file belongs to which leaf of a state, and what does not fit.
-
-Imports torch, functrain.foundation, functrain.step and the neighbouring modules only.
-"""
+"""Which tensor of a file belongs to which leaf of a state, and what does not fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase

@@ -1,4 +1,4 @@
-"""The safetensors format: named tensors in one file. Imports torch, numpy and the neighbouring modules only.
+"""The safetensors format: named tensors in one file.
 
 Eight bytes with the header's length, little-endian; the header, JSON, with each tensor's dtype, shape and
 place; then the data, without holes. Nothing in such a file is executed, and nothing is allocated before

@@ -1,7 +1,4 @@
-"""The parameters and buffers in a file, by the names of an uncompiled module on one device.
-
-Imports torch, functrain.foundation and the neighbouring modules only.
-"""
+"""The parameters and buffers in a file, by the names of an uncompiled module on one device."""
 
 import os
 import re

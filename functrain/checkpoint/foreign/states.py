@@ -1,7 +1,4 @@
-"""Training states from foreign files, and foreign files from states.
-
-Imports torch, functrain.foundation, functrain.step and the neighbouring modules only.
-"""
+"""Training states from foreign files, and foreign files from states."""
 
 import dataclasses
 import os

@@ -1,7 +1,5 @@
 """The states of torch.optim's Adam, AdamW and SGD <-> functrain's optimizer states.
 
-Imports torch, functrain.foundation, functrain.optim, functrain.step and the neighbouring modules only.
-
 Both sides name their moments alike (`exp_avg`, `momentum_buffer`, ...). They differ in the rest: torch
 numbers the parameters and counts updates for each, functrain names them and counts once; and torch keeps
 hyperparameters beside the state, where functrain's are in the optimizer itself and not read from files.

@@ -1,4 +1,4 @@
-"""A clock on a terminal's last line, for work that says nothing until it is done. Imports the standard library."""
+"""A clock on a terminal's last line, for work that says nothing until it is done."""
 
 import threading
 import time

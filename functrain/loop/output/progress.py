@@ -1,4 +1,4 @@
-"""What a person sees while training runs. Imports step; rich on first use.
+"""What a person sees while training runs.
 
 In a notebook: an output that is rewritten in place. On a terminal: a live bar. Elsewhere (a log file, CI): a line an
 epoch, and each half minute one within the epoch. The display is looked at by people, so it is redrawn a few times a

@@ -1,4 +1,4 @@
-"""The lines of the progress display: which fields, how wide, how fast. Imports rich on first use."""
+"""The lines of the progress display: which fields, how wide, how fast."""
 
 import dataclasses
 from collections import deque

@@ -1,4 +1,4 @@
-"""What all progress displays have in common: when to show how far training is, and what. Imports step."""
+"""What all progress displays have in common: when to show how far training is, and what."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The log of a run as TensorBoard's event files, that can be cut back. Imports the standard library and foundation.
+"""The log of a run as TensorBoard's event files, that can be cut back.
 
 `events/events.out.tfevents.<number>.functrain` holds the file's version and then one event for each record of
 `metrics.jsonl`: its numbers as scalars at the record's step. TensorBoard's own writers append for ever, so that after

@@ -1,4 +1,4 @@
-"""torch's deterministic algorithms for the length of a run. Imports torch, data and foundation."""
+"""torch's deterministic algorithms for the length of a run."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Memory that a step frees stays with the process for the next step. Imports torch.
+"""Memory that a step frees stays with the process for the next step.
 
 glibc gives the end of its heap back to the system when enough of it is free, which at the end of a step are all
 gradients; the next step asks for them again, and the system maps and clears each page anew. For a network of large

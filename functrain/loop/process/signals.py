@@ -1,4 +1,4 @@
-"""Signals, and a limit of time, that end a run in good order. Imports the standard library.
+"""Signals, and a limit of time, that end a run in good order.
 
 The handler only sets a flag; the loop looks at it where the state is whole. A second signal of the
 same run ends the process at once: whatever is on disk by then is complete, as checkpoints appear atomically.

@@ -1,4 +1,4 @@
-"""What the bits of a run depend on besides its state. Imports data, step and torch.
+"""What the bits of a run depend on besides its state.
 
 A checkpoint carries this fingerprint; at a resume the differences say why the run may not continue bit for bit.
 """

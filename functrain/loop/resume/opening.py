@@ -1,4 +1,4 @@
-"""A run's directory, opened for one run at a time. Imports checkpoint, distributed, step, foundation."""
+"""A run's directory, opened for one run at a time."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and the way back. Imports checkpoint, optim, step, foundation.
+"""Checkpoints of a run, and the way back.
 
 A checkpoint is the whole `TrainState`; its metadata says how many log records belong to it, which
 environment it was made in, and what a stateful loader wants to remember.

@@ -1,4 +1,4 @@
-"""Losses that are not reduced: values and weights. Imports foundation and torch only.
+"""Losses that are not reduced: values and weights.
 
 Every loss is a function `(predictions, targets, **options) -> PerExample`. The sum of values times weights
 and the sum of the weights add up over micro-batches; their quotient, taken once, is the mean. Predictions of half

@@ -1,4 +1,4 @@
-"""What a loss returns, and the sums that it goes into. Imports torch only.
+"""What a loss returns, and the sums that it goes into.
 
 `F.cross_entropy(..., reduction="mean")` cannot be accumulated exactly: the mean of means is not the
 mean. functrain's losses return the summands instead.

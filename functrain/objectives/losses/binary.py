@@ -1,4 +1,4 @@
-"""Losses of yes or no, alone or several to an example. Imports torch only."""
+"""Losses of yes or no, alone or several to an example."""
 
 from collections.abc import Sequence
 

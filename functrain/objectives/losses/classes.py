@@ -1,4 +1,4 @@
-"""Losses of one class among several. Imports torch only."""
+"""Losses of one class among several."""
 
 from collections.abc import Sequence
 

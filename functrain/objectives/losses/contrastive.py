@@ -1,4 +1,4 @@
-"""Losses that compare the examples of a batch with each other. Imports torch only.
+"""Losses that compare the examples of a batch with each other.
 
 Such a loss has no value of a single example, so it does not add up by itself: over a window of micro-batches the
 negatives are those of each micro-batch. The law that holds is that of groups: negatives come from an example's own

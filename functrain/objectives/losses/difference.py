@@ -1,4 +1,4 @@
-"""Losses of the difference between predicted and true numbers, one value per example. Imports torch only.
+"""Losses of the difference between predicted and true numbers, one value per example.
 
 A difference that is not finite makes its value so, but has gradient 0: an example that does not count can be given
 weight 0 afterwards, and its NaN does not reach the parameters.

@@ -1,4 +1,4 @@
-"""Labels of examples, checked on the device. Imports torch only.
+"""Labels of examples, checked on the device.
 
 What is predicted where a label is ignored is replaced before anything is computed from it: NaN there reaches neither
 the loss nor the gradient.

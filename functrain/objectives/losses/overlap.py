@@ -1,4 +1,4 @@
-"""Losses of the overlap of a predicted region with the true one, one value per example. Imports torch only.
+"""Losses of the overlap of a predicted region with the true one, one value per example.
 
 With p the predicted probability and t the true one, summed over the positions of an example and class:
 

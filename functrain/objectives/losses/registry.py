@@ -1,4 +1,4 @@
-"""The losses by name. Imports the losses.
+"""The losses by name.
 
 Tables by what the targets are: each is a contract, and the tests run over all of them. A new loss is an entry here.
 """

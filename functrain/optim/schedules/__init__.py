@@ -1,4 +1,4 @@
-"""Schedules: pure functions from the number of past updates to a hyperparameter. Imports foundation only.
+"""Schedules: pure functions from the number of past updates to a hyperparameter.
 
 `schedule(step)` takes a Python int and returns a float, or takes a 0-d integer tensor and returns a float64
 0-d tensor on the same device, by torch operations alone: it compiles into the step and never waits for the

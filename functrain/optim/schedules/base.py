@@ -1,4 +1,4 @@
-"""What a schedule is, and how one is made from a formula. Imports foundation only."""
+"""What a schedule is, and how one is made from a formula."""
 
 from collections.abc import Callable
 from typing import Any

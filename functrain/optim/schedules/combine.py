@@ -1,4 +1,4 @@
-"""Schedules made of schedules: one after another, behind a ramp, by the epoch. Imports foundation only."""
+"""Schedules made of schedules: one after another, behind a ramp, by the epoch."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Schedules that rise and fall: cosine waves with restarts, one cycle of rate and momentum. Imports foundation only."""
+"""Schedules that rise and fall: cosine waves with restarts, one cycle of rate and momentum."""
 
 import math
 from typing import Literal

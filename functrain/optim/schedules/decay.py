@@ -1,4 +1,4 @@
-"""Schedules that fall from a rate to an end, with a ramp in front where wanted. Imports foundation only."""
+"""Schedules that fall from a rate to an end, with a ramp in front where wanted."""
 
 import math
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What a configuration can name: the schedules that are built from numbers alone. Imports foundation only."""
+"""What a configuration can name: the schedules that are built from numbers alone."""
 
 from collections.abc import Callable, Mapping
 

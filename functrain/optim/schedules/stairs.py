@@ -1,4 +1,4 @@
-"""Schedules that multiply by a factor: at every update, every so many, or at chosen ones. Imports foundation only."""
+"""Schedules that multiply by a factor: at every update, every so many, or at chosen ones."""
 
 from collections.abc import Sequence
 
