@@ -5,6 +5,7 @@ error, which looks like a damaged checkpoint. So reading is done in a thread of 
 the main thread's waiting for it.
 """
 
+import _thread
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -26,22 +27,23 @@ def uninterrupted(work: Callable[[], _Result]) -> _Result:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    thread = _Work(work)
+    task = _Task(work)
     before_pools_close(_end_all)
-    _running.add(thread)
     try:
-        thread.start()
-        thread.done.wait()
+        # Not `threading.Thread`: an exception from a handler within its `start`, or within an `Event.wait`, leaves
+        # Python's locks behind in disorder, and another error takes its place (Python 3.11).
+        _thread.start_new_thread(task.run, ())
+        task.done.acquire()
     except BaseException:
-        thread.abandoned = True
+        task.abandoned = True
         raise
-    return thread.outcome()
+    return task.outcome()
 
 
 def stop_if_abandoned() -> None:
     """End the work at hand if nobody waits for it any more. For places where little is lost: between two files."""
-    thread = threading.current_thread()
-    if isinstance(thread, _Work) and thread.abandoned:
+    task: _Task[object] | None = getattr(_current, "task", None)
+    if task is not None and task.abandoned:
         raise _Abandoned
 
 
@@ -49,26 +51,31 @@ class _Abandoned(BaseException):
     """Ends work whose result nobody wants."""
 
 
-class _Work(threading.Thread, Generic[_Result]):
+class _Task(Generic[_Result]):
+    """Work in a thread of its own. `done` is a lock that is held until the work has ended."""
+
     def __init__(self, work: Callable[[], _Result]) -> None:
-        super().__init__(name="functrain-reading", daemon=False)
         self._work: Callable[[], _Result] | None = work
         self._results: list[_Result] = []
         self._error: BaseException | None = None
         self.abandoned = False
-        self.done = threading.Event()  # not `join`: interrupted, it takes the thread for ended (Python 3.11)
+        self.done = _thread.allocate_lock()
+        self.done.acquire()
 
     def run(self) -> None:
         """Called by the thread itself."""
         work, self._work = self._work, None
         assert work is not None
+        _current.task = self
+        _running.add(self)
         try:
+            stop_if_abandoned()
             self._results.append(work())
         except BaseException as error:
             self._error = error
         finally:
             _running.discard(self)
-            self.done.set()
+            self.done.release()
 
     def outcome(self) -> _Result:
         """Hand over what there is, so that the thread keeps neither the result nor the error."""
@@ -81,11 +88,13 @@ class _Work(threading.Thread, Generic[_Result]):
         return self._results.pop()
 
 
-_running: set[_Work] = set()
+_current = threading.local()  # .task, in a task's own thread
+_running: set[_Task] = set()
 
 
 def _end_all() -> None:
-    for thread in list(_running):
-        thread.abandoned = True
-    for thread in list(_running):
-        thread.done.wait()
+    tasks = list(_running)
+    for task in tasks:
+        task.abandoned = True
+    for task in tasks:
+        task.done.acquire()

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from functrain.checkpoint.catalogue import Catalogue
 from functrain.checkpoint.errors import DamagedCheckpointError
 from functrain.checkpoint.info import CheckpointInfo
 from functrain.checkpoint.reader import verify_checkpoint
+from functrain.checkpoint.uninterrupted import uninterrupted
 from functrain.foundation.errors import CheckpointError
 
 
@@ -81,7 +83,7 @@ def verify_checkpoints(directory: str | os.PathLike[str]) -> VerifyReport:
     if not directory.is_dir():
         raise CheckpointError(f"there is no directory {directory}: give the one that holds the checkpoints")
     try:
-        paths, set_aside = Catalogue(directory).in_order(), files.list_set_aside(directory)
+        paths, set_aside = uninterrupted(partial(_listed, directory))
     except OSError as error:
         raise CheckpointError(f"cannot list {directory}: {error}") from error
     verdicts = [_verdict(path) for path in paths]
@@ -90,6 +92,10 @@ def verify_checkpoints(directory: str | os.PathLike[str]) -> VerifyReport:
         tuple(v for v in verdicts if v.status == "good" or (directory / v.name).exists()),
         tuple(path.name for path in set_aside),
     )
+
+
+def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
+    return Catalogue(directory).in_order(), files.list_set_aside(directory)
 
 
 def _verdict(path: Path) -> CheckpointVerdict:
