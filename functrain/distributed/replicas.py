@@ -16,7 +16,7 @@ from torch.distributed import _functional_collectives as collectives
 
 from functrain.distributed.world import World, current_world
 from functrain.foundation.trees import flatten, tensors, unflatten
-from functrain.objectives import Totals
+from functrain.metrics.totals import Totals
 from functrain.objectives.examples import length_of, map_examples, require_examples
 from functrain.step.state import TrainState
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from functrain.metrics.classes import confusion_matrix
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -72,7 +74,7 @@ def classification_report(logits: Tensor, targets: Tensor, *, ignore_index: int 
             f"targets must be classes 0 to {count - 1}, the columns of the logits, or ignore_index ({ignore_index}); "
             f"got {int(strangers[0])}"
         )
-    confusion = torch.bincount(truth * count + found, minlength=count * count).view(count, count).double()
+    confusion = confusion_matrix(found, truth, count)
     hits, support, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     columns = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
     rows = zip(*(column.tolist() for column in columns), support.long().tolist())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functrain.distributed import totals_over_ranks
 from functrain.foundation.errors import DataError
 from functrain.loop.batches import Feed
-from functrain.objectives import Totals
+from functrain.metrics.totals import Totals
 from functrain.step.state import TrainState
 
 Evaluate = Callable[..., Totals]

@@ -25,7 +25,7 @@ from functrain.loop.resume.saving import Position, Saver
 from functrain.loop.settings import Settings
 from functrain.loop.skips import SkipWatch
 from functrain.loop.watching import Watched
-from functrain.objectives import Totals
+from functrain.metrics.totals import Totals
 from functrain.objectives.supervised import may_lack_loss
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner

@@ -1,5 +1,6 @@
 """What is minimised: batches, losses, objectives and the sums behind metrics."""
 
+from functrain.metrics.totals import Totals as Totals
 from functrain.objectives import losses as losses
 from functrain.objectives.combined import weighted_sum as weighted_sum
 from functrain.objectives.labelled import binary_classification as binary_classification
@@ -8,7 +9,6 @@ from functrain.objectives.labelled import language_modelling as language_modelli
 from functrain.objectives.labelled import segmentation as segmentation
 from functrain.objectives.learned import LearnedWeights as LearnedWeights
 from functrain.objectives.loss import Loss as Loss
-from functrain.objectives.loss import Totals as Totals
 from functrain.objectives.model_losses import model_loss as model_loss
 from functrain.objectives.supervised import regression as regression
 from functrain.objectives.supervised import supervised as supervised

@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 
 from torch import Tensor
 
+from functrain.metrics.weighted_sums import LossFunction, times_example_weight
 from functrain.objectives.losses import REGISTRY, PerExample
-from functrain.objectives.losses.base import LossFunction, times_example_weight
 from functrain.objectives.uncounted import zero_uncounted
 
 

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
+from functrain.metrics.classes import accuracy_sums
+from functrain.metrics.weighted_sums import PerExample, sum_dtype
 from functrain.objectives import losses
 from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.binding import BoundLoss, bind, takes
 from functrain.objectives.loss import Loss
-from functrain.objectives.losses.base import PerExample, sum_dtype, times_example_weight
 from functrain.objectives.losses.labels import check_label_smoothing, class_numbers
 from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.supervised import Objective, call
@@ -43,7 +42,8 @@ class _Classes:
                 f"and targets {list(targets.shape)}. For one label an example take classification()"
             )
         sums = self.loss(logits, targets, weight).sums()
-        return Loss(*sums, _accuracy(logits.argmax(1) == targets, targets != self.ignore_index, weight, logits))
+        right, counted = logits.argmax(1) == targets, targets != self.ignore_index
+        return Loss(*sums, {"accuracy": accuracy_sums(right, counted, weight, sum_dtype(logits))})
 
     def complaint(self, model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
@@ -73,8 +73,8 @@ class _Binary:
         inputs, targets, weight = unpack(batch)
         logits = output_of(call(model, inputs), self.output, "logits")
         sums = self.loss(logits, targets, weight).sums()
-        correct = (logits.reshape(targets.shape) > 0) == (targets >= 0.5)
-        return Loss(*sums, _accuracy(correct, targets != self.ignore_index, weight, logits))
+        right, counted = (logits.reshape(targets.shape) > 0) == (targets >= 0.5), targets != self.ignore_index
+        return Loss(*sums, {"accuracy": accuracy_sums(right, counted, weight, sum_dtype(logits))})
 
     def complaint(self, _model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
@@ -230,12 +230,3 @@ def _with_ignored(
     if ignore_index != -100 or (function is not None and takes(function, "ignore_index")):
         given["ignore_index"] = ignore_index
     return bind(loss, given, known)
-
-
-def _accuracy(
-    correct: Tensor, counted: Tensor, weight: Tensor | None, logits: Tensor
-) -> dict[str, tuple[Tensor, Tensor]]:
-    dtype = sum_dtype(logits)
-    if weight is None:  # the same numbers in fewer operations, each of which a small network's eager step notices
-        return {"accuracy": ((correct & counted).sum(dtype=dtype), counted.sum(dtype=dtype))}
-    return {"accuracy": times_example_weight(PerExample(correct.to(dtype), counted.to(dtype)), weight).sums()}

@@ -1,8 +1,4 @@
-"""What an objective returns, and the sums that metrics are made of.
-
-Everything is a pair of a weighted sum and the sum of its weights. The sums of micro-batches, batches,
-epochs and ranks add; the mean is taken once, at the end.
-"""
+"""What an objective returns: sums over a batch, never means."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -11,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.foundation.trees import node, static
-
-SLOTS = 32
-"""How many metrics an objective may return, the loss included."""
+from functrain.foundation.trees import node
+from functrain.metrics.totals import SLOTS, Totals
 
 
 @node
@@ -35,7 +29,7 @@ class Loss:
     weight: Tensor | float
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
-    def totals(self) -> "Totals":
+    def totals(self) -> Totals:
         """The sums of all metrics, the loss first, in one tensor; no gradient flows through it.
 
         Raises:
@@ -62,63 +56,6 @@ class Loss:
         rows = torch.stack(scalars).to(torch.float64).view(2, -1)
         sums = torch.nn.functional.pad(rows, (0, SLOTS - len(pairs)))
         return Totals(sums, ("loss", *self.metrics))
-
-
-@node
-class Totals:
-    """Sums of metrics that can be added up and turned into means.
-
-    Attributes:
-        sums: float64 `[2, SLOTS]`: weighted sums, and sums of weights. Its size does not depend on the
-            metrics, so a state that carries one has the same structure before the first step as after.
-        names: which metric a slot holds.
-
-    Example:
-        >>> one, two = (Loss(torch.tensor(total), 2.0).totals() for total in (6.0, 2.0))
-        >>> (one + two).means(), (one + two).weight
-        ({'loss': tensor(2., dtype=torch.float64)}, tensor(4., dtype=torch.float64))
-    """
-
-    sums: Tensor
-    names: tuple[str, ...] = static(default=())
-
-    def __add__(self, other: "Totals") -> "Totals":
-        """Totals over both parts."""
-        names = self.names or other.names
-        if other.names and names != other.names:
-            raise ValueError(f"totals of different metrics cannot be added: {names} and {other.names}")
-        return Totals(self.sums + other.sums, names)
-
-    @property
-    def weight(self) -> Tensor:
-        """The loss's sum of weights, 0-d."""
-        return self.sums[1, 0]
-
-    def counted(self) -> "Totals":
-        """The same sums, with 0 in place of NaN and infinities where the weights sum to 0, as of a mean over nothing.
-
-        A finite sum stays, as it may belong to the weights of other micro-batches (a second term of a `weighted_sum`).
-
-        Example:
-            >>> nothing = Loss(torch.tensor(float("nan")), 0.0).totals()
-            >>> (Loss(torch.tensor(6.0), 3.0).totals() + nothing.counted()).means()
-            {'loss': tensor(2., dtype=torch.float64)}
-        """
-        return Totals(torch.where((self.sums[1] != 0) | self.sums[0].isfinite(), self.sums, 0.0), self.names)
-
-    def means(self) -> dict[str, Tensor]:
-        """Name -> 0-d float64 mean; NaN where nothing was counted.
-
-        Example:
-            >>> Loss(torch.tensor(6.0), 3.0).totals().means()
-            {'loss': tensor(2., dtype=torch.float64)}
-        """
-        return dict(zip(self.names, (self.sums[0] / self.sums[1]).unbind()))
-
-
-def no_totals(device: torch.device | str = "cpu") -> Tensor:
-    """The sums of no example: zeros, float64 `[2, SLOTS]`."""
-    return torch.zeros(2, SLOTS, dtype=torch.float64, device=device)
 
 
 def _scalar(value: Any, device: torch.device) -> Tensor:

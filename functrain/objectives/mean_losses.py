@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from functrain.foundation.trees import tree_map
-from functrain.objectives.losses.base import mean_of_rows
+from functrain.metrics.weighted_sums import mean_of_rows
 
 
 def single_values(loss_fn: Callable[..., Tensor], outputs: Any, targets: Any) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from functrain.foundation.errors import NoLossError
+from functrain.metrics.weighted_sums import sum_dtype
 from functrain.objectives.batch import replaced
 from functrain.objectives.examples import list_length
 from functrain.objectives.loss import Loss
-from functrain.objectives.losses.base import sum_dtype
 from functrain.objectives.outputs import Key, at, described, named_outputs
 from functrain.objectives.supervised import Objective, call
 

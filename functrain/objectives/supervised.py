@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import leaves
+from functrain.metrics.weighted_sums import PerExample, one_each, sum_dtype, times_example_weight, total
 from functrain.objectives import losses
 from functrain.objectives.batch import batch_length, unpack
 from functrain.objectives.binding import BoundLoss, bind, returns_per_example
 from functrain.objectives.loss import Loss
-from functrain.objectives.losses.base import PerExample, one_each, sum_dtype, times_example_weight, total
 from functrain.objectives.mean_losses import refuse_own_denominator, single_values
 from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.uncounted import zero_uncounted

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from functrain.metrics.weighted_sums import per_example as mean_per_example
+from functrain.metrics.weighted_sums import sum_dtype, times_example_weight
 from functrain.objectives import losses
 from functrain.objectives.binding import BoundLoss, bind
 from functrain.objectives.loss import Loss
-from functrain.objectives.losses.base import per_example as mean_per_example
-from functrain.objectives.losses.base import sum_dtype, times_example_weight
 from functrain.objectives.uncounted import zero_uncounted
 
 

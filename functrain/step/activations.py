@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from functrain.foundation.trees import tensors
-from functrain.objectives.statistics import STATISTICS, Statistics, each_parameter, tree_statistics
+from functrain.metrics.layer_statistics import STATISTICS, Statistics, each_parameter, tree_statistics
 
 Seen = dict[str, list[tuple[Tensor, int]]]  # module -> for each tensor it gave: its statistics and number of elements
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from functrain.foundation.dtypes import PRECISIONS
 from functrain.foundation.trees import paths
-from functrain.objectives.statistics import LAYERS
+from functrain.metrics.layer_statistics import LAYERS
 from functrain.optim import Ema, Optimizer, frozen_paths, takes_two_gradients
 from functrain.optim import ema as ema_rule
 from functrain.optim.checks import require_number

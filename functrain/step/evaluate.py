@@ -8,7 +8,7 @@ import torch
 from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
-from functrain.objectives.loss import Totals
+from functrain.metrics.totals import Totals
 from functrain.objectives.unfit import raise_explained
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
 from functrain.step.gradient import run_objective

@@ -11,8 +11,9 @@ from torch import Tensor
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import tree_map
-from functrain.objectives.loss import Loss, Totals
-from functrain.objectives.statistics import Statistics
+from functrain.metrics.layer_statistics import Statistics
+from functrain.metrics.totals import Totals
+from functrain.objectives.loss import Loss
 from functrain.objectives.supervised import takes_step, takes_weight
 from functrain.objectives.uncounted import finite_batch
 from functrain.optim import ascended_params, global_norm

@@ -9,7 +9,7 @@ from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.generators import preserved_generators
 from functrain.foundation.keys import fold_in
-from functrain.objectives.loss import Totals
+from functrain.metrics.totals import Totals
 from functrain.step.execution import Core, eager
 from functrain.step.gradient import run_objective
 from functrain.step.state import TrainState

@@ -12,7 +12,7 @@ from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.keys import root_key
 from functrain.foundation.names import name_of
 from functrain.foundation.trees import copy_tensors, node, static
-from functrain.objectives.loss import no_totals
+from functrain.metrics.totals import no_totals
 from functrain.optim import (
     EarlyStoppingState,
     Ema,

@@ -16,9 +16,9 @@ from torch import Tensor
 from functrain.foundation.containers import register_containers
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
+from functrain.metrics.layer_statistics import LAYERS, Statistics, tree_statistics, update_statistics
+from functrain.metrics.totals import Totals
 from functrain.objectives.examples import count_examples
-from functrain.objectives.loss import Totals
-from functrain.objectives.statistics import LAYERS, Statistics, tree_statistics, update_statistics
 from functrain.objectives.unfit import raise_explained
 from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, step, takes_two_gradients
 from functrain.optim.foreach import foreach

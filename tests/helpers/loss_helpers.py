@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from functrain.objectives import losses
+from functrain.metrics.weighted_sums import times_example_weight
 from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, VALUES
 
 every_loss = pytest.mark.parametrize("name", REGISTRY)
@@ -47,7 +47,7 @@ def sums(name, predictions, targets, weight=None, groups=None):
 
     def total(predictions):
         result = loss_fn(predictions, targets, **tensor_options(name, weight=weight, groups=groups))
-        loss_sum, weight_sum = losses.base.times_example_weight(result, weight).sums()
+        loss_sum, weight_sum = times_example_weight(result, weight).sums()
         return loss_sum, weight_sum
 
     grad, (loss_sum, weight_sum) = torch.func.grad_and_value(total, has_aux=True)(predictions)

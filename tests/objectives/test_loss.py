@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functrain.objectives.loss import SLOTS, Loss, Totals, no_totals
+from functrain.metrics.totals import SLOTS, Totals, no_totals
+from functrain.objectives.loss import Loss
 
 
 def tensor(value):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from functrain.metrics.weighted_sums import total
 from functrain.objectives import classification, language_modelling, regression, segmentation, supervised
-from functrain.objectives.losses.base import total
 from functrain.objectives.supervised import takes_weight
 
 

@@ -6,9 +6,9 @@ from loss_helpers import arguments, every_loss, seeded, sums
 from torch import nn
 
 import functrain as ft
+from functrain.metrics.weighted_sums import PerExample
 from functrain.objectives import supervised
 from functrain.objectives.losses import BINARY, CLASSES, REGISTRY, VALUES
-from functrain.objectives.losses.base import PerExample
 from functrain.objectives.terms import term
 
 SPOILT = [float("nan"), float("inf"), float("-inf")]

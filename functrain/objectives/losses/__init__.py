@@ -5,9 +5,9 @@ and the sum of the weights add up over micro-batches; their quotient, taken once
 precision are taken in float32.
 """
 
-from functrain.objectives.losses.base import LossFunction as LossFunction
-from functrain.objectives.losses.base import PerExample as PerExample
-from functrain.objectives.losses.base import per_example as per_example
+from functrain.metrics.weighted_sums import LossFunction as LossFunction
+from functrain.metrics.weighted_sums import PerExample as PerExample
+from functrain.metrics.weighted_sums import per_example as per_example
 from functrain.objectives.losses.binary import binary_cross_entropy as binary_cross_entropy
 from functrain.objectives.losses.binary import binary_focal as binary_focal
 from functrain.objectives.losses.classes import cross_entropy as cross_entropy

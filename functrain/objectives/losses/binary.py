@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample
+from functrain.metrics.weighted_sums import PerExample
 from functrain.objectives.losses.labels import binary_labels
 
 

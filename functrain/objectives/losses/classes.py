@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, wide
+from functrain.metrics.weighted_sums import PerExample, wide
 from functrain.objectives.losses.labels import Labels, check_label_smoothing, class_labels, one_hot, per_class
 
 

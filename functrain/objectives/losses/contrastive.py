@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, one_each, wide
+from functrain.metrics.weighted_sums import PerExample, one_each, wide
 
 
 def info_nce(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, mean_of_rows, wide
+from functrain.metrics.weighted_sums import PerExample, mean_of_rows, wide
 
 
 def squared_error(predictions: Tensor, targets: Tensor) -> PerExample:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from functrain.objectives.losses.base import wide
+from functrain.metrics.weighted_sums import wide
 
 
 class Labels(NamedTuple):

@@ -12,7 +12,7 @@ The sums are those of one example, never of the batch, so that micro-batches add
 import torch
 from torch import Tensor
 
-from functrain.objectives.losses.base import PerExample, wide
+from functrain.metrics.weighted_sums import PerExample, wide
 from functrain.objectives.losses.labels import Labels, binary_labels, class_labels, one_hot
 
 

@@ -5,7 +5,7 @@ Tables by what the targets are: each is a contract, and the tests run over all o
 
 from collections.abc import Mapping
 
-from functrain.objectives.losses.base import LossFunction
+from functrain.metrics.weighted_sums import LossFunction
 from functrain.objectives.losses.binary import binary_cross_entropy, binary_focal
 from functrain.objectives.losses.classes import cross_entropy, focal
 from functrain.objectives.losses.contrastive import info_nce

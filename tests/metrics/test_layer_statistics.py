@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.foundation import trees
-from functrain.objectives.statistics import module_of, tree_statistics, update_statistics
+from functrain.metrics.layer_statistics import module_of, tree_statistics, update_statistics
 
 
 def tree(seed=0, dtype=torch.float64):
