@@ -26,6 +26,7 @@ from functrain.checkpoint.snapshot import Held, hold
 from functrain.checkpoint.staging import Staging
 from functrain.checkpoint.writer import write_checkpoint
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.paths import absolute
 from functrain.foundation.trees import Tree
 
@@ -70,7 +71,7 @@ class Checkpointer:
         read_only: bool = False,
     ) -> None:
         for name, value in (("keep", keep), ("keep_best", keep_best)):
-            if type(value) is not int or value < 1:
+            if not is_integer(value, 1):
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")

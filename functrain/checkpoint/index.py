@@ -22,6 +22,7 @@ from functrain.checkpoint import arrays, names, scalars
 from functrain.checkpoint.errors import DamagedCheckpointError, reading_error
 from functrain.checkpoint.inventory import FileRecord
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.regular_files import read_regular
 
 INDEX_FILE = "functrain.json"
@@ -108,7 +109,7 @@ def make_index(step: int, micro_step: int, status: str, metric: float | None, me
         ValueError: a number or the status is not allowed.
     """
     for name, value in (("step", step), ("micro_step", micro_step)):
-        if type(value) is not int or value < 0:
+        if not is_integer(value, 0):
             raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
     if not isinstance(status, str) or not status:
         raise ValueError(f"status must be a word, got {status!r}")
@@ -249,7 +250,7 @@ def _file_from_json(name: str, size: Any, crc32: Any) -> FileRecord:
 
 
 def _natural(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if not is_integer(value, 0):
         raise ValueError(f"{value!r} is not a natural number")
     return value
 

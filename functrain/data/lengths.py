@@ -13,6 +13,7 @@ from torch import Tensor
 from functrain.data.collating import collated
 from functrain.foundation.containers import register_containers
 from functrain.foundation.errors import DataError
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.trees import leaves_with_paths, structure, unflatten
 
 Lengths = int | Sequence[int]
@@ -93,7 +94,7 @@ def check_lengths(pad_to: Any) -> None:
         ValueError: for such a value.
     """
     given = [pad_to] if isinstance(pad_to, int) else list(pad_to) if isinstance(pad_to, (tuple, list)) else []
-    whole = all(isinstance(each, int) and not isinstance(each, bool) and each >= 1 for each in given)
+    whole = all(is_integer(each, 1) for each in given)
     if not given or not whole or sorted(set(given)) != given:
         raise ValueError(
             "pad_to must be a whole number >= 1, of which lengths become a multiple, or the lengths that may occur, "

@@ -15,6 +15,7 @@ from functrain.data.plans import ArithmeticPlan, loader_name
 from functrain.data.sampling import checked_weights
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import root_key
+from functrain.foundation.numbers import is_integer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,29 +73,29 @@ class Loader:
     prefetch_factor: int | None = None
 
     def __post_init__(self) -> None:
-        given = type(self.dataset).__name__
-        if isinstance(self.dataset, tuple) and any(isinstance(part, Tensor | np.ndarray) for part in self.dataset):
-            raise TypeError(
-                "Loader needs a data set, got a tuple of arrays, which would count as one example each; give "
-                "Loader(Arrays(inputs, targets), batch_size)"
+        _check_dataset(self.dataset)
+        self._check_counts()
+        self._check_combinations()
+        if self.sampling_weights is not None and len(self.dataset):
+            object.__setattr__(self, "sampling_weights", checked_weights(self.sampling_weights, len(self.dataset)))
+        if len(self) == 0:
+            raise DataError(
+                f"the data set ({type(self.dataset).__name__}) has {len(self.dataset)} examples, which make no batch "
+                f"with batch_size={self.batch_size}, drop_last={self.drop_last}. Check the path or filter that it "
+                "is made from; lower batch_size or set drop_last=False"
             )
-        map_style = hasattr(self.dataset, "__getitem__") and hasattr(self.dataset, "__len__")
-        if not map_style or isinstance(self.dataset, IterableDataset):
-            raise TypeError(
-                f"Loader needs a data set with __getitem__ and __len__, got {given}; "
-                "give an IterableDataset to torch.utils.data.DataLoader, and that to functrain"
-            )
-        for name, least in (("batch_size", 1), ("num_workers", 0), ("num_samples", 1)):
+
+    def _check_counts(self) -> None:
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("num_samples", 1), ("prefetch_factor", 1)):
             value = getattr(self, name)
-            if name == "num_samples" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+            optional = name in ("num_samples", "prefetch_factor")
+            if not (is_integer(value, least) or (optional and value is None)):
+                raise ValueError(f"{name} must be an integer >= {least}{' or None' * optional}, got {value!r}")
         Workers(self.num_workers)  # refuses a number that no machine is meant to start
+
+    def _check_combinations(self) -> None:
         if not self.num_workers and (self.persistent_workers or self.prefetch_factor is not None):
             raise ValueError("persistent_workers and prefetch_factor need num_workers >= 1, got num_workers=0")
-        if self.prefetch_factor is not None and self.prefetch_factor < 1:
-            raise ValueError(f"prefetch_factor must be an integer >= 1 or None, got {self.prefetch_factor!r}")
         if self.pad_to is not None:
             check_lengths(self.pad_to)
         elif self.fill is not None:
@@ -102,14 +103,6 @@ class Loader:
         for name in ("sampling_weights", "num_samples"):
             if getattr(self, name) is not None and not self.shuffle:
                 raise ValueError(f"{name} needs shuffle=True: without it an epoch is the data set in its own order")
-        if self.sampling_weights is not None and len(self.dataset):
-            object.__setattr__(self, "sampling_weights", checked_weights(self.sampling_weights, len(self.dataset)))
-        if len(self) == 0:
-            raise DataError(
-                f"the data set ({given}) has {len(self.dataset)} examples, which make no batch with "
-                f"batch_size={self.batch_size}, drop_last={self.drop_last}. Check the path or filter that it "
-                "is made from; lower batch_size or set drop_last=False"
-            )
 
     def __len__(self) -> int:
         examples = len(self.dataset)
@@ -149,3 +142,17 @@ class Loader:
         if self.pad_to is not None:
             collate_fn = PaddedCollate(self.pad_to, self.fill, self.collate_fn)
         return IndexedStream(plan, self.dataset, collate_fn, key, workers, loader_name(what))
+
+
+def _check_dataset(dataset: Any) -> None:
+    if isinstance(dataset, tuple) and any(isinstance(part, Tensor | np.ndarray) for part in dataset):
+        raise TypeError(
+            "Loader needs a data set, got a tuple of arrays, which would count as one example each; give "
+            "Loader(Arrays(inputs, targets), batch_size)"
+        )
+    map_style = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    if not map_style or isinstance(dataset, IterableDataset):
+        raise TypeError(
+            f"Loader needs a data set with __getitem__ and __len__, got {type(dataset).__name__}; "
+            "give an IterableDataset to torch.utils.data.DataLoader, and that to functrain"
+        )

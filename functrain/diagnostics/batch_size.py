@@ -13,6 +13,7 @@ from functrain.compiler import CompilingRunner
 from functrain.diagnostics.host_memory import within_available_memory
 from functrain.diagnostics.trials import own_copy, trial_feed
 from functrain.foundation.errors import DataError, OutOfMemoryError
+from functrain.foundation.numbers import is_integer
 from functrain.loop.memory import is_out_of_memory, release
 from functrain.objectives.examples import length_of, map_examples, require_examples, takes_lists
 from functrain.step import train_step
@@ -98,7 +99,7 @@ def find_batch_size(
         (20, False, [2, 4, 8, 16, 20])
     """
     for name, value in (("start", start), ("limit", limit)):
-        if value is not None and (type(value) is not int or value < 1):
+        if value is not None and not is_integer(value, 1):
             raise ValueError(f"{name} must be a number of examples, 1 or more; got {value!r}")
     if not isinstance(state, TrainState):
         raise TypeError(f"find_batch_size takes a TrainState made by init_state, got {type(state).__name__}")

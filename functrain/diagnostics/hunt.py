@@ -18,6 +18,7 @@ from functrain.diagnostics.replay import Passage, in_parts_of, opened_feed, pass
 from functrain.diagnostics.reproduction import as_recorded, recorded_options
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in, torch_seed
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.trees import leaves_with_paths
 from functrain.loop.batches import Feed
 from functrain.step.execution import Runner, eager
@@ -93,7 +94,7 @@ def find_nonfinite(
         >>> print(ft.find_nonfinite(state, data))
         batch at step 2 (epoch 1, batch 2, micro-batch 1), leaf '0'
     """
-    if type(steps) is not int or steps < 1:
+    if not is_integer(steps, 1):
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
     start, info = (state, None) if checkpoint is None else read_checkpoint(checkpoint, state)
     feed = opened_feed(state, loader, info)

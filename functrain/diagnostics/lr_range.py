@@ -19,6 +19,7 @@ from functrain.diagnostics.trials import endless, own_copy, trial_feed
 from functrain.evaluation import figures
 from functrain.foundation import trees
 from functrain.foundation.errors import DataError
+from functrain.foundation.numbers import is_integer
 from functrain.optim import LearningRateState, learning_rates
 from functrain.step import train_step
 from functrain.step.execution import Runner, eager
@@ -216,7 +217,7 @@ def _check(state: TrainState, min_lr: float, max_lr: float, steps: int, smoothin
         raise TypeError(f"find_lr takes a TrainState made by init_state, got {type(state).__name__}")
     if not 0 < min_lr < max_lr < math.inf:
         raise ValueError(f"the rates must be 0 < min_lr < max_lr; got min_lr={min_lr!r}, max_lr={max_lr!r}")
-    if type(steps) is not int or steps < 2:
+    if not is_integer(steps, 2):
         raise ValueError(f"steps must be a whole number, 2 or more; got {steps!r}")
     if not 0 <= smoothing < math.inf:
         raise ValueError(f"smoothing must be a number of updates, 0 or more; got {smoothing!r}")

@@ -24,12 +24,12 @@ from functrain.diagnostics.peak_memory import PeakMemory
 from functrain.distributed import current_world
 from functrain.foundation.errors import DataError, FunctrainError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.scratch import scratch_folder
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.tf32 import tf32_flags
 from functrain.foundation.trees import copy_tensors, nbytes
 from functrain.loop.batches import Feed, MicroBatch
-from functrain.loop.kinds import is_count
 from functrain.loop.memory import InParts, check_micro_batch
 from functrain.loop.resume.environment import fingerprint
 from functrain.step import TrainState, train_step
@@ -158,7 +158,7 @@ def profile(
         >>> sorted(found.phases), found.samples_per_update, found.mfu
         (['checkpoint', 'checkpoint on disk', 'data', 'metrics', 'step'], 4.0, None)
     """
-    if not is_count(steps):
+    if not is_integer(steps, 1):
         raise ValueError(f"steps must be a whole number of updates, 1 or more; got {steps!r}")
     if state.micro_step:
         raise ValueError(

@@ -16,6 +16,7 @@ from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorde
 from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError, DataError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.numbers import is_integer
 from functrain.loop.batches import Feed, MicroBatch
 from functrain.loop.memory import InParts
 from functrain.loop.resume.environment import (
@@ -119,7 +120,7 @@ def replay(
         >>> report.ok, [comparison.name for comparison in report.compared]
         (True, ['step-00000002', 'step-00000003'])
     """
-    if steps is not None and (type(steps) is not int or steps < 1):
+    if steps is not None and not is_integer(steps, 1):
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
     start, info = read_checkpoint(checkpoint, state)
     targets = _targets(info, steps)

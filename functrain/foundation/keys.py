@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 import torch
 
+from functrain.foundation.numbers import is_integer
+
 KEY_BITS = 64
 
 _lock = threading.RLock()
@@ -43,7 +45,7 @@ def root_key(seed: int) -> int:
         >>> root_key(0) == root_key(0), root_key(0) == root_key(1)
         (True, False)
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not is_integer(seed):
         raise TypeError(f"seed must be an int, got {seed!r} ({type(seed).__name__})")
     return _hash(b"functrain.seed", str(seed).encode())
 

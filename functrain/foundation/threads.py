@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from functrain.foundation.numbers import is_integer
+
 FEWEST_ALLOWED, PER_PROCESSOR = 64, 4  # of threads: with very many the process does not fail but crash
 
 
@@ -19,7 +21,7 @@ def use_threads(count: int, name: str = "threads") -> None:
     """
     processors = os.cpu_count() or 1
     most = max(FEWEST_ALLOWED, PER_PROCESSOR * processors)
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+    if not is_integer(count, 1) or count > most:
         raise ValueError(
             f"{name} must be a whole number from 1 to {most} on this machine, which has {processors} processors; "
             f"got {count!r}"

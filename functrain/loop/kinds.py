@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from functrain.foundation.numbers import is_integer, is_number
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -26,28 +28,14 @@ class Kind:
             raise self.error(f"{name} must be {self.allowed}; got {value!r}")
 
 
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number, 1 or more.
-
-    Example:
-        >>> is_count(3), is_count(0), is_count(True), is_count(2.0)
-        (True, False, False, False)
-    """
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-
-
 def whole_number(of: str = "") -> Kind:
     """A whole number, 1 or more."""
-    return Kind(f"a whole number{of and ' of '}{of}, 1 or more", is_count)
+    return Kind(f"a whole number{of and ' of '}{of}, 1 or more", lambda value: is_integer(value, 1))
 
 
 def duration(unit: str) -> Kind:
     """A number of seconds or minutes, greater than 0."""
-    return Kind(f"a number of {unit}, greater than 0", _is_positive)
+    return Kind(f"a number of {unit}, greater than 0", lambda value: is_number(value) and value > 0)
 
 
 def one_of(*names: str) -> Kind:
@@ -58,7 +46,7 @@ def one_of(*names: str) -> Kind:
 ANY = Kind("anything", lambda _: True)
 FLAG = Kind("True or False", lambda value: isinstance(value, bool), TypeError)
 FLAG_OR_NONE = Kind("True, False or None", lambda value: isinstance(value, bool), TypeError)
-COUNT_OR_AUTO = Kind("a whole number, 1 or more, or 'auto'", lambda value: is_count(value) or value == "auto")
+COUNT_OR_AUTO = Kind("a whole number, 1 or more, or 'auto'", lambda value: is_integer(value, 1) or value == "auto")
 DIRECTORY = Kind(
     "the path of a directory, or None to keep nothing",
     lambda value: isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)),

@@ -17,8 +17,8 @@ from functrain.data import pad_batch
 from functrain.distributed import World
 from functrain.foundation.errors import OutOfMemoryError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.trees import flatten, leaves, unflatten
-from functrain.loop.kinds import is_count
 from functrain.objectives.examples import count_examples, length_of, map_examples, require_examples, takes_lists
 from functrain.objectives.supervised import Objective, takes_weight
 from functrain.step.execution import Core, Runner
@@ -69,7 +69,7 @@ def check_micro_batch(micro_batch: Any, world: World) -> None:
                 "waiting for its sums. Find the number with one process, and give it: micro_batch=16, say"
             )
         return
-    if not is_count(micro_batch):
+    if not is_integer(micro_batch, 1):
         raise ValueError(
             f"micro_batch must be a number of examples, 1 or more, or 'auto', or None; got {micro_batch!r}"
         )

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.foundation.numbers import is_number
 from functrain.objectives.batch import unpack
 from functrain.objectives.learned import LearnedWeights, unwrapped
 from functrain.objectives.loss import Loss
@@ -173,7 +174,7 @@ def _check(terms: Mapping[str, Any], weights: Mapping[str, Any], metrics: Mappin
         if not callable(term):
             raise TypeError(f"term {name!r} must be a function Pass -> Loss, such as term('huber'); got {term!r}")
     for name, weight in weights.items():
-        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        number = is_number(weight)
         if not number and weight != LEARNED and (isinstance(weight, str) or not callable(weight)):
             raise TypeError(f"the weight of {name!r} must be a number, a schedule or {LEARNED!r}; got {weight!r}")
         if number and not math.isfinite(weight):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from functrain.foundation.numbers import is_integer, is_number
+
 
 def require_non_negative(name: str, value: Any) -> None:
     """Raise unless `value` is a finite number >= 0.
@@ -95,7 +97,7 @@ def require_flag(name: str, value: Any) -> None:
 
 def require_steps(name: str, value: Any, *, least: int = 1) -> None:
     """Raise unless `value` is an int >= `least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an int, a number of optimizer updates, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be >= {least}, got {value!r}")
@@ -103,5 +105,5 @@ def require_steps(name: str, value: Any, *, least: int = 1) -> None:
 
 def require_number(name: str, value: Any) -> None:
     """Raise unless `value` is an int or a float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")

@@ -8,6 +8,7 @@ import optree
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.numbers import is_number
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, zero_count
 from functrain.optim.checks import require_non_negative
@@ -108,7 +109,7 @@ def require_learning_rate(lr: Any) -> None:
     """Raise unless `lr` is a finite number >= 0 or a schedule."""
     if callable(lr) and not isinstance(lr, type):
         return
-    if isinstance(lr, bool) or not isinstance(lr, int | float):
+    if not is_number(lr):
         kind = type(lr).__name__
         hint = ""
         if isinstance(lr, list | Iterator):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from functrain.foundation.dtypes import PRECISIONS
+from functrain.foundation.numbers import is_integer
 from functrain.foundation.trees import paths
 from functrain.metrics.layer_statistics import LAYERS
 from functrain.optim import Ema, Optimizer, frozen_paths, takes_two_gradients
@@ -56,7 +57,7 @@ def check_arguments(
         )
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+    if not is_integer(accumulate, 1):
         raise ValueError(f"accumulate must be a whole number of micro-batches, 1 or more; got {accumulate!r}")
     for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if value is not None:

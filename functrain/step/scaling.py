@@ -12,6 +12,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from functrain.foundation.numbers import is_integer, is_number
 from functrain.foundation.trees import node
 
 INITIAL_SCALE = 2.0**16
@@ -52,16 +53,13 @@ class LossScaling:
         """Refuse what cannot work."""
         for name in ("init_scale", "growth_factor", "backoff_factor"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if not is_number(value):
                 raise TypeError(f"{name} must be a number, got {value!r}")
         allowed = {
             "init_scale": ("a number in (0, 2^120]", 0 < self.init_scale <= LARGEST_SCALE),
             "growth_factor": ("a finite number > 1", 1 < self.growth_factor < float("inf")),
             "backoff_factor": ("in (0, 1)", 0 < self.backoff_factor < 1),
-            "growth_interval": (
-                "a whole number >= 1",
-                isinstance(self.growth_interval, int) and self.growth_interval >= 1,
-            ),
+            "growth_interval": ("a whole number >= 1", is_integer(self.growth_interval, 1)),
         }
         for name, (range_, holds) in allowed.items():
             if not holds:

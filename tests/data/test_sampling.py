@@ -164,7 +164,7 @@ def test_labels_are_found_without_reading_a_sample():
         ({"sampling_weights": [1.0, 1.0, float("nan")]}, "that of example 2 is nan"),
         ({"sampling_weights": torch.zeros(3)}, "all 0"),
         ({"sampling_weights": [1.0] * 3, "shuffle": False}, "sampling_weights needs shuffle=True"),
-        ({"num_samples": 0}, "num_samples must be an integer >= 1, got 0"),
+        ({"num_samples": 0}, "num_samples must be an integer >= 1 or None, got 0"),
         ({"num_samples": 5, "shuffle": False}, "num_samples needs shuffle=True"),
     ],
 )

@@ -67,6 +67,7 @@ def test_an_overflow_in_a_run_backs_off_by_the_states_rule():
         ({"backoff_factor": 1.0}, r"backoff_factor must be in \(0, 1\), got 1.0"),
         ({"growth_interval": 0}, "growth_interval must be a whole number >= 1, got 0"),
         ({"growth_interval": 2.5}, "growth_interval must be a whole number >= 1, got 2.5"),
+        ({"growth_interval": True}, "growth_interval must be a whole number >= 1, got True"),
     ],
 )
 def test_a_rule_that_cannot_work_is_refused(wrong, message):

@@ -21,6 +21,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from functrain.foundation.numbers import is_number
+
 FOLDER = "events"
 _NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.functrain\Z")
 _NO_SCALARS = frozenset({"kind", "step"})
@@ -81,7 +83,7 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
     """
     found = {}
     for name, value in record.items():
-        if name in _NO_SCALARS or isinstance(value, bool) or not isinstance(value, (int, float)):
+        if name in _NO_SCALARS or not is_number(value):
             continue
         prefix = next((prefix for prefix in _PREFIXES if record["kind"] != "step" and name.startswith(prefix)), "")
         found[f"{prefix.removesuffix('_') or record['kind']}/{name.removeprefix(prefix)}"] = value

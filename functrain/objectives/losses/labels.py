@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from functrain.foundation.numbers import is_number
 from functrain.metrics.weighted_sums import wide
 
 
@@ -90,7 +91,7 @@ def binary_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int)
 
 def check_label_smoothing(label_smoothing: float) -> None:
     """Raise unless it is a number from 0 to 1."""
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, int | float):
+    if not is_number(label_smoothing):
         raise TypeError(f"label_smoothing must be a number between 0 and 1, got {label_smoothing!r}")
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
