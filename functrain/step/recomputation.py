@@ -38,32 +38,35 @@ def blocks_of(network: nn.Module, patterns: str | Sequence[str]) -> list[str]:
         >>> blocks_of(net, "blocks.*")
         ['blocks.0', 'blocks.1']
     """
-    if not isinstance(patterns, (str, Sequence)):
-        raise TypeError(
-            f"activation_checkpointing must be patterns of module paths, such as 'blocks.*'; got {patterns!r}"
-        )
-    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
-        raise TypeError(
-            f"activation_checkpointing must be patterns of module paths, such as 'blocks.*'; got {wrong[0]!r}"
-        )
     paths = [path for path, module in network.named_modules() if path and not isinstance(module, _NEVER_CALLED)]
-    named: list[str] = []
-    for pattern in patterns:
-        found = [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
-        if not found:
-            starred = {f"{path.rpartition('.')[0]}.*" for path in paths if "." in path}  # the members of containers
-            members = [f"{pattern}.*"] if f"{pattern}.*" in starred else []
-            close = members or difflib.get_close_matches(pattern, [*paths, *starred], n=1, cutoff=0.4)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            some = ", ".join(paths[:12]) + (", ..." if len(paths) > 12 else "")
-            raise ValueError(
-                f"activation_checkpointing: the pattern {pattern!r} names no module that is called{hint} The modules "
-                f"are {some or 'none: the network is one module'}"
-            )
-        named += found
+    named = {path for pattern in _patterns(patterns) for path in _named_by(pattern, paths)}
     chosen = [path for path in paths if path in named]
     return [path for path in chosen if not any(path.startswith(f"{other}.") for other in chosen)]
+
+
+def _patterns(given: Any) -> tuple[str, ...]:
+    patterns = (given,) if isinstance(given, str) or not isinstance(given, Sequence) else tuple(given)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(
+                f"activation_checkpointing must be patterns of module paths, such as 'blocks.*'; got {pattern!r}"
+            )
+    return patterns
+
+
+def _named_by(pattern: str, paths: list[str]) -> list[str]:
+    found = [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
+    if found:
+        return found
+    starred = {f"{path.rpartition('.')[0]}.*" for path in paths if "." in path}  # the members of containers
+    members = [f"{pattern}.*"] if f"{pattern}.*" in starred else []
+    close = members or difflib.get_close_matches(pattern, [*paths, *starred], n=1, cutoff=0.4)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    some = ", ".join(paths[:12]) + (", ..." if len(paths) > 12 else "")
+    raise ValueError(
+        f"activation_checkpointing: the pattern {pattern!r} names no module that is called{hint} The modules "
+        f"are {some or 'none: the network is one module'}"
+    )
 
 
 def checkpoint_blocks(network: nn.Module, patterns: str | Sequence[str]) -> None:
