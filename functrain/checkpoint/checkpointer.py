@@ -16,7 +16,7 @@ from functrain.checkpoint import files, orbax_io
 from functrain.checkpoint.background import BackgroundSave
 from functrain.checkpoint.catalogue import Catalogue, is_misnamed
 from functrain.checkpoint.errors import CheckpointWarning, DamagedCheckpointError, describe
-from functrain.checkpoint.grouping import Layout
+from functrain.checkpoint.grouping import LeafNames
 from functrain.checkpoint.index import INDEX_FILE, Index, make_index
 from functrain.checkpoint.info import CheckpointInfo
 from functrain.checkpoint.names import Position
@@ -82,7 +82,7 @@ class Checkpointer:
         self._read_only = read_only
         self._catalogue = Catalogue(self.directory)
         self._save: BackgroundSave | None = None
-        self._layout: Layout | None = None
+        self._leaf_names: LeafNames | None = None
         self._staging = Staging()
         self._swept = False
         self._closed = False
@@ -122,8 +122,8 @@ class Checkpointer:
         index = make_index(step, micro_step, status, metric, metadata)
         orbax_io.import_orbax()  # not in the writer's thread: what is imported there may draw random numbers
         self.wait()
-        held = hold(tree, staging=self._staging if copy else None, known=self._layout)
-        self._layout = held.layout
+        held = hold(tree, staging=self._staging if copy else None, known=self._leaf_names)
+        self._leaf_names = held.leaf_names
         where = self.directory / Position(step, micro_step).name
         self._save = BackgroundSave(partial(self._write, index, held), f"checkpoint {where}")
 

@@ -45,7 +45,7 @@ class GroupedTree:
 
 
 @dataclass(frozen=True)
-class Layout:
+class LeafNames:
     """The names in a tree's structure. Making it takes longer than all else of a save that training waits for.
 
     Args:
@@ -74,7 +74,7 @@ def flatten(tree: Tree) -> tuple[list[Any], optree.PyTreeSpec]:
     return leaves, spec
 
 
-def layout_of(spec: optree.PyTreeSpec) -> Layout:
+def leaf_names(spec: optree.PyTreeSpec) -> LeafNames:
     """The names in a structure.
 
     Raises:
@@ -90,7 +90,7 @@ def layout_of(spec: optree.PyTreeSpec) -> Layout:
         if place in places:
             _refuse_twice(place[1], [place[1]], place[0] + "/")
         places[place] = None
-    return Layout(tuple(groups), tuple(places), spec)
+    return LeafNames(tuple(groups), tuple(places), spec)
 
 
 def split(tree: Tree) -> GroupedTree:
@@ -108,9 +108,9 @@ def split(tree: Tree) -> GroupedTree:
         {'ema': {}, 'params': {'conv.weight': 1, 'head/0': 2, 'head/1': None}, 'step': {'': 3}}
     """
     leaves, spec = flatten(tree)
-    layout = layout_of(spec)
-    groups: dict[str, dict[str, Any]] = {name: {} for name in layout.groups}
-    for (group, path), leaf in zip(layout.places, leaves, strict=True):
+    named = leaf_names(spec)
+    groups: dict[str, dict[str, Any]] = {name: {} for name in named.groups}
+    for (group, path), leaf in zip(named.places, leaves, strict=True):
         groups[group][path] = leaf
     return GroupedTree(groups, spec)
 

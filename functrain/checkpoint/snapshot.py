@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from functrain.checkpoint import arrays, names, scalars
-from functrain.checkpoint.grouping import Layout, flatten, full_path, layout_of
+from functrain.checkpoint.grouping import LeafNames, flatten, full_path, leaf_names
 from functrain.checkpoint.index import GroupRecord, LeafRecord
 from functrain.checkpoint.staging import Staging
 from functrain.foundation.trees import Tree
@@ -39,23 +39,22 @@ class Held:
     """A tree that later changes cannot reach any more.
 
     Args:
-        layout: its names.
+        leaf_names: its names.
         leaves: its scalars and its tensors, on the CPU; tied tensors are one object, or the same memory.
     """
 
-    layout: Layout
+    leaf_names: LeafNames
     leaves: Sequence[Any]
 
     def describe(self) -> Snapshot:
         """The records and tensors by name; in the writer's thread, for it takes 5 us a leaf."""
-        layout = self.layout
         # Two tensors can only be tied if they begin at the same place, and asking for that alone is quick.
         users = Counter([leaf.data_ptr() for leaf in self.leaves if isinstance(leaf, torch.Tensor)])
-        items = names.item_names(layout.groups)
-        records: dict[str, dict[str, LeafRecord]] = {name: {} for name in layout.groups}
+        items = names.item_names(self.leaf_names.groups)
+        records: dict[str, dict[str, LeafRecord]] = {name: {} for name in self.leaf_names.groups}
         tensors: dict[tuple[str, str], torch.Tensor] = {}
         owners: dict[Any, tuple[str, str]] = {}
-        for place, leaf in zip(layout.places, self.leaves, strict=True):
+        for place, leaf in zip(self.leaf_names.places, self.leaves, strict=True):
             group, path = place
             if not isinstance(leaf, torch.Tensor):
                 records[group][path] = LeafRecord(path, "scalar", scalars.scalar_type(leaf), value=leaf)
@@ -71,7 +70,7 @@ class Held:
         return Snapshot({name: GroupRecord(name, items[name], found) for name, found in records.items()}, tensors)
 
 
-def hold(tree: Tree, *, staging: Staging | None = None, known: Layout | None = None) -> Held:
+def hold(tree: Tree, *, staging: Staging | None = None, known: LeafNames | None = None) -> Held:
     """Take hold of a tree's leaves, all that a save must do before it returns.
 
     Args:
@@ -84,11 +83,11 @@ def hold(tree: Tree, *, staging: Staging | None = None, known: Layout | None = N
         ValueError: two keys read the same.
     """
     leaves, spec = flatten(tree)
-    layout = known if known is not None and known.spec == spec else layout_of(spec)
-    for place, leaf in zip(layout.places, leaves, strict=True):
+    named = known if known is not None and known.spec == spec else leaf_names(spec)
+    for place, leaf in zip(named.places, leaves, strict=True):
         if not _is_storable(leaf):
             raise TypeError(_refusal(full_path(*place), leaf))
-    return Held(layout, _copied(leaves, staging))
+    return Held(named, _copied(leaves, staging))
 
 
 @torch.no_grad()
