@@ -101,7 +101,7 @@ def _layout_unknown(backend: str) -> FunctrainError:
         f"backend={backend!r} cannot run this step: an operation's result lies in memory otherwise than torch's rules "
         "for tracing say, and a view of it fails. torch.compile has the same fault with this backend. Use the default, "
         "backend='inductor', or backend='aot_eager', or run without compiling (compile=False; in a config "
-        "training.compile: false)"
+        "compile: false)"
     )
 
 

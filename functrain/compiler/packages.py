@@ -29,7 +29,7 @@ Program = Callable[[list[Tensor]], list[Tensor]]
 _NAME = "model"
 _NO_COMPILER = (
     "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one in the environment "
-    "variable CXX), or run without compiling (compile=False; in a config training.compile: false)"
+    "variable CXX), or run without compiling (compile=False; in a config compile: false)"
 )
 
 # Elements of a loop below which one thread takes it: to wake the others takes longer. (With inductor's own bound, 512
@@ -57,7 +57,7 @@ def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: P
                 if isinstance(cause, CppCompileError):
                     raise FunctrainError(
                         f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
-                        "(compile=False; in a config training.compile: false) it would run"
+                        "(compile=False; in a config compile: false) it would run"
                     ) from error
             raise
 

@@ -27,7 +27,7 @@ def warn_if_untested(version: str = torch.__version__) -> None:
     first, last = (".".join(map(str, release)) for release in TESTED)
     warnings.warn(
         f"compiled steps were tested with torch {first} to {last}, and this is torch {version}. If a step fails to "
-        "compile, install a tested release, or run without compiling (compile=False; in a config training.compile: "
+        "compile, install a tested release, or run without compiling (compile=False; in a config compile: "
         "false)",
         ReleaseWarning,
         stacklevel=2,

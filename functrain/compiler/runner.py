@@ -214,7 +214,7 @@ class CompilingRunner:
             raise TracingError(
                 f"the backend {self.backend!r} cannot compile the step: the sizes of some tensors depend on values "
                 f"(first at {graph.unknown}), which not all operations allow. Take all elements and torch.where in "
-                "place of a mask as index, or run without compiling (compile=False; in a config training.compile: "
+                "place of a mask as index, or run without compiling (compile=False; in a config compile: "
                 "false)"
             ) from error
 

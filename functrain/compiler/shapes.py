@@ -44,7 +44,7 @@ class Shapes:
                 f"the {name} step is compiled for a third shape of the batch ({'; '.join(sorted(seen))}). Each new "
                 "shape is a new compilation, which may take half a minute. Round lengths up to a few with pad_to "
                 "(functrain.data.Loader or PaddedCollate), or run without compiling (compile=False; in a config "
-                "training.compile: false)",
+                "compile: false)",
                 ShapeWarning,
                 stacklevel=2,
             )

@@ -143,7 +143,7 @@ def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor], unknown
 
 def _what_is_missing(error: Exception) -> str | None:
     """What a traced function asked for that is not there, and the way out; None for any other error."""
-    way_out = "or run without compiling (compile=False; in a config training.compile: false)"
+    way_out = "or run without compiling (compile=False; in a config compile: false)"
     if sizes.is_asked_for(error):
         return (
             "to know how many elements a mask or nonzero() chooses (as an if, a loop, len(), int() or float() does; "

@@ -25,7 +25,7 @@ def takes(
     """
 
     def decorate(function: Callable[[State, Any, Settings], Result]) -> Callable[Concatenate[State, Any, P], Result]:
-        names = [name for name, _, _ in declared()]
+        names = [each.name for each in declared()]
 
         @functools.wraps(function)
         def call(state: State, loader: Any, *positional: P.args, **keywords: P.kwargs) -> Result:
@@ -51,6 +51,6 @@ def takes(
 
 
 def _documentation() -> str:
-    entries = [f"{name}: {metadata['doc']}" for name, _, metadata in declared()]
+    entries = [f"{each.name}: {each.doc}" for each in declared()]
     wrapped = [textwrap.wrap(text, 112, subsequent_indent="    ", break_long_words=False) for text in entries]
     return "".join(f"        {line}\n" for lines in wrapped for line in lines)

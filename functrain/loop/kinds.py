@@ -16,11 +16,17 @@ class Kind:
         allowed: the values, in words: "{name} must be {allowed}".
         accepts: whether a value is one of them.
         error: the class of the error for another value.
+        least: the smallest number.
+        above: a number that all are greater than.
+        choices: the names, if it accepts names only.
     """
 
     allowed: str
     accepts: Callable[[Any], bool]
     error: type[Exception] = ValueError
+    least: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
 
     def check(self, name: str, value: Any) -> None:
         """Raise the error if the value is not allowed."""
@@ -30,17 +36,17 @@ class Kind:
 
 def whole_number(of: str = "") -> Kind:
     """A whole number, 1 or more."""
-    return Kind(f"a whole number{of and ' of '}{of}, 1 or more", lambda value: is_integer(value, 1))
+    return Kind(f"a whole number{of and ' of '}{of}, 1 or more", lambda value: is_integer(value, 1), least=1)
 
 
 def duration(unit: str) -> Kind:
     """A number of seconds or minutes, greater than 0."""
-    return Kind(f"a number of {unit}, greater than 0", lambda value: is_number(value) and value > 0)
+    return Kind(f"a number of {unit}, greater than 0", lambda value: is_number(value) and value > 0, above=0)
 
 
 def one_of(*names: str) -> Kind:
     """One of these names."""
-    return Kind(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
+    return Kind(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names, choices=names)
 
 
 ANY = Kind("anything", lambda _: True)

@@ -1,12 +1,13 @@
 """The settings of a run, each declared once: type, default, what is allowed, documentation, and its effect on bits.
 
-`fit` takes them as keyword arguments; its signature and the `Args` of its docstring are made from this declaration.
+`fit` takes them as keyword arguments; its signature and the `Args` of its docstring are made from this declaration. So
+are the keys of a configuration (functrain/app/config/run_sections.py) and the page docs/settings.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from functrain.loop.batches import TAILS
 from functrain.loop.decisions import Decisions
@@ -30,43 +31,46 @@ from functrain.optim import EarlyStopping, Plateau
 from functrain.step.state import TrainState, require_state
 
 
-def setting(default: Any, kind: Kind, doc: str, *, bits: bool = True, optional: bool = False) -> Any:
-    """A field of a section.
+def setting(
+    default: Any, kind: Kind, doc: str, *, bits: bool = True, optional: bool = False, key: str | None = ""
+) -> Any:
+    """A field of a group.
 
     Args:
         default: its default. None is allowed wherever it is the default.
         kind: what is allowed.
-        doc: what it does, for `fit`'s docstring.
+        doc: what it does, for `fit`'s docstring and the page of settings.
         bits: whether the bits of a run may depend on it; a strict resume lets the other ones change.
         optional: None is allowed, though it is not the default.
+        key: its key in the section of a configuration; default: its name. None if a configuration does not have it.
     """
     optional = optional or default is None
-    return field(default=default, metadata={"kind": kind, "doc": doc, "bits": bits, "optional": optional})
+    metadata = {"kind": kind, "doc": doc, "bits": bits, "optional": optional, "key": key}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
     """How long a run trains."""
 
-    epochs: int | None = setting(
-        None, whole_number(), "end after so many epochs, whole_number from the run's beginning."
-    )
-    steps: int | None = setting(
-        None, whole_number(), "end after so many updates, whole_number from the run's beginning."
-    )
+    epochs: int | None = setting(None, whole_number(), "end after so many epochs, counted from the run's beginning.")
+    steps: int | None = setting(None, whole_number(), "end after so many updates, counted from the run's beginning.")
     max_time: float | None = setting(
         None,
         duration("seconds"),
         "seconds, from this call on, after which the run ends as after a signal.",
         bits=False,
+        key=None,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluating:
-    """What is measured, and what follows from it."""
+    """What is measured."""
 
-    eval_loader: Any = setting(None, ANY, "evaluated after every `eval_every` epochs, and at the end.", bits=False)
+    eval_loader: Any = setting(
+        None, ANY, "evaluated after every `eval_every` epochs, and at the end.", bits=False, key=None
+    )
     eval_every: int = setting(1, whole_number(), "epochs between two evaluations.")
     watch: str | None = setting(
         None,
@@ -76,6 +80,12 @@ class Evaluating:
         "training.",
     )
     watch_mode: Literal["min", "max"] = setting("min", one_of("min", "max"), 'whether "min" or "max" is better.')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deciding:
+    """What follows from the watched record."""
+
     plateau: Plateau | None = setting(
         None,
         ANY,
@@ -109,17 +119,7 @@ class Stepping:
         'what happens if an epoch\'s batches do not fill the last accumulation window: "extend" it from the start of '
         'the epoch\'s order, make it "short" (rightly weighted), or "drop" it.',
     )
-    steps_per_call: int | str = setting(
-        "auto",
-        COUNT_OR_AUTO,
-        "compiled updates that run back to back, without work of the host between them: the same bits, logs and "
-        'checkpoints. "auto" takes as many as fit into 0.05 s, at most 64 (with several ranks: one). A call is shorter '
-        "where the run, the epoch or `save_every` ends it, where an update is refused, and after a signal (several "
-        "ranks stop at the ends of calls). Updates go one by one if they are not compiled, with accumulation, "
-        "`micro_batch` or `deterministic`, and if a callback of a step's scope is to see each state.",
-        bits=False,
-    )
-    callbacks: Sequence[Callback] = setting((), ANY, "functions marked with `functrain.on`.")
+    callbacks: Sequence[Callback] = setting((), ANY, "functions marked with `functrain.on`.", key=None)
     deterministic: bool = setting(
         False,
         FLAG,
@@ -139,7 +139,7 @@ class Stepping:
 class Compiling:
     """How steps are compiled."""
 
-    compile: bool = setting(True, FLAG, "run steps as compiled graphs.")
+    compile: bool = setting(True, FLAG, "run steps as compiled graphs.", key="enabled")
     backend: str = setting("inductor", ANY, "as in `functrain.compile`.")
     mode: str = setting("default", ANY, "as in `functrain.compile`.")
     donate: bool = setting(
@@ -147,6 +147,16 @@ class Compiling:
         FLAG,
         "let each compiled step's state take over the storage of the one before, in half the memory. Your own `state` "
         "is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.",
+        bits=False,
+    )
+    steps_per_call: int | str = setting(
+        "auto",
+        COUNT_OR_AUTO,
+        "compiled updates that run back to back, without work of the host between them: the same bits, logs and "
+        'checkpoints. "auto" takes as many as fit into 0.05 s, at most 64 (with several ranks: one). A call is shorter '
+        "where the run, the epoch or `save_every` ends it, where an update is refused, and after a signal (several "
+        "ranks stop at the ends of calls). Updates go one by one if they are not compiled, with accumulation, "
+        "`micro_batch` or `deterministic`, and if a callback of a step's scope is to see each state.",
         bits=False,
     )
 
@@ -162,15 +172,17 @@ class Saving:
         "`config.yaml` and `training_curves.png` are the command line's: a script is its own configuration, and "
         '`functrain.evaluation.figures.training_curves(result.history, "curves.png")` draws the figure.',
         bits=False,
+        key=None,
     )
     resume: str = setting(
         "auto",
         CHECKPOINT,
         '"auto" continues from the newest valid checkpoint in `run_dir`, if there is one; "never" starts afresh and '
         "moves an earlier run aside to `run_dir/previous-N`; a path continues from that checkpoint.",
+        key=None,
     )
     strict_resume: bool = setting(
-        False, FLAG, "refuse to resume where that would not be bit for bit, instead of warning.", bits=False
+        False, FLAG, "refuse to resume where that would not be bit for bit, instead of warning.", bits=False, key=None
     )
     save_every: int | None = setting(
         None, whole_number(), "save also every so many updates, not only after each epoch.", bits=False
@@ -184,7 +196,11 @@ class Saving:
     keep: int = setting(3, whole_number("checkpoints"), "how many of the newest checkpoints to keep.", bits=False)
     keep_best: int = setting(1, whole_number("checkpoints"), "how many of the best to keep besides.", bits=False)
     metadata: Mapping[str, Any] | None = setting(
-        None, DICTIONARY, "JSON-able values to keep in every checkpoint, such as the configuration.", bits=False
+        None,
+        DICTIONARY,
+        "JSON-able values to keep in every checkpoint, such as the configuration.",
+        bits=False,
+        key=None,
     )
 
 
@@ -206,6 +222,7 @@ class Logging:
         "True or None for a display, False for none. In a notebook it is one output that is rewritten in place, to "
         'which "curve" adds the curve of the loss; elsewhere "curve" is as True.',
         bits=False,
+        key=None,
     )
 
 
@@ -234,14 +251,25 @@ class Guards:
         'for the time), and "return" returns. "auto" returns after SIGINT and `max_time` where Python has a prompt (a '
         "notebook, IPython, `python`), as what was trained is in this process; else it exits.",
         bits=False,
+        key=None,
     )
 
 
-SECTIONS = (Length, Evaluating, Stepping, Compiling, Saving, Logging, Guards)
+# The groups, each with the section of a configuration that its keys stand in.
+SECTIONS: Mapping[type, str] = {
+    Length: "training",
+    Evaluating: "evaluation",
+    Deciding: "training",
+    Stepping: "training",
+    Compiling: "compile",
+    Saving: "checkpoint",
+    Logging: "logging",
+    Guards: "training",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Guards, Logging, Saving, Compiling, Stepping, Evaluating, Length):
+class Settings(Guards, Logging, Saving, Compiling, Stepping, Deciding, Evaluating, Length):
     """All settings of a run.
 
     Example:
@@ -277,26 +305,48 @@ class Settings(Guards, Logging, Saving, Compiling, Stepping, Evaluating, Length)
         require_state("fit", state)
         if self.epochs is None and self.steps is None:
             raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
-        for name, _, metadata in declared():
-            value = getattr(self, name)
-            if value is not None or not metadata["optional"]:
-                metadata["kind"].check(name, value)
+        for each in declared():
+            value = getattr(self, each.name)
+            if value is not None or not each.optional:
+                each.kind.check(each.name, value)
         _check_watch(self.watch, self.eval_loader is not None, state.ema is not None)
         self.decisions.check(state, self.watch_mode, self.run_dir)
         if self.tensorboard and self.run_dir is None:
             raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
 
 
-def declared() -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Name, default and metadata of each setting, in the order of the sections."""
-    for section in SECTIONS:
-        for each in fields(section):
-            yield each.name, each.default, each.metadata
+class Declared(NamedTuple):
+    """A setting as it is declared.
+
+    Attributes:
+        name: the keyword of `fit`.
+        default, kind, doc, bits, optional: see `setting`.
+        annotation: the type of its values.
+        section, key: its place in a configuration; the key is None if it has none.
+    """
+
+    name: str
+    default: Any
+    annotation: Any
+    kind: Kind
+    doc: str
+    bits: bool
+    optional: bool
+    section: str
+    key: str | None
+
+    @property
+    def place(self) -> str:
+        """The dotted path in a configuration."""
+        return f"{self.section}.{self.key}"
 
 
-def without_bits() -> tuple[str, ...]:
-    """The settings that the bits of a run do not depend on."""
-    return tuple(name for name, _, metadata in declared() if not metadata["bits"])
+def declared() -> Iterator[Declared]:
+    """Each setting, in the order of the groups."""
+    for group, section in SECTIONS.items():
+        for each in fields(group):
+            metadata = {**each.metadata, "key": each.name if each.metadata["key"] == "" else each.metadata["key"]}
+            yield Declared(name=each.name, default=each.default, annotation=each.type, section=section, **metadata)
 
 
 def _check_watch(watch: str | None, evaluates: bool, averages: bool) -> None:

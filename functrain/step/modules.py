@@ -97,7 +97,7 @@ def refuse_growth(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> 
                 f"the step cannot be compiled: the model changes the shape of its buffer {name!r} {shapes}, but a "
                 "compiled step keeps the state's shapes. If it does so at its first call only, run one batch through "
                 "the model before init_state. Else run without compiling (compile=False; in a config "
-                "training.compile: false)"
+                "compile: false)"
             )
 
 

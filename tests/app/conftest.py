@@ -11,7 +11,9 @@ model: {name: "tiny_project:net", width: 8}
 data: {name: "tiny_project:points", batch_size: 8}
 objective: {name: classification}
 optimizer: {name: adamw, lr: 1e-2}
-training: {epochs: 2, compile: false, log_every: 2}
+training: {epochs: 2}
+compile: false
+logging: {log_every: 2}
 """
 
 CODE = """

@@ -270,7 +270,8 @@ model: {name: "scenes_project:detector"}
 data: {name: "scenes_project:scenes", batch_size: 4, collate_fn: "scenes_project:collate"}
 objective: {name: model_loss}
 optimizer: {name: sgd, lr: 0.1}
-training: {epochs: 2, compile: false, ema_decay: 0.5}
+training: {epochs: 2, ema_decay: 0.5}
+compile: false
 """
 
 

@@ -138,7 +138,7 @@ def groups_of(plain, name):
 def test_torch_trains_on_with_the_exported_optimizer_as_the_run_goes_on(functrain, project, name):
     kind, text = OPTIMIZERS[name]
     settings = [text, "optimizer.lr=1e-2", "training.precision=fp64", "model.dropout=0.0", "data.count=24"]
-    command = ["train", "tiny.yaml", "--no-progress", *settings, "training.save_every=1", "training.keep=9"]
+    command = ["train", "tiny.yaml", "--no-progress", *settings, "checkpoint.save_every=1", "checkpoint.keep=9"]
     code, _, err = functrain(*command, "optimizer.schedule={name: step, step_size: 2, gamma: 0.5}", "training.steps=4")
     assert code == 0, err
     assert functrain("export", "runs/tiny/checkpoints/step-00000002", "x.pt", "--optimizer")[0] == 0

@@ -42,12 +42,15 @@ MISTAKES = [
         "training.device must be one of the devices that torch can use",
     ),
     (["train", "tiny.yaml", "training.device=meta"], "training.device must hold numbers (cpu"),
-    (["train", "tiny.yaml", "training.watch=eval_f1"], "watch must be one of train_loss, train_accuracy, eval_loss, "),
     (
-        ["train", "tiny.yaml", "training.watch=ema_loss"],
+        ["train", "tiny.yaml", "evaluation.watch=eval_f1"],
+        "watch must be one of train_loss, train_accuracy, eval_loss, ",
+    ),
+    (
+        ["train", "tiny.yaml", "evaluation.watch=ema_loss"],
         "watch must be train_loss, eval_loss, or another metric behind such a prefix; got 'ema_loss'; ema_... needs",
     ),
-    (["train", "tiny.yaml", "training.compile=true", "training.backend=x"], "backend must be one of "),
+    (["train", "tiny.yaml", "compile.enabled=true", "compile.backend=x"], "backend must be one of "),
     (
         ["train", "tiny.yaml", "--run-dir", "tiny.yaml"],
         "the run directory tiny.yaml cannot be written to: tiny.yaml is a file; choose another one with --run-dir\n",
@@ -154,7 +157,7 @@ MISTAKES = [
     ),
     (["train", "tiny.yaml", "--init-from", "nope.pt"], "cannot read TMP/nope.pt: "),
     (
-        ["train", "tiny.yaml", "training.mode=fast", "training.compile=true"],
+        ["train", "tiny.yaml", "compile.mode=fast", "compile.enabled=true"],
         "mode must be one of default, reduce-overhead, ",
     ),
     (
@@ -308,9 +311,9 @@ def test_a_folder_inside_a_run_is_told(functrain, project, command):
 def test_a_refused_start_removes_no_folder_that_was_there_and_no_run(functrain, project):
     (project / "r").mkdir()
     (project / "r" / "notes.txt").write_text("mine")
-    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "r", "training.watch=train_f1")[0] == 2
+    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "r", "evaluation.watch=train_f1")[0] == 2
     assert (project / "r" / "notes.txt").read_text() == "mine"
-    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "a/b/c", "training.watch=train_f1")[0] == 2
+    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "a/b/c", "evaluation.watch=train_f1")[0] == 2
     assert not (project / "a").exists()
     steep = "optimizer={name: sgd, lr: 1e30}"
     assert "at step 2" in functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "s", steep)[2]
@@ -345,7 +348,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_run_can_be_saved(funct
 
 def test_without_a_compiler_the_message_says_what_to_do(functrain, monkeypatch):
     monkeypatch.setattr("functrain.compiler.runner.backends.build", _no_compiler)
-    code, _, err = functrain("train", "tiny.yaml", "--no-progress", "training.compile=true")
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", "compile.enabled=true")
     assert code == 2
     assert "needs a C++ compiler" in err
 

@@ -7,7 +7,7 @@ import pytest
 
 def test_profile_prints_a_table_and_writes_its_files_and_no_run(functrain, project):
     code, out, err = functrain(
-        "profile", "tiny.yaml", "--steps", "2", "training.compile=true", "training.backend=aot_eager"
+        "profile", "tiny.yaml", "--steps", "2", "compile.enabled=true", "compile.backend=aot_eager"
     )
     assert (code, err) == (0, "")
     folder = project / "profiles" / "tiny"
@@ -34,7 +34,7 @@ def test_profile_writes_where_it_is_told(functrain, project):
         (["nope.yaml"], "there is no configuration file nope.yaml"),
         (["tiny.yaml", "--steps", "0"], "--steps: '0' must be a whole number, 1 or more"),
         (["tiny.yaml", "--out", "tiny.yaml"], "--out tiny.yaml is a file; name a directory"),
-        (["tiny.yaml", "training.backend=nope", "training.compile=true"], "backend must be one of"),
+        (["tiny.yaml", "compile.backend=nope", "compile.enabled=true"], "backend must be one of"),
         (["tiny.yaml", "optimizer.rate=1"], "unknown key 'rate'"),
     ],
 )

@@ -9,7 +9,7 @@ from functrain.checkpoint import RunLock
 
 @pytest.fixture
 def run(functrain, project):
-    settings = ["training.save_every=2", "training.keep=9", "--no-progress"]
+    settings = ["checkpoint.save_every=2", "checkpoint.keep=9", "--no-progress"]
     assert functrain("train", "tiny.yaml", *settings)[0] == 0
     return project / "runs" / "tiny"
 
@@ -58,7 +58,9 @@ def test_replay_confirms_a_run_and_finds_a_checkpoint_of_another(functrain, run,
     assert (code, err) == (0, "")
     assert _lines(out)[-1] == "4 steps from step-00000002 trained again: confirmed bit for bit"
     assert sum("the same bits" in line for line in _lines(out)) == 3
-    functrain("train", "tiny.yaml", "--no-progress", "training.save_every=2", "training.keep=9", "seed=1", "name=other")
+    functrain(
+        "train", "tiny.yaml", "--no-progress", "checkpoint.save_every=2", "checkpoint.keep=9", "seed=1", "name=other"
+    )
     shutil.rmtree(run / "checkpoints" / "step-00000004")
     shutil.copytree(project / "runs/other/checkpoints/step-00000004", run / "checkpoints" / "step-00000004")
     code, out, _ = functrain("replay", "runs/tiny/checkpoints/step-00000002", "--steps", "2")
@@ -106,14 +108,14 @@ def test_max_time_ends_with_75_and_says_how_to_continue(functrain, project):
 def test_strict_resume_names_what_changed_and_ignores_what_shows_in_no_bit(functrain, project):
     functrain("train", "tiny.yaml", "--no-progress")
     strict = ["train", "tiny.yaml", "--no-progress", "--strict-resume", "training.epochs=3"]
-    code, _, err = functrain(*strict, "training.clip_norm=0.5", "training.keep=2")
+    code, _, err = functrain(*strict, "training.clip_norm=0.5", "checkpoint.keep=2")
     assert code == 2
     assert err == (
         "functrain: error: --strict-resume: the configuration has changed since this run was last started:\n"
         "  training.clip_norm: null -> 0.5\n"
         "Put that back as it was, or go on without --strict-resume\n"
     )
-    assert functrain(*strict, "training.keep=2")[0] == 0
+    assert functrain(*strict, "checkpoint.keep=2")[0] == 0
 
 
 def test_hunt_names_what_is_not_finite_first(functrain, project):

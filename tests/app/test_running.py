@@ -18,11 +18,11 @@ def test_a_configuration_is_trained_without_a_word_and_goes_on(project, capfd, m
     assert (result.stopped_by, result.state.epoch) == ("epochs", 2)
     assert run.config_file.is_file()
     said = []
-    again = run_config(load_config(Path("tiny.yaml"), ["training.epochs=2", "training.keep=1"]), run, say=said.append)
+    again = run_config(load_config(Path("tiny.yaml"), ["training.epochs=2", "checkpoint.keep=1"]), run, say=said.append)
     assert ft.diff_states(again.state, result.state) == []
     assert said == [
         "the configuration has changed since this run was last started:",
-        "  training.keep: 3 -> 1",
+        "  checkpoint.keep: 3 -> 1",
         "resumed from step 6, after epoch 2",
     ]
     assert capfd.readouterr() == ("", "")

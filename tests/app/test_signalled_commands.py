@@ -84,7 +84,7 @@ def test_commands_signalled_at_random_moments_end_in_good_order_and_change_no_ch
 
 @pytest.mark.slow
 def test_training_signalled_at_random_moments_also_while_it_restores_ends_with_the_same_bits(project):
-    command = ["train", "tiny.yaml", "training.epochs=30", "training.save_every=7"]
+    command = ["train", "tiny.yaml", "training.epochs=30", "checkpoint.save_every=7"]
     began = time.monotonic()
     assert finished(*command, "--run-dir", "whole") == 0
     whole = time.monotonic() - began

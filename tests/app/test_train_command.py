@@ -108,14 +108,14 @@ def test_own_objectives_optimizers_and_every_schedule_can_be_named(functrain, pr
     assert "accuracy" not in read_records(project / "runs/own/metrics.jsonl")[-1]
     code, out, _ = functrain("show", "runs/own")
     assert (code, "finished" in out) == (0, True)
-    schedule = ["optimizer.schedule={name: step, step_size: 2, gamma: 0.5, warmup_steps: 2}", "training.log_every=1"]
+    schedule = ["optimizer.schedule={name: step, step_size: 2, gamma: 0.5, warmup_steps: 2}", "logging.log_every=1"]
     assert functrain("train", "tiny.yaml", "--no-progress", *schedule, "name=steps")[0] == 0
     rates = [r["lr"] for r in read_records(project / "runs/steps/metrics.jsonl") if r["kind"] == "step"]
     assert rates == pytest.approx([0.0, 0.005, 0.01, 0.01, 0.005, 0.005], rel=1e-12)
 
 
 def test_the_schedules_length_is_the_runs(functrain, project):
-    cosine = ["optimizer.schedule.name=cosine", "training.log_every=1", "training.accumulate=2", "training.epochs=3"]
+    cosine = ["optimizer.schedule.name=cosine", "logging.log_every=1", "training.accumulate=2", "training.epochs=3"]
     assert functrain("train", "tiny.yaml", "--no-progress", *cosine)[0] == 0
     rates = [r["lr"] for r in read_records(project / "runs/tiny/metrics.jsonl") if r["kind"] == "step"]
     expected = [0.01 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)]

@@ -32,10 +32,10 @@ def test_a_finished_run_whose_last_save_was_killed_is_put_in_order(functrain, pr
 
 def test_a_longer_run_goes_on_and_names_what_changed(functrain, project):
     functrain("train", "tiny.yaml", "--no-progress")
-    code, out, err = functrain("train", "tiny.yaml", "training.epochs=3", "--no-progress", "training.keep=2")
+    code, out, err = functrain("train", "tiny.yaml", "training.epochs=3", "--no-progress", "checkpoint.keep=2")
     assert (code, err) == (0, "")
     assert "the configuration has changed since this run was last started:" in out
-    assert "  training.epochs: 2 -> 3\n  training.keep: 3 -> 2\n" in out
+    assert "  training.epochs: 2 -> 3\n  checkpoint.keep: 3 -> 2\n" in out
     assert "resumed from step 6, after epoch 2\n" in out
     assert "trained 3 epochs, 9 updates, the last 3 of them in " in out
     assert yaml.safe_load((project / "runs/tiny/config.yaml").read_text())["training"]["epochs"] == 3
@@ -59,7 +59,7 @@ def test_resume_never_starts_afresh_and_keeps_the_earlier_run(functrain, project
 
 
 def test_resume_from_a_named_checkpoint(functrain, project):
-    functrain("train", "tiny.yaml", "--no-progress", "training.keep=9")
+    functrain("train", "tiny.yaml", "--no-progress", "checkpoint.keep=9")
     code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "--resume", "step-00000003")
     assert code == 0
     assert "resumed from step 3, after epoch 1\n" in out

@@ -111,7 +111,8 @@ def test_a_run_that_names_the_registry_only_needs_no_trust(functrain, project, w
         data: {name: digits, batch_size: 512}
         objective: {name: classification}
         optimizer: {name: sgd, lr: 0.1}
-        training: {steps: 1, compile: false}
+        training: {steps: 1}
+        compile: false
         """
     )
     assert functrain("train", "c.yaml", "--no-progress", "--run-dir", "sent")[0] == 0

@@ -7,18 +7,19 @@ import pytest
 from loop_helpers import make_loader, make_state
 
 import functrain as ft
-from functrain.app.config.schema import TrainingConfig
+from functrain.app.config.keys import keys_in
+from functrain.app.config.schema import Config
 from functrain.app.runs.changes import SHOWS_IN_NO_BIT
-from functrain.loop.settings import Settings, declared, without_bits
+from functrain.loop.settings import Settings, declared
 
 
 def test_the_signature_and_the_docstring_of_fit_are_those_of_the_declaration() -> None:
     parameters = inspect.signature(ft.fit).parameters
-    assert list(parameters) == ["state", "loader", *(name for name, _, _ in declared())]
-    for name, default, _ in declared():
-        assert parameters[name].default == default == getattr(Settings(), name)
-        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
-        assert f"\n        {name}: " in str(ft.fit.__doc__)
+    assert list(parameters) == ["state", "loader", *(each.name for each in declared())]
+    for each in declared():
+        assert parameters[each.name].default == each.default == getattr(Settings(), each.name)
+        assert parameters[each.name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert f"\n        {each.name}: " in str(ft.fit.__doc__)
 
 
 def test_an_argument_that_there_is_not_is_refused_by_name() -> None:
@@ -30,20 +31,28 @@ def test_an_argument_that_there_is_not_is_refused_by_name() -> None:
         ft.fit(make_state(), make_loader(), make_loader(), epochs=1)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [name for name, _, metadata in declared() if metadata["kind"].allowed != "anything"])
+@pytest.mark.parametrize("name", [each.name for each in declared() if each.kind.allowed != "anything"])
 def test_each_setting_refuses_a_value_of_another_kind(name: str) -> None:
     values: dict[str, Any] = {"epochs": 1, name: object()}
     with pytest.raises((ValueError, TypeError), match=f"{name} must be .*; got <object object"):
         Settings(**values).check(make_state())
 
 
-def test_what_a_strict_resume_lets_change_is_a_key_of_the_configuration_or_no_key() -> None:
-    both = {name for name in without_bits() if name in TrainingConfig.model_fields}
-    assert both == {"donate", "steps_per_call", "save_every", "save_every_minutes", "keep", "keep_best", "tensorboard"}
-    assert {f"training.{name}" for name in both} <= set(SHOWS_IN_NO_BIT)
+def test_each_setting_but_those_of_scripts_and_options_has_one_place_in_a_configuration() -> None:
+    without = "max_time eval_loader callbacks run_dir resume strict_resume metadata progress on_signal"
+    assert {each.name for each in declared() if each.key is None} == set(without.split())
+    places = [each.place for each in declared() if each.key is not None]
+    assert len(places) == len(set(places))
+    keys = {each.dotted: each for each in keys_in(Config)}
+    for each in declared():
+        if each.key is not None:
+            assert keys[each.place].info.default == each.default, each.name
+            assert keys[each.place].bits == each.bits, each.name
 
 
-def test_a_key_of_the_configuration_has_the_default_of_fit() -> None:
-    for name, default, _ in declared():
-        if name in TrainingConfig.model_fields:
-            assert TrainingConfig.model_fields[name].default == default, name
+def test_a_strict_resume_lets_those_settings_change_that_change_no_bits() -> None:
+    assert set(SHOWS_IN_NO_BIT) == {
+        *("name", "code", "compile.donate", "compile.steps_per_call", "logging.tensorboard"),
+        *("checkpoint.save_every", "checkpoint.save_every_minutes", "checkpoint.keep", "checkpoint.keep_best"),
+        *("data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor"),
+    }

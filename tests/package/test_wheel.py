@@ -15,7 +15,8 @@ model: {name: digits_cnn, channels: 4}
 data: {name: digits}
 objective: {name: classification}
 optimizer: {name: adamw, lr: 1e-3}
-training: {epochs: 1, compile: false}
+training: {epochs: 1}
+compile: false
 """
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
 where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
-metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json; events/ too with training.tensorboard=true.
+metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json; events/ too with logging.tensorboard=true.
 
   functrain train configs/digits.yaml
   functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short

@@ -10,13 +10,15 @@ from torch import Tensor
 from functrain import optim
 from functrain.app.config.parameters import converted, is_objective, signature, takes
 from functrain.app.config.registry import lookup
-from functrain.app.config.schema import Config, Named, TrainingConfig
+from functrain.app.config.run_sections import RULES, TrainingConfig
+from functrain.app.config.schema import Config, Named
 from functrain.data import Loader, balanced_weights
 from functrain.data.sampling import labels_of
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.keys import fold_in, root_key, torch_seed
 from functrain.foundation.threads import use_threads
 from functrain.loop.batches import windows_in
+from functrain.loop.settings import declared
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
 from functrain.step.devices import devices, usable_device
@@ -174,14 +176,23 @@ class Rules:
 
 
 def build_rules(config: Config) -> Rules:
-    """The rules of `training.plateau` and `training.early_stopping`, in the mode of `training.watch_mode`."""
+    """The rules of `training.plateau` and `training.early_stopping`, in the mode of `evaluation.watch_mode`."""
     training = config.training
-    mode = training.watch_mode
+    mode = config.evaluation.watch_mode
     reduces, stops = training.plateau, training.early_stopping
     return Rules(
         None if reduces is None else optim.plateau(mode=mode, **reduces.model_dump()),
         None if stops is None else optim.early_stopping(mode=mode, **stops.model_dump()),
     )
+
+
+def fit_settings(config: Config) -> dict[str, Any]:
+    """The arguments of `fit` that a configuration has as plain values; `build_rules` makes the others."""
+    return {
+        each.name: getattr(getattr(config, each.section), each.key)
+        for each in declared()
+        if each.key is not None and each.name not in RULES
+    }
 
 
 def _build_average(config: Config) -> optim.Ema | None:

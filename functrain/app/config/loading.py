@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from functrain.app.config.former import assignments, in_its_place, new_place
 from functrain.app.config.parameters import complaint, shown, signature, takes_one, wish
 from functrain.app.config.registry import lookup
 from functrain.app.config.schema import Config, Named, section_at
 from functrain.app.config.signature import signed_yaml
 from functrain.app.config.source import Path_, Source, dump, override, read_source
-from functrain.app.config.suggestions import OPTIONS, did_you_mean, home_of
-from functrain.app.config.trust import trust_users_config
+from functrain.app.config.suggestions import meant
+from functrain.app.config.trust import is_run, trust_users_config
 from functrain.foundation.errors import ConfigError
 
 MOST_PROBLEMS = 8  # in one message
@@ -33,7 +34,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool 
     Raises:
         ConfigError: with a line for each problem.
     """
-    config, source = read_config(path, overrides)
+    path = Path(path)
+    config, source = read_config(path, overrides, recorded=path.name == "config.yaml" and is_run(path.parent))
     if config.references and config.code is not None and not Path(config.code).is_dir():
         raise ConfigError(
             f"{source.origin(('code',))}: code: there is no folder {config.code} to import functions from"
@@ -43,16 +45,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool 
     return config
 
 
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Source]:
+def read_config(path: str | Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> tuple[Config, Source]:
     """Read a configuration and where its values come from. The functions it names are neither imported nor looked at.
+
+    Args:
+        path, overrides: as in `load_config`.
+        recorded: a run has kept it; keys may stand where they stood when it did.
 
     Raises:
         ConfigError: with a line for each problem.
     """
     path = Path(path)
-    source = read_source(path)
+    source = in_its_place(read_source(path), recorded=recorded)
     for text in overrides:
-        source = override(source, text)
+        source = override(source, text, assignments)
     if not isinstance(source.values, dict):
         raise ConfigError(
             f"{path}: a configuration is a mapping of sections (model, data, ...), not {shown(source.values)}"
@@ -161,6 +167,9 @@ def _schema_problem(details: Any, source: Source) -> str:
     path: Path_ = details["loc"]
     where, section = source.origin(path), path[:-1]
     if details["type"] == "extra_forbidden":
+        place = new_place(path)
+        if place is not None:
+            return f"{where}: {'.'.join(map(str, path))} is {place} now"
         return _unknown_key(where, str(path[-1]), section, list(section_at(section).model_fields))
     if details["type"] == "missing":
         return f"{where}: missing key {path[-1]!r}{_inside(section)}"
@@ -176,18 +185,7 @@ def _schema_problem(details: Any, source: Source) -> str:
 def _unknown_key(where: str, key: str, section: Path_, allowed: Sequence[str], function: str = "") -> str:
     of = f" ({function})" if function else ""
     inside = _inside(section) or " at the top level"
-    hint = did_you_mean(key, allowed)
-    if hint == ";":
-        hint = _elsewhere(key)
-    return f"{where}: unknown key {key!r}{inside}{of}{hint} allowed: {', '.join(allowed)}"
-
-
-def _elsewhere(key: str) -> str:
-    """'; did you mean ...?' if the key, or one that is nearly the same, has its home in another section."""
-    if key in OPTIONS:
-        return f"; give the option {OPTIONS[key]} on the command line;"
-    home = home_of(key)
-    return ";" if home is None else f"; did you mean {home!r}?"
+    return f"{where}: unknown key {key!r}{inside}{of}{meant(key, allowed)} allowed: {', '.join(allowed)}"
 
 
 def _inside(section: Path_) -> str:

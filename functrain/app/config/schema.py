@@ -6,32 +6,18 @@ that the name stands for; `functrain.app.config.loading` checks them against its
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WrapValidator, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-
-class Section(BaseModel):
-    """Immutable, exact about types, and without keys of its own invention."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Named(Section):
-    """A function by name, with parameters.
-
-    Attributes:
-        name: one of the registry's, or "package.module:function" of the user's own.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The keys that are the function's."""
-        return dict(self.model_extra or {})
+from functrain.app.config.keys import Named, Section, key, section_in
+from functrain.app.config.run_sections import (
+    CheckpointConfig,
+    CompileConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    TrainingConfig,
+)
 
 
 class ModelConfig(Named):
@@ -41,23 +27,25 @@ class ModelConfig(Named):
 class DataConfig(Named):
     """The data: a function `(split, **parameters)` that returns a map-style data set for "train", "val" and
     "test", or None for a split there is not; and how it is read, as in `functrain.data.Loader`.
-
-    Attributes:
-        balanced: draw training examples so that all classes are as frequent, with replacement; by the data set's
-            `targets`, or the second of its arrays.
-        collate_fn: the function that puts samples together, as "package.module:function"; default: torch's
-            `default_collate`.
     """
 
-    batch_size: int = Field(default=64, ge=1)
-    eval_batch_size: int | None = Field(default=None, ge=1)  # default: batch_size
-    balanced: bool = False
-    collate_fn: str | None = None
-    drop_last: bool = False
-    num_workers: int = Field(default=0, ge=0)
-    pin_memory: bool = False
-    persistent_workers: bool = False
-    prefetch_factor: int | None = Field(default=None, ge=1)
+    batch_size: int = key(64, "examples in a micro-batch of training.", ge=1)
+    eval_batch_size: int | None = key(None, "examples in a batch of evaluation; default: `batch_size`.", ge=1)
+    balanced: bool = key(
+        False,
+        "draw training examples so that all classes are equally frequent, with replacement. The classes are the data "
+        "set's `targets`, or the second of its arrays.",
+    )
+    collate_fn: str | None = key(
+        None, 'the function that puts samples together, as "package.module:function"; default: torch\'s.'
+    )
+    drop_last: bool = key(False, "leave out the last training batch of an epoch if it is not full.")
+    num_workers: int = key(0, "processes that read examples.", bits=False, ge=0)
+    pin_memory: bool = key(False, "read batches into pinned memory, which a GPU copies faster.", bits=False)
+    persistent_workers: bool = key(False, "keep these processes from epoch to epoch.", bits=False)
+    prefetch_factor: int | None = key(
+        None, "batches that each process reads ahead; default: torch's.", bits=False, ge=1
+    )
 
     @field_validator("collate_fn")
     @classmethod
@@ -72,18 +60,17 @@ class ObjectiveConfig(Named):
 
 
 class ScheduleConfig(Named):
-    """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length.
+    """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length."""
 
-    Attributes:
-        warmup_steps: updates in which the rate rises from 0.
-        warmup_fraction: their part of the run, instead, rounded down: it fits into a run of any length.
-        per: what the schedule counts. With "epoch" every length is one in epochs and the rate changes at their ends
-            only; but `warmup_steps` are updates always.
-    """
-
-    warmup_steps: int = Field(default=0, ge=0)
-    warmup_fraction: float | None = Field(default=None, ge=0, lt=1)
-    per: Literal["update", "epoch"] = "update"
+    warmup_steps: int = key(0, "updates in which the rate rises from 0.", ge=0)
+    warmup_fraction: float | None = key(
+        None, "the part of the run in which the rate rises, instead; rounded down to updates.", ge=0, lt=1
+    )
+    per: Literal["update", "epoch"] = key(
+        "update",
+        'what the schedule counts. With "epoch" all lengths are epochs and the rate changes at their ends only; but '
+        "`warmup_steps` are always updates.",
+    )
 
     @model_validator(mode="after")
     def _has_one_warmup(self) -> "ScheduleConfig":
@@ -103,159 +90,54 @@ class ScheduleConfig(Named):
 class SamConfig(Section):
     """Sharpness-aware minimisation around the optimizer: the arguments of `optim.sam`."""
 
-    rho: float = Field(default=0.05, gt=0)
-    adaptive: bool = False
+    rho: float = key(0.05, "the radius of the neighbourhood.", gt=0)
+    adaptive: bool = key(False, "measure distances relative to each parameter (ASAM).")
 
 
 class OptimizerConfig(Named):
     """The optimizer."""
 
-    lr: float = Field(ge=0)
-    weight_decay_mask: Literal["all", "no_decay_1d"] = "all"
-    schedule: ScheduleConfig | None = None
-    sam: SamConfig | None = None
-
-
-class PlateauConfig(Section):
-    """Reducing the learning rate when the watched metric stops improving: the arguments of `optim.plateau`."""
-
-    factor: float = Field(default=0.1, gt=0, lt=1)
-    patience: int = Field(default=10, ge=0)
-    threshold: float = Field(default=1e-4, ge=0)
-    threshold_mode: Literal["rel", "abs"] = "rel"
-    cooldown: int = Field(default=0, ge=0)
-    min_lr: float = Field(default=0.0, ge=0)
-    eps: float = Field(default=1e-8, ge=0)
-
-
-class EarlyStoppingConfig(Section):
-    """Ending when the watched metric stops improving: the arguments of `optim.early_stopping`."""
-
-    patience: int = Field(default=10, ge=1)
-    min_delta: float = Field(default=0.0, ge=0)
-    cooldown: int = Field(default=0, ge=0)
-    restore_best: bool = False
-
-
-class LossScalingConfig(Section):
-    """The arguments of `functrain.LossScaling`."""
-
-    init_scale: float = Field(default=2.0**16, gt=0, le=2.0**120)
-    growth_factor: float = Field(default=2.0, gt=1)
-    backoff_factor: float = Field(default=0.5, gt=0, lt=1)
-    growth_interval: int = Field(default=2000, ge=1)
-
-
-def _number_or_auto(value: Any, _: Any) -> int | str:
-    """One message, where pydantic has one for each type that a value might have been."""
-    if value == "auto" or (type(value) is int and value >= 1):
-        return value
-    raise ValueError("must be a whole number, 1 or more, or 'auto'")
-
-
-NumberOrAuto = Annotated[int | str, WrapValidator(_number_or_auto)]
-
-
-class TrainingConfig(Section):
-    """The run: the arguments of `functrain.init_state` and `functrain.fit`."""
-
-    epochs: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
-    accumulate: int = Field(default=1, ge=1)
-    tail: Literal["extend", "short", "drop"] = "extend"
-    clip_norm: float | None = Field(default=None, gt=0)
-    clip_value: float | None = Field(default=None, gt=0)
-    ema_decay: float | None = Field(default=None, ge=0, lt=1)
-    ema_warmup: bool = False
-    ema_every: int = Field(default=1, ge=1)
-    ema_average_buffers: bool = False
-    statistics: Literal["parameter", "module"] | None = None
-    activation_checkpointing: list[str] = []
-    activations: bool = False
-    compile: bool = True
-    backend: str = "inductor"
-    mode: str = "default"
-    donate: bool = True
-    micro_batch: NumberOrAuto | None = None
-    steps_per_call: NumberOrAuto = "auto"
-    eval_every: int = Field(default=1, ge=1)
-    save_every: int | None = Field(default=None, ge=1)
-    save_every_minutes: float | None = Field(default=None, gt=0)
-    keep: int = Field(default=3, ge=1)
-    keep_best: int = Field(default=1, ge=1)
-    watch: str | None = None
-    watch_mode: Literal["min", "max"] = "min"
-    plateau: PlateauConfig | None = None
-    early_stopping: EarlyStoppingConfig | None = None
-    log_every: int = Field(default=10, ge=1)
-    tensorboard: bool = False
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    max_consecutive_skips: int | None = Field(default=100, ge=1)
-    loss_scale: float | None = Field(default=None, gt=0)
-    loss_scaling: LossScalingConfig | None = None
-    deterministic: bool = False
-    tf32: bool | None = None
-    device: str = "cpu"
-    threads: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _has_an_end(self) -> "TrainingConfig":
-        if self.epochs is None and self.steps is None:
-            raise ValueError("needs to know how long to train: set epochs, steps, or both")
-        return self
-
-    @model_validator(mode="after")
-    def _has_one_scale(self) -> "TrainingConfig":
-        if self.loss_scale is not None and self.loss_scaling is not None:
-            raise ValueError("a loss scale is constant (loss_scale) or adapts itself (loss_scaling), not both")
-        return self
-
-    @model_validator(mode="after")
-    def _has_an_average(self) -> "TrainingConfig":
-        defaults = {"ema_warmup": False, "ema_every": 1, "ema_average_buffers": False}
-        given = [name for name, default in defaults.items() if getattr(self, name) != default]
-        if self.ema_decay is None and given:
-            raise ValueError(f"{', '.join(given)} needs a moving average: set ema_decay, to 0.999 say")
-        return self
+    lr: float = key(..., "the learning rate; with a schedule, the highest.", ge=0)
+    weight_decay_mask: Literal["all", "no_decay_1d"] = key(
+        "all", "which parameters decay; no_decay_1d spares biases and the parameters of norms."
+    )
+    schedule: ScheduleConfig | None = key(None, "the course of the learning rate. null keeps it constant.")
+    sam: SamConfig | None = key(None, "sharpness-aware minimisation around the optimizer.")
 
 
 class InitFromConfig(Section):
-    """Parameters and buffers to begin with: the arguments of `functrain.checkpoint.init_from`.
+    """Parameters and buffers to begin with: the arguments of `functrain.checkpoint.init_from`."""
 
-    Attributes:
-        path: a file, a checkpoint, or a run, meaning its last checkpoint; relative to the configuration file.
-        new: leaves that may keep their initial value; names or patterns such as "head.*".
-        dropped: tensors of the file that are left out, likewise.
-        prefix: of the model's names in the file, such as "model." in Lightning's.
-    """
-
-    path: str = Field(min_length=1)
-    new: list[str] = []
-    dropped: list[str] = []
-    prefix: str = ""
+    path: str = Field(
+        min_length=1,
+        description="a file, a checkpoint, or a run, meaning its last checkpoint; relative to the configuration file.",
+    )
+    new: list[str] = key([], 'parameters that may keep their initial value: names, or patterns such as "head.*".')
+    dropped: list[str] = key([], "tensors of the file that are left out, likewise.")
+    prefix: str = key("", "of the model's names in the file, such as \"model.\" in Lightning's.")
 
 
 class Config(Section):
-    """A run.
+    """A run."""
 
-    Attributes:
-        name: the run's, and its directory's under `runs/`; default: the file's.
-        seed: of everything random.
-        code: folder that "package.module:function" is imported from, besides the current directory;
-            default: the configuration file's own. A relative one is relative to that file.
-        init_from: where a run that starts afresh has its parameters from, instead of the seed.
-    """
-
-    name: str
-    seed: int = 0
-    code: str | None = None
+    name: str = key(..., "the run's name, and its directory's under `runs/`; default: the file's.", bits=False)
+    seed: int = key(0, "of everything random: initial parameters, order of the data, dropout.")
+    code: str | None = key(
+        None,
+        'the folder that "package.module:function" is imported from, besides the current directory; default: the '
+        "configuration file's own. A relative one is relative to that file.",
+        bits=False,
+    )
     model: ModelConfig
     data: DataConfig
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
-    init_from: InitFromConfig | None = None
+    compile: CompileConfig = CompileConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+    init_from: InitFromConfig | None = key(None, "the parameters that a run which starts afresh begins with.")
 
     _code_folders: tuple[Path, ...] | None = PrivateAttr(default=None)
 
@@ -292,8 +174,8 @@ class Config(Section):
 def section_at(path: Sequence[str | int]) -> type[Section]:
     """The schema of the section at a path."""
     schema: type[Section] = Config
-    for key in path:
-        annotation = schema.model_fields[str(key)].annotation
-        options = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
-        schema = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+    for name in path:
+        found = section_in(schema.model_fields[str(name)].annotation)
+        assert found is not None
+        schema = found
     return schema

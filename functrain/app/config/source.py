@@ -7,10 +7,10 @@ are text, and size and depth are bounded.
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -89,6 +89,23 @@ class Source:
     def spelling(self, path: Path_, value: Any) -> str:
         """How a value is written, for a message."""
         return self.spellings.get(path) or shown(value)
+
+    def part(self, key: str) -> "Source":
+        """The value of a key, without its origin."""
+        return Source(
+            self.values[key], {}, {path[1:]: text for path, text in self.spellings.items() if path[:1] == (key,)}
+        )
+
+
+class Assignment(NamedTuple):
+    """A path, and the value that an override sets there."""
+
+    path: Path_
+    value: Source
+
+
+def _as_given(assignment: Assignment) -> Iterable[Assignment]:
+    return [assignment]
 
 
 def read_source(path: Path) -> Source:
@@ -211,7 +228,7 @@ class _Reader:
         return f"{self._name}:{node.start_mark.line + 1}"
 
 
-def override(source: Source, text: str) -> Source:
+def override(source: Source, text: str, places: Callable[[Assignment], Iterable[Assignment]] = _as_given) -> Source:
     """The source with one value set from the command line.
 
     A section that is given as a mapping changes the keys in it and keeps the others; one with a `name` replaces the
@@ -220,6 +237,7 @@ def override(source: Source, text: str) -> Source:
     Args:
         source: what the file says.
         text: "key.path=value", the value in YAML.
+        places: what is set, by the places that keys have today.
 
     Raises:
         ConfigError: if the text has another form, or the path leads through a value that is no section.
@@ -237,13 +255,22 @@ def override(source: Source, text: str) -> Source:
     if not isinstance(source.values, dict):
         return source  # the loader of the configuration will refuse it
     parsed = parse(value, origin) if value.strip() else Source(None, {})
+    for assignment in places(Assignment(path, parsed)):
+        source = _assigned(source, assignment, origin)
+    return source
+
+
+def _assigned(source: Source, assignment: Assignment, origin: str) -> Source:
+    path, parsed = assignment
     values = section = dict(source.values)
     origins = dict(source.origins)
     for depth, key in enumerate(path[:-1], 1):
         inner = section.get(key)
         if inner is not None and not isinstance(inner, dict):
             given = source.spelling(path[:depth], inner)
-            raise ConfigError(f"{origin}: {'.'.join(path[:depth])} is {given}, not a section with keys of its own")
+            raise ConfigError(
+                f"{origin}: {'.'.join(map(str, path[:depth]))} is {given}, not a section with keys of its own"
+            )
         section[key] = dict(inner or {})
         origins.setdefault(path[:depth], origin)
         section = section[key]

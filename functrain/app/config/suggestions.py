@@ -1,8 +1,9 @@
 """What somebody may have meant by a name that does not exist."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from functrain.app.config.former import MOVES
 from functrain.app.config.schema import section_at
 
 # What other trainers call things, and where they are here.
@@ -26,12 +27,15 @@ OTHER_NAMES: Mapping[str, str] = {
     "gradient_clip_val": "training.clip_norm",
     "gradient_accumulation_steps": "training.accumulate",
     "accumulate_grad_batches": "training.accumulate",
-    "keep_last_n_checkpoints": "training.keep",
-    "save_total_limit": "training.keep",
-    "validation_frequency": "training.eval_every",
-    "monitor": "training.watch",
+    "keep_last_n_checkpoints": "checkpoint.keep",
+    "save_total_limit": "checkpoint.keep",
+    "save_steps": "checkpoint.save_every",
+    "validation_frequency": "evaluation.eval_every",
+    "monitor": "evaluation.watch",
+    "metric_for_best_model": "evaluation.watch",
+    "logging_steps": "logging.log_every",
+    "torch_compile": "compile.enabled",
     "pretrained": "init_from.path",
-    "checkpoint": "init_from.path",
 }
 
 
@@ -59,27 +63,62 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
         >>> did_you_mean("adamW", ["adam", "adamw"])
         "; did you mean 'adamw'?"
     """
-    close = _nearest(given, {_plain(name): name for name in known})
-    return ";" if close is None else f"; did you mean {close!r}?"
+    names = {_plain(name): name for name in known}
+    close = _nearest(given, names)
+    return ";" if close is None else f"; did you mean {names[close]!r}?"
+
+
+def meant(key: str, allowed: Sequence[str]) -> str:
+    """What may have been meant by a key that its section does not have, as `did_you_mean` words it.
+
+    Args:
+        key: as given.
+        allowed: the keys of the section.
+
+    Example:
+        >>> meant("epoch", ["epochs", "accumulate"]), meant("log_evry", ["epochs", "ema_every"])
+        ("; did you mean 'epochs'?", "; did you mean 'logging.log_every'?")
+        >>> meant("max_time", ["epochs"])
+        '; give the option --max-time on the command line;'
+    """
+    if key in OPTIONS:
+        return f"; give the option {OPTIONS[key]} on the command line;"
+    names, homes = {_plain(name): name for name in allowed}, _homes()
+    inside, elsewhere = _nearest(key, names), _nearest(key, homes, cutoff=0.75)
+    if inside is not None and (elsewhere is None or _likeness(key, inside) >= _likeness(key, elsewhere)):
+        return f"; did you mean {names[inside]!r}?"
+    return ";" if elsewhere is None else f"; did you mean {homes[elsewhere]!r}?"
 
 
 def home_of(key: str) -> str | None:
     """The dotted path of a setting that bears this name, or nearly this name, somewhere in a configuration.
 
     Example:
-        >>> home_of("num-workers"), home_of("learning_rate"), home_of("xyz")
-        ('data.num_workers', 'optimizer.lr', None)
+        >>> home_of("num-workers"), home_of("learning_rate"), home_of("keep"), home_of("xyz")
+        ('data.num_workers', 'optimizer.lr', 'checkpoint.keep', None)
     """
+    homes = _homes()
+    close = _nearest(key, homes, cutoff=0.75)
+    return None if close is None else homes[close]
+
+
+def _homes() -> dict[str, str]:
+    """The places of keys by their names, and by the names that other trainers have for them."""
     homes: dict[str, str] = {"seed": "seed", "name": "name"}
     for section in ("data", "optimizer", "training"):
         homes |= {name: f"{section}.{name}" for name in section_at((section,)).model_fields if name != "name"}
-    homes |= OTHER_NAMES
-    return _nearest(key, homes, cutoff=0.75)
+    homes |= {name: ".".join(map(str, move.new)) for name, move in MOVES.items()}
+    return homes | dict(OTHER_NAMES)
 
 
-def _nearest(given: str, known: Mapping[str, str], cutoff: float = 0.6) -> str | None:
-    close = difflib.get_close_matches(_plain(given), known, n=1, cutoff=cutoff)
-    return known[close[0]] if close else None
+def _nearest(given: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name that is most like the given one; None if none is."""
+    close = difflib.get_close_matches(_plain(given), names, n=1, cutoff=cutoff)
+    return close[0] if close else None
+
+
+def _likeness(given: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name, _plain(given)).ratio()
 
 
 def _plain(name: str) -> str:

@@ -65,6 +65,11 @@ def is_own_run(run: Path) -> bool:
         return False
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is the directory of a run."""
+    return (folder / "checkpoints").is_dir() and (folder / "config.yaml").is_file()
+
+
 def _trust_foreign(config: Config, origin: Path, run: Path, own: bool, trust: bool) -> Config:
     names = config.references
     if not names or trust:
@@ -94,7 +99,7 @@ def _run_around(folder: Path) -> Path | None:
     """The run's directory that a folder is, or lies in."""
     folder = folder.resolve()
     for place in (folder, *folder.parents):
-        if (place / "checkpoints").is_dir() and (place / "config.yaml").is_file():
+        if is_run(place):
             return place
     return None
 

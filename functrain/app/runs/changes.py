@@ -3,23 +3,15 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from functrain.app.config.keys import keys_in
 from functrain.app.config.loading import changes, plain, read_config
 from functrain.app.config.schema import Config
 from functrain.app.config.source import read_source
 from functrain.app.runs.directory import RunDirectory
 from functrain.foundation.errors import ConfigError
 from functrain.loop import ResumeRefusedError
-from functrain.loop.settings import without_bits
 
-SHOWS_IN_NO_BIT = (
-    "name",
-    "code",
-    "data.num_workers",
-    "data.pin_memory",
-    "data.persistent_workers",
-    "data.prefetch_factor",
-    *(f"training.{name}" for name in without_bits()),
-)
+SHOWS_IN_NO_BIT = frozenset(each.dotted for each in keys_in(Config) if not each.bits)
 
 
 def changes_since(run: RunDirectory, config: Config) -> list[str]:
@@ -32,7 +24,7 @@ def changes_since(run: RunDirectory, config: Config) -> list[str]:
         return []
     # What this release has added was at its default.
     with suppress(ConfigError):
-        before = plain(read_config(run.config_file)[0])
+        before = plain(read_config(run.config_file, recorded=True)[0])
     return changes(before, plain(config))
 
 

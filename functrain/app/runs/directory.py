@@ -110,7 +110,7 @@ def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:
     """
     run = RunDirectory(Path(path))
     if run.config_file.is_file():
-        return run, read_config(run.config_file)[0]
+        return run, read_config(run.config_file, recorded=True)[0]
     if not run.path.exists():
         raise ConfigError(f"there is no run directory {path}{runs_beside(run.path)}")
     raise ConfigError(f"{path} is no run directory: there is no config.yaml in it{runs_beside(run.path)}")

@@ -38,7 +38,7 @@ def profile(
     folder = out if out is not None else PROFILES / config.name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a directory")
-    training = config.training
+    training, compiling = config.training, config.compile
     set_threads(config)
     loader = build_training_loader(config)
     state = build_state(config, run_length(config, loader))
@@ -47,10 +47,10 @@ def profile(
         loader,
         steps=steps,
         out=folder,
-        compile=training.compile,
-        backend=training.backend,
-        mode=training.mode,
-        donate=training.donate,
+        compile=compiling.enabled,
+        backend=compiling.backend,
+        mode=compiling.mode,
+        donate=compiling.donate,
         tail=training.tail,
         micro_batch=training.micro_batch,
         tf32=training.tf32,

@@ -49,7 +49,7 @@ def _start_of_replay(path: Path) -> Path:
     if len(names) < 2:
         raise ConfigError(
             f"{path} has one checkpoint, and a replay compares with the one after: train on, or with "
-            "training.save_every=N, which saves more often"
+            "checkpoint.save_every=N, which saves more often"
         )
     return last.parent / names[-2]
 

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from functrain.app.config.build import Length, build_loader, build_rules, build_state, build_training_loader, run_length
+from functrain.app.config.build import (
+    Length,
+    build_loader,
+    build_rules,
+    build_state,
+    build_training_loader,
+    fit_settings,
+    run_length,
+)
 from functrain.app.config.loading import plain, save_config
-from functrain.app.config.schema import Config, TrainingConfig
+from functrain.app.config.schema import Config
 from functrain.app.config.signature import canonical, sign
 from functrain.app.runs.beginning import begin
 from functrain.app.runs.changes import changes_since, refuse
@@ -21,7 +29,6 @@ from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError, NonFiniteError
 from functrain.foundation.paths import shown_path
 from functrain.loop import Event, FitResult, ResumeRefusedError, fit
-from functrain.loop.settings import declared
 from functrain.step import TrainState
 
 ANOTHER_RUN = (
@@ -60,8 +67,8 @@ def build(config: Config) -> Parts:
     Raises:
         FunctrainError, ValueError, TypeError: for what cannot be built.
     """
-    if config.training.compile:
-        check_backend(config.training.backend, config.training.mode)
+    if config.compile.enabled:
+        check_backend(config.compile.backend, config.compile.mode)
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
     return Parts(loaders, length, build_state(config, length))
@@ -109,7 +116,7 @@ def run_config(
         "progress": False,
     }
     callbacks = [start, *settings.pop("callbacks", ())]
-    arguments = {**_same_names(config.training), **own, **settings}
+    arguments = {**fit_settings(config), **own, **settings}
     try:
         return fit(
             parts.state,
@@ -158,13 +165,6 @@ def begun(
     if any(change.startswith("init_from") for change in changed):
         say("init_from has no effect here: this run goes on. --resume never starts afresh")
     return parts
-
-
-def _same_names(training: TrainingConfig) -> dict[str, Any]:
-    """The settings of `fit` that the configuration has under the same name, with the same kind of value."""
-    rules = ("plateau", "early_stopping")
-    names = [name for name, _, _ in declared() if name in TrainingConfig.model_fields and name not in rules]
-    return {name: getattr(training, name) for name in names}
 
 
 def another_run(error: CheckpointError, run: RunDirectory) -> CheckpointError:

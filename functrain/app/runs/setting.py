@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
+from functrain.app.config.former import in_its_place
 from functrain.app.config.loading import check_parameters
 from functrain.app.config.schema import Config
 from functrain.app.config.source import Source
@@ -88,10 +89,11 @@ def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
             f"{checkpoint} carries no configuration: it was not made by 'functrain train'. In Python there are "
             "functrain.replay, functrain.find_nonfinite and functrain.checkpoint.save_torch for it"
         )
+    source = in_its_place(Source(values, {(): f"the configuration in {checkpoint}"}), recorded=True)
     try:
-        config = trust_checkpoint(Config.model_validate(values), info, trust)
+        config = trust_checkpoint(Config.model_validate(source.values), info, trust)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise ConfigError(f"the configuration in {checkpoint} is another version's: see its key {place!r}") from None
-    check_parameters(config, Source(values, {(): f"the configuration in {checkpoint}"}))
+    check_parameters(config, source)
     return info, config

@@ -21,7 +21,7 @@ from functrain.step import TrainState
 
 def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
     """The header: what is about to be trained, on what, and how."""
-    training, optimizer = config.training, config.optimizer
+    training, compiling, optimizer = config.training, config.compile, config.optimizer
     loaders, length, state = parts.loaders, parts.length, parts.state
     network = state.recipe.network
     parameters = sum(p.numel() for p in state.params.values())
@@ -31,7 +31,7 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
         for split, loader in (("train", loaders.train), ("val", loaders.val), ("test", loaders.test))
         if loader is not None
     ]
-    compiled = f"compiled ({training.backend}, {training.mode})" if training.compile else "eager (not compiled)"
+    compiled = f"compiled ({compiling.backend}, {compiling.mode})" if compiling.enabled else "eager (not compiled)"
     window = f", {training.accumulate} micro-batches an update" if training.accumulate > 1 else ""
     ranks = f"{world.size} processes, each " if world.size > 1 else ""
     threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"

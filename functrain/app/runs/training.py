@@ -168,5 +168,5 @@ def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tupl
         raise another_run(error, run) from error
     if not is_finished(info, config):
         return None  # the newest was damaged, an older one was read, and there is training left
-    run.tidy(config.training.watch_mode)
+    run.tidy(config.evaluation.watch_mode)
     return state, info

@@ -1,0 +1,97 @@
+"""Places of keys: where today's keys once stood, and the short form of a section.
+
+Once the section `training` held all settings of a run. A run that was recorded then is still read.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from functrain.app.config.source import Assignment, Path_, Source
+from functrain.loop.settings import declared
+
+
+class Move(NamedTuple):
+    """Where a key stood, and where it stands."""
+
+    old: Path_
+    new: Path_
+
+
+MOVES: Mapping[str, Move] = {
+    each.name: Move(("training", each.name), (each.section, each.key))
+    for each in declared()
+    if each.key is not None and each.section != "training"
+}
+
+# The two that most configurations set. They are read in their former places, too.
+STILL_READ = (MOVES["compile"], MOVES["log_every"])
+
+SWITCHES: Mapping[str, str] = {"compile": "enabled"}  # section -> its key that `section: false` sets
+
+
+def new_place(path: Path_) -> str | None:
+    """Where a key stands that once stood at a path, with dots.
+
+    Example:
+        >>> new_place(("training", "keep")), new_place(("training", "epochs"))
+        ('checkpoint.keep', None)
+    """
+    return next((".".join(map(str, new)) for old, new in MOVES.values() if old == path), None)
+
+
+def in_its_place(source: Source, *, recorded: bool = False) -> Source:
+    """A configuration with its keys where they stand today.
+
+    Args:
+        source: as a file has it.
+        recorded: a run has kept it, in the form of its day: every former place is read.
+
+    Example:
+        >>> in_its_place(Source({"compile": False, "training": {"log_every": 5}}, {(): "a.yaml"})).values
+        {'compile': {'enabled': False}, 'training': {}, 'logging': {'log_every': 5}}
+    """
+    if not isinstance(source.values, dict):
+        return source  # the loader of the configuration will refuse it
+    for section, switch in SWITCHES.items():
+        if isinstance(source.values.get(section), bool):
+            values = {**source.values, section: {switch: source.values[section]}}
+            source = _renamed(source, values, Move((section,), (section, switch)))
+    for move in MOVES.values() if recorded else STILL_READ:
+        source = _moved(source, move)
+    return source
+
+
+def assignments(given: Assignment) -> Iterator[Assignment]:
+    """What an override sets, by today's places."""
+    path, value = given
+    if path[0] in SWITCHES and len(path) == 1 and isinstance(value.values, bool):
+        yield Assignment((*path, SWITCHES[str(path[0])]), value)
+    elif path == ("training",) and isinstance(value.values, dict):
+        former = {str(move.old[1]): move for move in STILL_READ if move.old[1] in value.values}
+        rest = {key: inner for key, inner in value.values.items() if key not in former}
+        yield Assignment(path, Source(rest, {}, value.spellings))
+        for name, move in former.items():
+            yield Assignment(move.new, value.part(name))
+    else:
+        yield Assignment(next((new for old, new in STILL_READ if old == path), path), value)
+
+
+def _moved(source: Source, move: Move) -> Source:
+    """The source with one value moved, if it is there and its new place is free; else the schema refuses it."""
+    (old, name), (new, key) = move
+    holder, target = source.values.get(old), source.values.get(new, {})
+    if not isinstance(holder, dict) or name not in holder or not isinstance(target, dict) or key in target:
+        return source
+    rest = {other: value for other, value in holder.items() if other != name}
+    return _renamed(source, {**source.values, old: rest, new: {**target, key: holder[name]}}, move)
+
+
+def _renamed(source: Source, values: Any, move: Move) -> Source:
+    """Other values, with what is known of a path under its new name."""
+    depth = len(move.old)
+    origins, spellings = (
+        {(move.new + path[depth:] if path[:depth] == move.old else path): text for path, text in known.items()}
+        for known in (source.origins, source.spellings)
+    )
+    origins.setdefault(move.new[:-1], source.origin(move.old))  # of a section that came about by the move
+    return Source(values, origins, spellings)

@@ -1,0 +1,122 @@
+"""The base of a configuration's sections, and how a key is declared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, WrapValidator, create_model
+from pydantic.fields import FieldInfo
+
+from functrain.loop.settings import Declared, declared
+
+
+class Section(BaseModel):
+    """Immutable, exact about types, and without keys of its own invention."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Named(Section):
+    """A function by name, with parameters."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description='a name from functrain\'s registry, or "package.module:function" of your own.')
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The keys that are the function's."""
+        return dict(self.model_extra or {})
+
+
+def key(default: Any, doc: str, *, bits: bool = True, **limits: Any) -> Any:
+    """A key of a section.
+
+    Args:
+        default: its default; `...` if it must be given.
+        doc: what it does, for the page of settings.
+        bits: whether the bits of a run may depend on it; a strict resume lets the other ones change.
+        limits: as in pydantic's `Field`: `ge`, `gt`, `le`, `lt`.
+    """
+    return Field(default, description=doc, json_schema_extra={"bits": bits}, **limits)
+
+
+def _number_or_auto(value: Any, _: Any) -> int | str:
+    """One message, where pydantic has one for each type that a value might have been."""
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a whole number, 1 or more, or 'auto'")
+
+
+NumberOrAuto = Annotated[int | str, WrapValidator(_number_or_auto)]
+
+
+def keys_of(section: str, rules: Mapping[str, type[Section]] | None = None) -> Any:
+    """A base class with the keys that `functrain.loop.settings` declares for a section.
+
+    Args:
+        section: its name in a configuration.
+        rules: the settings whose values are objects, each with the section that describes one.
+    """
+    found: dict[str, Any] = {
+        each.key: (_annotation(each, rules or {}), key(each.default, each.doc, bits=each.bits))
+        for each in declared()
+        if each.section == section and each.key is not None
+    }
+    return create_model(f"{section.capitalize()}Keys", __base__=Section, **found)
+
+
+def _annotation(setting: Declared, rules: Mapping[str, type[Section]]) -> Any:
+    """The type of a key, with the limits of its kind."""
+    kind, optional = setting.kind, setting.optional
+    if setting.name in rules:
+        return rules[setting.name] | None
+    if {int, str} <= set(get_args(setting.annotation)):
+        return NumberOrAuto | None if optional else NumberOrAuto
+    if kind.choices:
+        return Literal[kind.choices]
+    if kind.least is None and kind.above is None:
+        return setting.annotation
+    return Annotated[setting.annotation, Field(ge=kind.least, gt=kind.above)]
+
+
+class Key(NamedTuple):
+    """A key of a configuration: its path and what is declared of it."""
+
+    path: tuple[str, ...]
+    info: FieldInfo
+
+    @property
+    def dotted(self) -> str:
+        """The path as one writes it."""
+        return ".".join(self.path)
+
+    @property
+    def section(self) -> type[Section] | None:
+        """The section that the key holds; None if it holds a value."""
+        return section_in(self.info.annotation)
+
+    @property
+    def bits(self) -> bool:
+        """Whether the bits of a run may depend on it."""
+        extra = self.info.json_schema_extra
+        return not isinstance(extra, dict) or bool(extra.get("bits", True))
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The section that a key of this type holds.
+
+    Example:
+        >>> section_in(Named | None), section_in(int | None)
+        (<class 'functrain.app.config.keys.Named'>, None)
+    """
+    options = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
+    return next((each for each in options if isinstance(each, type) and issubclass(each, Section)), None)
+
+
+def keys_in(section: type[Section], path: Sequence[str] = ()) -> Iterator[Key]:
+    """The keys of a section, each followed by those of the section in it."""
+    for name, info in section.model_fields.items():
+        found = Key((*path, name), info)
+        yield found
+        if found.section is not None:
+            yield from keys_in(found.section, found.path)
