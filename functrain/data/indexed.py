@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from functrain.data.contents import content_digest, weights_digest
 from functrain.data.forking import start_iterating
 from functrain.data.plans import ArithmeticPlan, Plan, Task, check_reached
-from functrain.data.reading import Collate, Reader, chain_of
+from functrain.data.reading import Collate, Drawing, Reader, chain_of
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in, generator
 
@@ -61,6 +61,7 @@ class IndexedStream:
         self.batch_size, self.ragged = plan.largest, plan.ragged
         self._plan, self._dataset, self._collate_fn, self._key = plan, dataset, collate_fn, key
         self._workers, self._what = workers, what
+        self._drawing = Drawing()
         self._engine: DataLoader[Any] | None = None
         self._pass_number = 0
         self._open_pass: Callable[[], Generator[Any, None, None] | None] = lambda: None
@@ -125,7 +126,7 @@ class IndexedStream:
         return self._plan.tasks(self._key, epoch, start, self._what)
 
     def _reader(self) -> Reader:
-        return Reader(self._dataset, self._collate_fn, self._key, self._plan.batched)
+        return Reader(self._dataset, self._collate_fn, self._key, self._plan.batched, self._drawing)
 
     def _pass_through_workers(self, epoch: int, start: int, number: int) -> Generator[Any, None, None]:
         if self._engine is None:

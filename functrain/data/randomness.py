@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from functrain.foundation.generators import preserved_generators
+from functrain.foundation.generator_marks import Mark, global_mark, numpy_bits
+from functrain.foundation.generators import CallersGenerators, preserved_generators
 from functrain.foundation.keys import KEY_BITS
 
 _SIGN = 1 << (KEY_BITS - 1)
+_FIXED = 20  # any number
 
 
 class Randomness:
@@ -36,11 +38,17 @@ class Randomness:
         kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
         own = {id(g): g for g in found if isinstance(g, kinds) and g is not torch.default_generator}
         self.own = list(own.values())
+        self._callers = CallersGenerators()
+        self._fixed: Mark | None = None  # of the generators after `seed(_FIXED)`
 
     def seed(self, key: int) -> None:
         """Make everything that is drawn next a function of `key`."""
         random.seed(key)
-        np.random.seed(key & 0xFFFFFFFF)
+        bits = numpy_bits()
+        if type(bits) is np.random.MT19937:
+            np.random.seed(key & 0xFFFFFFFF)
+        else:
+            bits.state = type(bits)(key).state
         torch.default_generator.manual_seed(key - 2 * _SIGN if key >= _SIGN else key)
         for own in self.own:
             _seed(own, key)
@@ -59,10 +67,44 @@ class Randomness:
             value = reading()
         return value
 
+    def unless_drawn(self, reading: Callable[[], Any]) -> tuple[Any, bool]:
+        """What `reading` gives, and True if it drew nothing, so that it would give the same with every seed.
+
+        One seed for all reads, and one look at the generators after each, take less than a seed for each sample. The
+        owners' generators are not looked at.
+
+        Raises:
+            Exception: what `reading` raises, unless it drew before: with its own seed it may not.
+
+        Example:
+            >>> draws = Randomness()
+            >>> with draws.preserved():
+            ...     draws.unless_drawn(lambda: 3), draws.unless_drawn(random.random)[1]
+            ((3, True), False)
+        """
+        for _ in range(2):
+            modules = len(sys.modules)
+            self.seed(_FIXED)
+            self._fixed = self._fixed or global_mark()
+            try:
+                value = reading()
+            except Exception:
+                if not self.was_drawn():
+                    raise
+                value = None
+            drawn = self.was_drawn()
+            if not drawn or len(sys.modules) == modules:  # otherwise again, as in `read`
+                break
+        return value, not drawn
+
+    def was_drawn(self) -> bool:
+        """Within `unless_drawn`: whether the reading has drawn by now."""
+        return global_mark() != self._fixed
+
     @contextmanager
     def preserved(self) -> Iterator[None]:
         """Put all these generators back to where they are now at the end. One thread at a time is within."""
-        with preserved_generators():
+        with preserved_generators(self._callers):
             put_back = [_restorer(own) for own in self.own]
             try:
                 yield

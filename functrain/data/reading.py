@@ -23,17 +23,30 @@ GATHERED_AT_ONCE = 256 * 1024
 ALIGNMENT = 64  # bytes; torch's allocator on the CPU. Sums of MKL's depend on it.
 
 
+@dataclasses.dataclass
+class Drawing:
+    """What is known to draw from random generators; None: not known yet, False: not that anybody had seen."""
+
+    samples: bool | None = None
+    collate: bool | None = None
+
+
 class Reader:
     """A function from a task to its micro-batch, of the key and the task alone.
+
+    What may draw at random is seeded for each sample and each batch. To find out takes less time than to seed: a batch
+    is read with any seed first, and read again with the right ones if a generator was drawn from. From then on it is
+    seeded at once.
 
     Args:
         dataset: map-style data set.
         collate_fn: puts samples together.
         key: the key of the run's data.
         batched: whether a task is a batch of samples; else it is one sample, as it comes.
+        drawing: what earlier readers of this data set found.
     """
 
-    def __init__(self, dataset: Any, collate_fn: Collate, key: int, batched: bool):
+    def __init__(self, dataset: Any, collate_fn: Collate, key: int, batched: bool, drawing: Drawing | None = None):
         self.dataset, self.collate_fn, self.key, self.batched = dataset, collate_fn, key, batched
         chain = list(chain_of(dataset))
         source = chain[-1]
@@ -44,6 +57,11 @@ class Reader:
         self.reads_batches = callable(getattr(source, "__getitems__", None))
         gathers = batched and self.stores_samples and collate_fn is default_collate
         self.gather = gather_from(dataset) if gathers else None
+        self.drawing = Drawing() if drawing is None else drawing
+        if self.stores_samples:
+            self.drawing.samples = False
+        elif self.randomness.own:
+            self.drawing.samples = True
 
     def __call__(self, task: Task) -> Any:
         """Read the micro-batch."""
@@ -51,20 +69,37 @@ class Reader:
             return batch
         if self.stores_samples and self.collates_plainly:
             return self._plainly_collated(self._samples(task, seeded=False))
-        # a worker's generators are nobody's: putting 0.15 ms of states aside pays only where training runs
+        # a worker's generators are nobody's: putting their states aside pays only where training runs
         aside = self.randomness.preserved() if get_worker_info() is None else nullcontext()
         with aside, one_thread():
-            samples = self._samples(task, seeded=not self.stores_samples)
-            if self.collates_plainly:
-                return self._plainly_collated(samples)
-            modules = len(sys.modules)
-            batch = self._collated(task, samples)
-            if len(sys.modules) != modules:  # as in Randomness.read; with new samples, which a collate_fn may change
-                batch = self._collated(task, self._samples(task, seeded=not self.stores_samples))
-            return batch
+            samples = self._read_samples(task)
+            return self._plainly_collated(samples) if self.collates_plainly else self._read_batch(task, samples)
 
     def _plainly_collated(self, samples: Any) -> Any:
         return collated(samples) if self.collate_fn is default_collate else self.collate_fn(samples)
+
+    def _read_samples(self, task: Task) -> Any:
+        if self.stores_samples:
+            return self._samples(task, seeded=False)
+        if not self.drawing.samples:
+            samples, same = self.randomness.unless_drawn(lambda: self._samples(task, seeded=False))
+            self.drawing.samples = not same
+            if same:
+                return samples
+        return self._samples(task, seeded=True)
+
+    def _read_batch(self, task: Task, samples: Any) -> Any:
+        if not self.drawing.collate and not self.randomness.own:
+            batch, same = self.randomness.unless_drawn(lambda: self.collate_fn(samples))
+            self.drawing.collate = not same
+            if same:
+                return batch
+            samples = self._read_samples(task)  # a collate_fn may have changed them
+        modules = len(sys.modules)
+        batch = self._collated(task, samples)
+        if len(sys.modules) != modules:  # as in Randomness.read
+            batch = self._collated(task, self._read_samples(task))
+        return batch
 
     def _collated(self, task: Task, samples: Any) -> Any:
         self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position))
@@ -80,7 +115,12 @@ class Reader:
         epoch_key = fold_in(self.key, "sample", task.epoch) if seeded else None
         if not self.batched:
             return self._sample(task, indices, 0, epoch_key)
-        return [self._sample(task, index, row, epoch_key) for row, index in enumerate(indices)]
+        samples = []
+        for row, index in enumerate(indices):
+            samples.append(self._sample(task, index, row, epoch_key))
+            if self.drawing.samples is None and row == 0 and self.randomness.was_drawn():
+                break  # so that not the whole batch is read twice
+        return samples
 
     def _sample(self, task: Task, index: Any, row: int, epoch_key: int | None) -> Any:
         try:
