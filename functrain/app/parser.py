@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, Command] = {
 def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """The parser of all commands, and each command's own."""
     parser = _Parser(
-        prog="functrain", description="Functional training for PyTorch, resumed bit for bit.", allow_abbrev=False
+        prog="functrain", description="Train PyTorch models, with runs that resume bit for bit.", allow_abbrev=False
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     common = _Parser(add_help=False)
@@ -40,7 +40,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
     trust.add_argument(
         "--trust",
         action="store_true",
-        help="run code that a run or checkpoint of somebody else's names, or that lies in a run's directory",
+        help="run code that somebody else's run or checkpoint names, or that lies in a run's directory",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():

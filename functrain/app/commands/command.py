@@ -38,9 +38,9 @@ class Command(NamedTuple):
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the configuration file and the overrides."""
-    parser.add_argument("config", type=path, metavar="CONFIG", help="a YAML file")
+    parser.add_argument("config", type=path, metavar="CONFIG", help="the configuration, a YAML or JSON file")
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="values that win over the file's, in YAML"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="a value in YAML that replaces the file's"
     )
 
 

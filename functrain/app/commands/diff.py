@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Compare two checkpoints bit for bit (of a run, its last one): which leaves differ, in how many elements, where
-first, and how many units in the last place (ulps) lie between the two values there. Exit code 1 if they differ.
+Compare two checkpoints bit for bit. For each leaf (a tensor of the state) that differs, the command prints in how
+many elements it differs, where first, and by how many units in the last place (ulps) there. Given a run, it takes
+the last checkpoint. The exit code is 1 if the checkpoints differ.
 
   functrain diff runs/a runs/b
   functrain diff runs/a/checkpoints/best runs/a/checkpoints/last

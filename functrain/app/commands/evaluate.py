@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Evaluate a checkpoint of a run on one of the splits of its data, print scores per class, and write metrics.json
-and metrics.csv to RUN/<split>/. If the run keeps averaged parameters (EMA), those are evaluated, too.
+Evaluate a run's checkpoint on a split of its data. The command prints scores per class, and writes metrics.json and
+metrics.csv to RUN/<split>/. If the run keeps averaged parameters (EMA), it evaluates them as well.
 
   functrain evaluate runs/digits
   functrain evaluate runs/digits --split val --checkpoint best
@@ -20,9 +20,11 @@ and metrics.csv to RUN/<split>/. If the run keeps averaged parameters (EMA), tho
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     parser.add_argument("run", type=path, metavar="RUN", help="a run's directory")
-    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="(default: test)")
     parser.add_argument(
-        "--checkpoint", type=name, default="last", metavar="best|last|NAME", help="which checkpoint (default: last)"
+        "--split", choices=("test", "val", "train"), default="test", help="the split of the data (default: test)"
+    )
+    parser.add_argument(
+        "--checkpoint", type=name, default="last", metavar="best|last|NAME", help="the checkpoint (default: last)"
     )
 
 
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
 
 COMMAND = Command(
     name="evaluate",
-    summary="evaluate a run's checkpoint",
+    summary="evaluate a run's checkpoint on a split of its data",
     description=DESCRIPTION,
     add_options=add_options,
     run=run,

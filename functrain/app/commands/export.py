@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Write the model of a checkpoint (of a run, its last one) for those who do without functrain: .safetensors, or .pt or
-.pth, a file of torch.save with model_state_dict, epoch and step that loads with weights_only=True. An existing file
-is replaced when the new one is complete. The data of the run are not needed.
+Write the model of a checkpoint to a file that other libraries read. The suffix chooses the format: .safetensors, or
+.pt and .pth for torch.save. A .pt file holds model_state_dict, epoch and step, and loads with weights_only=True.
+
+Given a run, the command exports its last checkpoint. It does not need the run's data. An existing file is replaced
+when the new one is complete.
 
   functrain export runs/digits digits.safetensors
   functrain export runs/digits/checkpoints/best digits.pt --ema
@@ -23,11 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     parser.add_argument("path", type=path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
     parser.add_argument("out", type=path, metavar="OUT", help="the file: .safetensors, .pt or .pth")
-    parser.add_argument("--ema", action="store_true", help="the averaged parameters")
+    parser.add_argument("--ema", action="store_true", help="write the averaged parameters")
     parser.add_argument(
         "--optimizer",
         action="store_true",
-        help="also the optimizer's state, for torch.optim's Adam, AdamW or SGD (.pt and .pth)",
+        help="also write the optimizer's state, for torch.optim's Adam, AdamW or SGD (.pt and .pth only)",
     )
 
 

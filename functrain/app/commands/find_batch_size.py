@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Try training steps of what CONFIG describes with ever larger batches, and print the largest that fits into memory and
-how many examples a second each size gets through. Nothing is written.
+Try training steps with larger and larger batches. The command prints the largest batch that fits into memory, and
+the throughput of each size. It writes nothing.
 
   functrain find-batch-size configs/digits.yaml
 """
@@ -20,9 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     add_config(parser)
     parser.add_argument(
-        "--limit", type=count, metavar="N", help="the largest to try (default: as many as there are training examples)"
+        "--limit", type=count, metavar="N", help="the largest batch to try (default: the number of training examples)"
     )
-    parser.add_argument("--compile", action="store_true", help="compile the step, instead of running it eagerly")
+    parser.add_argument("--compile", action="store_true", help="compile the step instead of running it eagerly")
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:

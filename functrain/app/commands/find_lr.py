@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Train a copy of what CONFIG describes for some updates, with a learning rate that grows from 1e-7 to 10, and print the
-loss and a suggestion: where it falls most steeply. A schedule is left out. Nothing is written but the figure.
+Run the learning-rate range test: train a copy of the model for some updates while the learning rate grows from 1e-7
+to 10. The command prints the loss, and suggests the rate at which the loss falls most steeply. It ignores the
+configured schedule, and writes nothing but the figure.
 
   functrain find-lr configs/digits.yaml --figure lr.png
 """
@@ -19,9 +20,9 @@ loss and a suggestion: where it falls most steeply. A schedule is left out. Noth
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     add_config(parser)
-    parser.add_argument("--steps", type=count, default=100, metavar="N", help="updates (default: 100)")
+    parser.add_argument("--steps", type=count, default=100, metavar="N", help="number of updates (default: 100)")
     parser.add_argument("--figure", type=path, metavar="FILE", help="draw the curve: .png, .pdf or .svg")
-    parser.add_argument("--compile", action="store_true", help="compile the step, instead of running it eagerly")
+    parser.add_argument("--compile", action="store_true", help="compile the step instead of running it eagerly")
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:

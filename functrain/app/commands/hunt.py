@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Train again, eagerly, from the snapshot that a run left when its loss was not finite (or from its newest checkpoint),
-and name the first step, micro-batch, module and leaf that is not finite. Exit code 1 if there is one.
+Find the first value that is not finite. The command trains again without compiling. It starts at the snapshot that
+the run saved when its loss was not finite, or else at the newest checkpoint. It names the step, micro-batch, module
+and leaf. The exit code is 1 if it finds such a value.
 
   functrain hunt runs/digits
 """
@@ -19,7 +20,7 @@ and name the first step, micro-batch, module and leaf that is not finite. Exit c
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     parser.add_argument("run", type=path, metavar="RUN", help="a run's directory")
-    parser.add_argument("--checkpoint", type=name, metavar="NAME", help="begin with this one")
+    parser.add_argument("--checkpoint", type=name, metavar="NAME", help="start at this checkpoint")
     parser.add_argument("--steps", type=count, default=100, metavar="N", help="give up after N updates (default: 100)")
 
 

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Measure how long the phases of training (data, step, metrics, checkpoint) take, one after the other, with memory,
-throughput, floating-point operations, and the share of the GPU's peak where that is known. DIR gets profile.json and
-trace.json, a trace for ui.perfetto.dev. Nothing else is written; no run is touched.
+Measure how long each phase of training takes: data, step, metrics, checkpoint. The command also reports memory,
+throughput, floating-point operations, and the share of the GPU's peak where the peak is known.
+
+DIR receives profile.json and trace.json, a trace for ui.perfetto.dev. The command touches no run.
 
   functrain profile configs/digits.yaml
   functrain profile configs/digits.yaml data.num_workers=2 --steps 100 --out profiles/two-workers
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
 
 COMMAND = Command(
     name="profile",
-    summary="measure where the time of training goes",
+    summary="measure where training time goes",
     description=DESCRIPTION,
     add_options=add_options,
     run=run,

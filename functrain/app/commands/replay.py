@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Train again from a checkpoint (of a run, the one before its last) and compare with the checkpoints that follow it, bit
-for bit. Exit code 1 if one is not confirmed. Nothing is written.
+Train again from a checkpoint and compare bit for bit with the checkpoints that follow it. Given a run, the replay
+starts at the checkpoint before the last one. The exit code is 1 if a checkpoint is not confirmed. The command writes
+nothing.
 
   functrain replay runs/digits
   functrain replay runs/digits/checkpoints/step-00000017 --steps 34
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
 
 COMMAND = Command(
     name="replay",
-    summary="train again from a checkpoint, and compare",
+    summary="train again from a checkpoint and compare bit for bit",
     description=DESCRIPTION,
     add_options=add_options,
     run=run,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Show what a run has done and which checkpoints it has, or what a checkpoint holds.
+Show the progress and the checkpoints of a run, or what one checkpoint holds.
 
   functrain show runs/digits
   functrain show runs/digits/checkpoints/best

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Train the model that CONFIG describes. The same command after an interruption (Ctrl-C, a kill, a reboot) goes on
-where the run stopped; a finished run is shown. Files go to RUN_DIR: the merged config.yaml, metrics.csv,
-metrics.jsonl, checkpoints/, training_curves.png and test/metrics.json; events/ too with logging.tensorboard=true.
+Train the model that CONFIG describes. After an interruption (Ctrl-C, a kill, a reboot) the same command continues
+the run. If the run is finished, the command trains nothing and prints the result.
+
+RUN_DIR receives config.yaml (the merged configuration), metrics.csv, metrics.jsonl, checkpoints/,
+training_curves.png and test/metrics.json. With logging.tensorboard=true it also receives events/.
 
   functrain train configs/digits.yaml
   functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short
@@ -28,27 +30,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=name,
         default="auto",
         metavar="auto|never|PATH",
-        help="auto: continue from the newest valid checkpoint, if there is one (default); never: start afresh and move "
+        help="auto (default): continue from the newest valid checkpoint, if there is one; never: start afresh and move "
         "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
     )
     parser.add_argument(
         "--init-from",
         type=path,
         metavar="FILE|RUN|CHECKPOINT",
-        help="where a run that starts afresh has its parameters and buffers from: .pt, .pth, .ckpt, .safetensors, or a "
-        "functrain checkpoint (of a run, its last); short for init_from.path=..., see also init_from.new, .dropped and "
-        ".prefix",
+        help="begin a fresh run with the parameters and buffers of a .pt, .pth, .ckpt or .safetensors file, of a "
+        "checkpoint, or of a run's last checkpoint; short for init_from.path=... (see also init_from.new, .dropped and "
+        ".prefix)",
     )
-    parser.add_argument(
-        "--strict-resume", action="store_true", help="refuse to resume where that would not be bit for bit"
-    )
+    parser.add_argument("--strict-resume", action="store_true", help="refuse a resume that would not be bit for bit")
     parser.add_argument(
         "--max-time",
         type=seconds,
         metavar="TIME",
-        help="save and end with exit code 75 after this time of training: seconds, MM:SS or HH:MM:SS",
+        help="after this training time (seconds, MM:SS or HH:MM:SS) save and exit with code 75",
     )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar and no line per epoch")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar and no line per epoch")
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
 
 COMMAND = Command(
     name="train",
-    summary="train, or go on training, what a configuration describes",
+    summary="train what a configuration describes, or continue its run",
     description=DESCRIPTION,
     add_options=add_options,
     run=run,

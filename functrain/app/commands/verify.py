@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Read every checkpoint of a run and compare it with its checksums. Exit code 1 if one is damaged. Nothing is changed.
+Read every checkpoint of a run and compare it with its checksums. The exit code is 1 if one is damaged. The command
+changes nothing.
 
   functrain verify runs/digits
 """
