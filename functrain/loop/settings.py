@@ -76,8 +76,8 @@ class Evaluating:
         None,
         METRIC,
         "the record whose best value marks the best checkpoint. Default: `eval_loss`, or `train_loss` without an "
-        "eval_loader. To tell whether there is such a metric, the objective runs once on the first batch before "
-        "training.",
+        "eval_loader. Before training, the objective runs once on the first batch to see whether there is such a "
+        "metric.",
     )
     watch_mode: Literal["min", "max"] = setting("min", one_of("min", "max"), 'whether "min" or "max" is better.')
 
@@ -89,15 +89,15 @@ class Deciding:
     plateau: Plateau | None = setting(
         None,
         ANY,
-        "a rule `optim.plateau(...)` that reduces the learning rate by the watched record. It is asked after each "
-        "epoch that has one.",
+        "a rule `optim.plateau(...)`, which reduces the learning rate when the watched record stops improving. It "
+        "is applied after each epoch that has such a record.",
     )
     early_stopping: EarlyStopping | None = setting(
         None,
         ANY,
-        "a rule `optim.early_stopping(...)` that ends training. With `restore_best` (needs a `run_dir`) the result is "
-        "the state of the best checkpoint. A state that was stopped stays so: `state.replace(stopper=rule.init())` "
-        "trains on.",
+        "a rule `optim.early_stopping(...)`, which ends training when the watched record stops improving. With "
+        "`restore_best` (needs a `run_dir`) the result is the state of the best checkpoint. A stopped state stays "
+        "stopped; `state.replace(stopper=rule.init())` lets it train on.",
     )
 
 
@@ -108,30 +108,31 @@ class Stepping:
     micro_batch: int | str | None = setting(
         None,
         ANY,  # functrain.loop.memory checks it: what it may be depends on the ranks
-        "examples in a forward and backward pass, at most. Larger batches are taken in parts, with the same updates "
-        '(but for BatchNorm, which sees the parts, and the draws of dropout). "auto" begins with the whole batch. When '
-        "a step runs out of memory, it is done again with half as many examples at a time; the number found stays, "
-        'also over a resume. While a donating step is new, "auto" keeps a copy of the state in the host\'s memory.',
+        "the most examples in one forward and backward pass. Larger batches are split, and the updates stay the "
+        'same (but for BatchNorm, which sees the parts, and for the draws of dropout). "auto" begins with the '
+        "whole batch. When a step runs out of memory, it is repeated with half as many examples at a time. The "
+        'number found is kept, also over a resume. While a donating step is new, "auto" keeps a copy of the state '
+        "in the host's memory.",
     )
     tail: str = setting(
         "extend",
         one_of(*TAILS),
-        'what happens if an epoch\'s batches do not fill the last accumulation window: "extend" it from the start of '
-        'the epoch\'s order, make it "short" (rightly weighted), or "drop" it.',
+        'what happens if an epoch\'s batches do not fill the last accumulation window: "extend" fills it from the '
+        'start of the epoch\'s order, "short" makes a shorter one (rightly weighted), and "drop" leaves it out.',
     )
     callbacks: Sequence[Callback] = setting((), ANY, "functions marked with `functrain.on`.", key=None)
     deterministic: bool = setting(
         False,
         FLAG,
-        "use torch's deterministic algorithms only, and seed the global generators of torch (CPU), NumPy and Python "
-        "before each micro-batch, for callbacks that draw from them. Some CUDA kernels get slower by it, some have no "
-        "such form and raise. On the CPU a run is bit for bit without it.",
+        "use only torch's deterministic algorithms. Also seed the global generators of torch (CPU), NumPy and "
+        "Python before each micro-batch, for callbacks that draw from them. Some CUDA kernels become slower, and "
+        "those without a deterministic form raise an error. On the CPU a run is bit for bit without it.",
     )
     tf32: bool | None = setting(
         None,
         FLAG_OR_NONE,
-        "on a CUDA device, compute float32 products and convolutions in TF32, or do not. None leaves torch's flags as "
-        "they are (for convolutions torch's own default is True). They are put back at the end.",
+        "whether a CUDA device computes float32 products and convolutions in TF32. None leaves torch's flags as "
+        "they are (for convolutions torch's own default is True). The flags are restored at the end.",
     )
 
 
@@ -140,23 +141,34 @@ class Compiling:
     """How steps are compiled."""
 
     compile: bool = setting(True, FLAG, "run steps as compiled graphs.", key="enabled")
-    backend: str = setting("inductor", ANY, "as in `functrain.compile`.")
-    mode: str = setting("default", ANY, "as in `functrain.compile`.")
+    backend: str = setting(
+        "inductor",
+        ANY,
+        'what compiles the traced graph: "inductor", "aot_eager", "eager" (runs the graph as it is), or another '
+        "that torch lists.",
+    )
+    mode: str = setting(
+        "default",
+        ANY,
+        'inductor\'s mode: "default", "max-autotune-no-cudagraphs", "reduce-overhead" or "max-autotune". The last '
+        "two turn donated steps on CUDA devices into CUDA graphs.",
+    )
     donate: bool = setting(
         True,
         FLAG,
-        "let each compiled step's state take over the storage of the one before, in half the memory. Your own `state` "
-        "is never consumed; a callback of a step's scope that wants to keep a state keeps a copy.",
+        "let each compiled step write the new state into the storage of the old one, which halves the memory of "
+        "the state. Your own `state` is never consumed. A callback of a step's scope that wants to keep a state "
+        "must copy it.",
         bits=False,
     )
     steps_per_call: int | str = setting(
         "auto",
         COUNT_OR_AUTO,
-        "compiled updates that run back to back, without work of the host between them: the same bits, logs and "
-        'checkpoints. "auto" takes as many as fit into 0.05 s, at most 64 (with several ranks: one). A call is shorter '
-        "where the run, the epoch or `save_every` ends it, where an update is refused, and after a signal (several "
-        "ranks stop at the ends of calls). Updates go one by one if they are not compiled, with accumulation, "
-        "`micro_batch` or `deterministic`, and if a callback of a step's scope is to see each state.",
+        "compiled updates to run back to back, without per-step host work: the same bits, logs and checkpoints. "
+        '"auto" takes as many as fit into 0.05 s, at most 64 (with several ranks: one). A call ends early at the '
+        "end of the run or of an epoch, at a step of `save_every`, after a refused update, and after a signal "
+        "(several ranks stop at the ends of calls). Updates run one by one if they are not compiled, with "
+        "accumulation, `micro_batch` or `deterministic`, and if a callback of a step's scope must see each state.",
         bits=False,
     )
 
@@ -168,8 +180,8 @@ class Saving:
     run_dir: str | Path | None = setting(
         None,
         DIRECTORY,
-        "where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing. `~` is expanded. "
-        "`config.yaml` and `training_curves.png` are the command line's: a script is its own configuration, and "
+        "where `checkpoints/`, `metrics.csv` and `metrics.jsonl` go; None keeps nothing. `~` is expanded. Only "
+        "the command line writes `config.yaml` and `training_curves.png`: a script is its own configuration, and "
         '`functrain.evaluation.figures.training_curves(result.history, "curves.png")` draws the figure.',
         bits=False,
         key=None,
@@ -182,23 +194,25 @@ class Saving:
         key=None,
     )
     strict_resume: bool = setting(
-        False, FLAG, "refuse to resume where that would not be bit for bit, instead of warning.", bits=False, key=None
+        False, FLAG, "refuse a resume that would not be bit for bit, instead of warning.", bits=False, key=None
     )
     save_every: int | None = setting(
-        None, whole_number(), "save also every so many updates, not only after each epoch.", bits=False
+        None, whole_number(), "save after every so many updates as well, not only after each epoch.", bits=False
     )
     save_every_minutes: float | None = setting(
         None,
         duration("minutes"),
-        "save also after the update at which the last save was begun so long ago.",
+        "save after an update as well if the last save began so many minutes ago.",
         bits=False,
     )
     keep: int = setting(3, whole_number("checkpoints"), "how many of the newest checkpoints to keep.", bits=False)
-    keep_best: int = setting(1, whole_number("checkpoints"), "how many of the best to keep besides.", bits=False)
+    keep_best: int = setting(
+        1, whole_number("checkpoints"), "how many of the best checkpoints to keep as well.", bits=False
+    )
     metadata: Mapping[str, Any] | None = setting(
         None,
         DICTIONARY,
-        "JSON-able values to keep in every checkpoint, such as the configuration.",
+        "values that JSON can hold, to store in every checkpoint; such as the configuration.",
         bits=False,
         key=None,
     )
@@ -212,15 +226,14 @@ class Logging:
     tensorboard: bool = setting(
         False,
         FLAG,
-        "also write the records to `run_dir/events`, for TensorBoard to show. Like the other logs they are cut back at "
-        "a resume.",
+        "also write the records to `run_dir/events` for TensorBoard. A resume cuts them back like the other logs.",
         bits=False,
     )
     progress: bool | str | None = setting(
         None,
         PROGRESS,
-        "True or None for a display, False for none. In a notebook it is one output that is rewritten in place, to "
-        'which "curve" adds the curve of the loss; elsewhere "curve" is as True.',
+        "True or None shows a display, and False shows none. In a notebook the display is one output that is "
+        'rewritten in place, and "curve" adds the curve of the loss; elsewhere "curve" is the same as True.',
         bits=False,
         key=None,
     )
@@ -233,23 +246,24 @@ class Guards:
     on_nonfinite: str = setting(
         "stop",
         one_of("stop", "skip"),
-        '"stop" with a `NonFiniteError`, or "skip" the update and go on. (The overflows of fp16\'s adapting loss scale '
-        "are always skipped.)",
+        'what to do when a loss or gradient is not finite: "stop" ends the run with a `NonFiniteError`, and '
+        '"skip" leaves the update out. (Overflows of fp16\'s adapting loss scale are always skipped.)',
     )
     max_consecutive_skips: int | None = setting(
         100,
         whole_number(),
-        "so many updates refused in a row end a run that skips with a `NonFiniteError`, which names the first leaf "
-        "that is not finite. None never does.",
+        'with "skip", so many refused updates in a row end the run with a `NonFiniteError`, which names the first '
+        "leaf that is not finite. None never ends it.",
         optional=True,
     )
     on_signal: str = setting(
         "auto",
         one_of("auto", "exit", "return"),
-        "after SIGINT, SIGTERM, SIGUSR1 or SIGHUP (a closed terminal; ignored under `nohup`), and after `max_time`, "
-        'the INTERRUPTED snapshot is saved; then "exit" raises `Interrupted`, a SystemExit with code 128 + signal (75 '
-        'for the time), and "return" returns. "auto" returns after SIGINT and `max_time` where Python has a prompt (a '
-        "notebook, IPython, `python`), as what was trained is in this process; else it exits.",
+        "what happens after SIGINT, SIGTERM, SIGUSR1 or SIGHUP (a closed terminal; ignored under `nohup`), and "
+        'after `max_time`. The INTERRUPTED snapshot is always saved. Then "exit" raises `Interrupted`, a '
+        'SystemExit with code 128 + signal (75 for the time), and "return" returns. "auto" returns after SIGINT '
+        "and `max_time` where Python has a prompt (a notebook, IPython, `python`), since the trained state is in "
+        "this process; else it exits.",
         bits=False,
         key=None,
     )

@@ -21,12 +21,13 @@ from functrain.app.config.run_sections import (
 
 
 class ModelConfig(Named):
-    """The network: a class or function that returns a `torch.nn.Module`."""
+    """The network: a class or function that returns a `torch.nn.Module`, with its parameters as further keys."""
 
 
 class DataConfig(Named):
-    """The data: a function `(split, **parameters)` that returns a map-style data set for "train", "val" and
-    "test", or None for a split there is not; and how it is read, as in `functrain.data.Loader`.
+    """The data: a function `(split, **parameters)` that returns a map-style data set for "train", "val" and "test".
+
+    It returns None for a split that does not exist. The keys but `name` are those of `functrain.data.Loader`.
     """
 
     batch_size: int = key(64, "examples in a micro-batch of training.", ge=1)
@@ -56,11 +57,11 @@ class DataConfig(Named):
 
 
 class ObjectiveConfig(Named):
-    """The objective: a function of parameters that returns one, or an objective `(model, batch) -> Loss` itself."""
+    """The objective: an objective `(model, batch) -> Loss` itself, or a function of parameters that returns one."""
 
 
 class ScheduleConfig(Named):
-    """The learning rate's course. `total_steps`, where the schedule has one, defaults to the run's length."""
+    """The schedule of the learning rate. If it has a parameter `total_steps`, that defaults to the run's length."""
 
     warmup_steps: int = key(0, "updates in which the rate rises from 0.", ge=0)
     warmup_fraction: float | None = key(
@@ -68,7 +69,7 @@ class ScheduleConfig(Named):
     )
     per: Literal["update", "epoch"] = key(
         "update",
-        'what the schedule counts. With "epoch" all lengths are epochs and the rate changes at their ends only; but '
+        'what the schedule counts. With "epoch" all lengths are epochs, and the rate changes at their ends only; but '
         "`warmup_steps` are always updates.",
     )
 
@@ -88,21 +89,21 @@ class ScheduleConfig(Named):
 
 
 class SamConfig(Section):
-    """Sharpness-aware minimisation around the optimizer: the arguments of `optim.sam`."""
+    """Sharpness-aware minimisation, which wraps the optimizer: the arguments of `optim.sam`."""
 
     rho: float = key(0.05, "the radius of the neighbourhood.", gt=0)
     adaptive: bool = key(False, "measure distances relative to each parameter (ASAM).")
 
 
 class OptimizerConfig(Named):
-    """The optimizer."""
+    """The optimizer, by name; the keys that are not listed are its parameters."""
 
     lr: float = key(..., "the learning rate; with a schedule, the highest.", ge=0)
     weight_decay_mask: Literal["all", "no_decay_1d"] = key(
         "all", "which parameters decay; no_decay_1d spares biases and the parameters of norms."
     )
-    schedule: ScheduleConfig | None = key(None, "the course of the learning rate. null keeps it constant.")
-    sam: SamConfig | None = key(None, "sharpness-aware minimisation around the optimizer.")
+    schedule: ScheduleConfig | None = key(None, "the schedule of the learning rate. null keeps the rate constant.")
+    sam: SamConfig | None = key(None, "sharpness-aware minimisation, which wraps the optimizer.")
 
 
 class InitFromConfig(Section):
@@ -137,7 +138,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
-    init_from: InitFromConfig | None = key(None, "the parameters that a run which starts afresh begins with.")
+    init_from: InitFromConfig | None = key(None, "a file or run whose parameters a fresh run begins with.")
 
     _code_folders: tuple[Path, ...] | None = PrivateAttr(default=None)
 
