@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from functrain.foundation.keys import KEY_BITS
 
 _SIGN = 1 << (KEY_BITS - 1)
 _FIXED = 20  # any number
+KINDS = ("torch", "python", "numpy")
 
 
 class Randomness:
@@ -39,67 +40,52 @@ class Randomness:
         own = {id(g): g for g in found if isinstance(g, kinds) and g is not torch.default_generator}
         self.own = list(own.values())
         self._callers = CallersGenerators()
-        self._fixed: Mark | None = None  # of the generators after `seed(_FIXED)`
+        self._watched: Mark | None = None
 
-    def seed(self, key: int) -> None:
-        """Make everything that is drawn next a function of `key`."""
-        random.seed(key)
-        bits = numpy_bits()
-        if type(bits) is np.random.MT19937:
-            np.random.seed(key & 0xFFFFFFFF)
-        else:
-            bits.state = type(bits)(key).state
-        torch.default_generator.manual_seed(key - 2 * _SIGN if key >= _SIGN else key)
+    def seed(self, key: int, kinds: Collection[str] = KINDS) -> None:
+        """Make everything that is drawn next a function of `key`: from these global generators, and owners'."""
+        if "python" in kinds:
+            random.seed(key)
+        if "numpy" in kinds:
+            _seed_numpy(key)
+        if "torch" in kinds:
+            torch.default_generator.manual_seed(key - 2 * _SIGN if key >= _SIGN else key)
         for own in self.own:
             _seed(own, key)
 
-    def read(self, key: int, reading: Callable[[], Any]) -> Any:
+    def read(self, key: int, reading: Callable[[], Any], kinds: Collection[str] = KINDS) -> Any:
         """What `reading` gives, as a function of `key`; called a second time if modules were imported in the first.
 
         A data set may import a library at its first sample. If that draws random numbers while it is imported (jax
         does), the sample would differ from the same one in a process that begins with another.
         """
         modules = len(sys.modules)
-        self.seed(key)
+        self.seed(key, kinds)
         value = reading()
         if len(sys.modules) != modules:
-            self.seed(key)
+            self.seed(key, kinds)
             value = reading()
         return value
 
-    def unless_drawn(self, reading: Callable[[], Any]) -> tuple[Any, bool]:
-        """What `reading` gives, and True if it drew nothing, so that it would give the same with every seed.
+    def watch(self) -> None:
+        """Begin to look which global generators are drawn from. All of them have a fixed state then."""
+        self.seed(_FIXED)
+        self._watched = self._watched or global_mark()
 
-        One seed for all reads, and one look at the generators after each, take less than a seed for each sample. The
-        owners' generators are not looked at.
-
-        Raises:
-            Exception: what `reading` raises, unless it drew before: with its own seed it may not.
+    def drawn(self) -> set[str]:
+        """The kinds of global generators whose state has changed since `watch`.
 
         Example:
             >>> draws = Randomness()
             >>> with draws.preserved():
-            ...     draws.unless_drawn(lambda: 3), draws.unless_drawn(random.random)[1]
-            ((3, True), False)
+            ...     draws.watch()
+            ...     value = random.random()
+            ...     draws.drawn()
+            {'python'}
         """
-        for _ in range(2):
-            modules = len(sys.modules)
-            self.seed(_FIXED)
-            self._fixed = self._fixed or global_mark()
-            try:
-                value = reading()
-            except Exception:
-                if not self.was_drawn():
-                    raise
-                value = None
-            drawn = self.was_drawn()
-            if not drawn or len(sys.modules) == modules:  # otherwise again, as in `read`
-                break
-        return value, not drawn
-
-    def was_drawn(self) -> bool:
-        """Within `unless_drawn`: whether the reading has drawn by now."""
-        return global_mark() != self._fixed
+        assert self._watched is not None
+        mark, before = global_mark(), self._watched
+        return set() if mark == before else {kind for kind in KINDS if mark.of(kind) != before.of(kind)}
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
@@ -118,6 +104,14 @@ class Randomness:
         with self.preserved():
             self.seed(key)
             yield
+
+
+def _seed_numpy(key: int) -> None:
+    bits = numpy_bits()
+    if type(bits) is np.random.MT19937:
+        np.random.seed(key & 0xFFFFFFFF)
+    else:
+        bits.state = type(bits)(key).state
 
 
 def _seed(own: Any, key: int) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import Subset, TensorDataset, default_collate, default_con
 from functrain.data.collating import collated
 from functrain.data.datasets import Arrays
 from functrain.data.plans import Task, name_of
-from functrain.data.randomness import Randomness
+from functrain.data.randomness import KINDS, Randomness
 from functrain.foundation.keys import fold_in
 
 Collate = Callable[[Any], Any]
@@ -25,18 +26,18 @@ ALIGNMENT = 64  # bytes; torch's allocator on the CPU. Sums of MKL's depend on i
 
 @dataclasses.dataclass
 class Drawing:
-    """What is known to draw from random generators; None: not known yet, False: not that anybody had seen."""
+    """Which global generators are known to be drawn from; None: nothing was read yet."""
 
-    samples: bool | None = None
-    collate: bool | None = None
+    samples: frozenset[str] | None = None
+    collate: frozenset[str] | None = None
 
 
 class Reader:
     """A function from a task to its micro-batch, of the key and the task alone.
 
-    What may draw at random is seeded for each sample and each batch. To find out takes less time than to seed: a batch
-    is read with any seed first, and read again with the right ones if a generator was drawn from. From then on it is
-    seeded at once.
+    Each sample and each batch has a seed of its own. To seed takes longer than to see what was drawn from, so only
+    those generators are seeded that a sample has drawn from before. Where one draws from a further generator, the batch
+    is read once more.
 
     Args:
         dataset: map-style data set.
@@ -58,76 +59,90 @@ class Reader:
         gathers = batched and self.stores_samples and collate_fn is default_collate
         self.gather = gather_from(dataset) if gathers else None
         self.drawing = Drawing() if drawing is None else drawing
-        if self.stores_samples:
-            self.drawing.samples = False
-        elif self.randomness.own:
-            self.drawing.samples = True
 
     def __call__(self, task: Task) -> Any:
         """Read the micro-batch."""
         if self.gather is not None and (batch := self.gather(task.indices)) is not None:
             return batch
         if self.stores_samples and self.collates_plainly:
-            return self._plainly_collated(self._samples(task, seeded=False))
+            return self._plainly_collated(self._samples(task, frozenset()))
         # a worker's generators are nobody's: putting their states aside pays only where training runs
         aside = self.randomness.preserved() if get_worker_info() is None else nullcontext()
         with aside, one_thread():
-            samples = self._read_samples(task)
-            return self._plainly_collated(samples) if self.collates_plainly else self._read_batch(task, samples)
+            return self._read(task)
 
     def _plainly_collated(self, samples: Any) -> Any:
         return collated(samples) if self.collate_fn is default_collate else self.collate_fn(samples)
 
+    def _read(self, task: Task) -> Any:
+        if self.collates_plainly:
+            return self._plainly_collated(self._read_samples(task))
+        again = True  # a collate_fn that imports is called once more, as in Randomness.read
+        while True:
+            samples = self._read_samples(task)  # anew each time: a collate_fn may change them
+            modules = len(sys.modules)
+            batch, further = self._attempt("collate", partial(self._collated, task, samples))
+            imported = len(sys.modules) != modules
+            if not further and not (imported and again):
+                return batch
+            again = again and not imported
+
     def _read_samples(self, task: Task) -> Any:
         if self.stores_samples:
-            return self._samples(task, seeded=False)
-        if not self.drawing.samples:
-            samples, same = self.randomness.unless_drawn(lambda: self._samples(task, seeded=False))
-            self.drawing.samples = not same
-            if same:
-                return samples
-        return self._samples(task, seeded=True)
+            return self._samples(task, frozenset())
+        further = True
+        while further:
+            samples, further = self._attempt("samples", partial(self._samples, task))
+        return samples
 
-    def _read_batch(self, task: Task, samples: Any) -> Any:
-        if not self.drawing.collate and not self.randomness.own:
-            batch, same = self.randomness.unless_drawn(lambda: self.collate_fn(samples))
-            self.drawing.collate = not same
-            if same:
-                return batch
-            samples = self._read_samples(task)  # a collate_fn may have changed them
-        modules = len(sys.modules)
-        batch = self._collated(task, samples)
-        if len(sys.modules) != modules:  # as in Randomness.read
-            batch = self._collated(task, self._read_samples(task))
-        return batch
+    def _attempt(self, part: str, reading: Callable[[frozenset[str]], Any]) -> tuple[Any, bool]:
+        """What `reading` gives with the generators seeded that it is known to draw from. True: it drew from another."""
+        known = getattr(self.drawing, part) or frozenset()
+        if len(known) == len(KINDS):
+            return reading(known), False
+        self.randomness.watch()
+        value = None
+        try:
+            value = reading(known)
+        except Exception:
+            if self.randomness.drawn() <= known:
+                raise
+        further = self.randomness.drawn() - known
+        setattr(self.drawing, part, known | further)
+        return value, bool(further)
 
-    def _collated(self, task: Task, samples: Any) -> Any:
-        self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position))
+    def _collated(self, task: Task, samples: Any, seeds: frozenset[str]) -> Any:
+        self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position), seeds)
         return self.collate_fn(samples)
 
-    def _samples(self, task: Task, seeded: bool) -> Any:
+    def _samples(self, task: Task, seeds: frozenset[str]) -> Any:
         indices = task.indices.tolist() if isinstance(task.indices, Tensor) and self.batched else task.indices
+        seeded = bool(seeds or self.randomness.own) and not self.stores_samples
         if self.batched and self.reads_batches:
             if not seeded:
                 return self.dataset.__getitems__(indices)
             key = fold_in(self.key, "samples", task.epoch, task.position)
-            return self.randomness.read(key, lambda: self.dataset.__getitems__(indices))
-        epoch_key = fold_in(self.key, "sample", task.epoch) if seeded else None
+            return self.randomness.read(key, lambda: self.dataset.__getitems__(indices), seeds)
+        read = self._sample
+        if seeded:
+            read = partial(self._seeded_sample, fold_in(self.key, "sample", task.epoch), seeds)
         if not self.batched:
-            return self._sample(task, indices, 0, epoch_key)
+            return read(task, 0, indices)
         samples = []
         for row, index in enumerate(indices):
-            samples.append(self._sample(task, index, row, epoch_key))
-            if self.drawing.samples is None and row == 0 and self.randomness.was_drawn():
+            samples.append(read(task, row, index))
+            if row == 0 and self.drawing.samples is None and self.randomness.drawn() > seeds:
                 break  # so that not the whole batch is read twice
         return samples
 
-    def _sample(self, task: Task, index: Any, row: int, epoch_key: int | None) -> Any:
+    def _seeded_sample(self, epoch_key: int, seeds: frozenset[str], task: Task, row: int, index: Any) -> Any:
+        repeat = (task.repeats[row],) if task.repeats is not None and task.repeats[row] else ()
+        key = fold_in(epoch_key, name_of(index), *repeat)
+        return self.randomness.read(key, partial(self._sample, task, row, index), seeds)
+
+    def _sample(self, task: Task, _row: int, index: Any) -> Any:
         try:
-            if epoch_key is None:
-                return self.dataset[index]
-            repeat = (task.repeats[row],) if task.repeats is not None and task.repeats[row] else ()
-            return self.randomness.read(fold_in(epoch_key, name_of(index), *repeat), lambda: self.dataset[index])
+            return self.dataset[index]
         except Exception as error:
             error.add_note(
                 f"while reading sample {index!r} for micro-batch {task.position + 1} of epoch {task.epoch + 1}"

@@ -26,17 +26,17 @@ class Mark(NamedTuple):
 
     Attributes:
         torch: the state of torch's generator on the CPU.
-        python: that of Python's.
-        python_normal: the normal number that Python has drawn ahead, or None.
-        numpy: that of NumPy's, as bytes if they can be put back.
-        numpy_normal: NumPy's flag and normal number drawn ahead.
+        python: that of Python's, and the normal number that it has drawn ahead or None.
+        numpy: that of NumPy's, as bytes if they can be put back, and its flag and normal number drawn ahead.
     """
 
     torch: bytes
-    python: Any
-    python_normal: float | None
-    numpy: Any
-    numpy_normal: Any
+    python: tuple[Any, float | None]
+    numpy: tuple[Any, Any]
+
+    def of(self, kind: str) -> Any:
+        """The part of one generator: "torch", "python" or "numpy"."""
+        return getattr(self, kind)
 
 
 def global_mark() -> Mark:
@@ -51,7 +51,7 @@ def global_mark() -> Mark:
     torch_bytes = ctypes.string_at(torch_state.data_ptr(), torch_state.nbytes)
     memory = _python_memory()
     python = random.getstate() if memory is None else memory.raw
-    return Mark(torch_bytes, python, _PYTHON.gauss_next, *_numpy_mark())
+    return Mark(torch_bytes, (python, _PYTHON.gauss_next), _numpy_mark())
 
 
 def numpy_bits() -> np.random.BitGenerator:
@@ -65,11 +65,10 @@ def put_back_numpy(mark: Mark) -> bool:
     It does where a normal number was drawn ahead, then or now: it lies in memory that is only read here.
     """
     memory = _numpy_memory()
-    if memory is None or not isinstance(mark.numpy, bytes) or _drawn_ahead(mark.numpy_normal):
+    state, normal = mark.numpy
+    if memory is None or not isinstance(state, bytes) or _drawn_ahead(normal) or _drawn_ahead(_numpy_mark()[1]):
         return False
-    if _drawn_ahead(_numpy_mark()[1]):
-        return False
-    ctypes.memmove(memory, mark.numpy, _BYTES)
+    ctypes.memmove(memory, state, _BYTES)
     return True
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 from torch.utils.data import DataLoader, default_collate
 
 from functrain.data import as_stream
+from functrain.data.randomness import KINDS
 from functrain.data.reading import Drawing
 from functrain.foundation.generators import preserved_generators
 
@@ -47,10 +48,10 @@ def loader(draws, kind, collate):
     return DataLoader(kind(sample), 2, collate_fn=collated if collate else plain)
 
 
-def batches(draws, kind, collate, *, start=0, known=None):
+def batches(draws, kind, collate, *, start=0, known=False):
     stream = as_stream(loader(draws, kind, collate), 7)
-    if known is not None:
-        stream._drawing = Drawing(known, known)
+    if known:
+        stream._drawing = Drawing(frozenset(KINDS), frozenset(KINDS))
     return list(stream.batches(0, start)) + list(stream.batches(1))
 
 
