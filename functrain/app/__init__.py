@@ -1,4 +1,4 @@
-"""The command line and what is behind it: configuration, registry, commands. Imported by nothing.
+"""The command line: its commands, configurations and runs. No other layer imports it.
 
-Nothing is re-exported here, so that `functrain --help` does not wait for torch.
+This module re-exports nothing, so that `functrain --help` does not import torch.
 """

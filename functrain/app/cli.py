@@ -1,8 +1,8 @@
 """The command line.
 
-Exit codes: 0; 1 if `verify`, `diff`, `replay` or `hunt` found something; 2 for what the user can put right, with one
-message; 75 when --max-time was up; 128 + signal after an interruption; 141 when the reader of the output (`| head`) has
-gone, which does not end `train`.
+Exit codes: 0 for success; 1 if `verify`, `diff`, `replay` or `hunt` found something; 2 for an error that the user can
+mend, with one message; 75 when --max-time is over; 128 + signal after an interruption; 141 when the reader of the
+output (`| head`) has gone. `train` goes on without its reader.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _to_its_reader(command: Callable[[], int]) -> int:
-    """Run a command to its last line of output; 141, as of a process that SIGPIPE ends, if its reader has gone."""
+    """Run a command to its last line of output. Return 141, as after SIGPIPE, if the reader of the output has gone."""
     try:
         code = command()
     except BrokenPipeError as error:
@@ -67,7 +67,7 @@ def _to_its_reader(command: Callable[[], int]) -> int:
 
 
 def _flushed() -> OSError | None:
-    """What keeps the last of the output from being written."""
+    """Write out the buffered output; returns the error that prevents it."""
     try:
         if sys.stdout is not None:  # closed from the start
             sys.stdout.flush()
@@ -77,7 +77,7 @@ def _flushed() -> OSError | None:
 
 
 def _unwritten(error: OSError) -> int:
-    """The exit code; what is left in the buffer is dropped, or Python would complain about it at its end."""
+    """The exit code. The rest of the buffer is dropped, since Python would report it when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return 128 + signal.SIGPIPE
@@ -101,7 +101,7 @@ def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """As `parse_args`, with options between the overrides as well, for which argparse with commands has no mode."""
+    """As `parse_args`, but options may stand between the overrides; argparse does not allow that with commands."""
     parser, commands = build_parser()
     given = list(sys.argv[1:] if argv is None else argv)
     first = next((text for text in given if not text.startswith("-")), None)
@@ -126,7 +126,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _unknown(
     stranger: str, given: Sequence[str], name: str, command: argparse.ArgumentParser, takes_overrides: bool
 ) -> str:
-    """What is wrong with an argument that a command does not know, and what may have been meant."""
+    """The message for an argument that a command does not know, with the likely meaning."""
     from functrain.app.config.suggestions import did_you_mean, home_of
 
     option, equals, value = stranger.partition("=")
@@ -155,7 +155,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
 
 
 def _rank() -> int:
-    """This process's number among those that torchrun started, known before torch is loaded."""
+    """The rank of this process under torchrun, known before torch is imported."""
     return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
 
 
@@ -182,7 +182,7 @@ def _message(error: Exception) -> str:
 
 @contextmanager
 def _warnings_for_people() -> Iterator[None]:
-    """Warnings of ours in one line, without the place in the code; Python's own way for the others."""
+    """Show functrain's warnings in one line, without the place in the code, and others in Python's own way."""
     usual = warnings.showwarning
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""The parser of the command line. It imports the standard library only: `--help` waits for nothing."""
+"""The parser of the command line. It imports the standard library only, so that `--help` is fast."""
 
 import argparse
 import re

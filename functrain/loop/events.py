@@ -110,7 +110,7 @@ class Callbacks:
             scopes = getattr(callback, "scopes", None)
             if not callable(callback) or not scopes:
                 raise TypeError(
-                    f"a callback is a function that names its scopes, with @functrain.on('after_epoch') say; "
+                    f"a callback is a function that names its scopes, as with @functrain.on('after_epoch'); "
                     f"got {callback!r}"
                 )
             _check(scopes)

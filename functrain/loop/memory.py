@@ -66,7 +66,7 @@ def check_micro_batch(micro_batch: Any, world: World) -> None:
         if world.size > 1:
             raise ValueError(
                 "micro_batch='auto' is for one process: of several, one that runs out of memory would leave the others "
-                "waiting for its sums. Find the number with one process, and give it: micro_batch=16, say"
+                "waiting for its sums. Find the number with one process, and give it, such as micro_batch=16"
             )
         return
     if not is_integer(micro_batch, 1):

@@ -39,7 +39,7 @@ def chosen_params(state: TrainState, *, ema: bool) -> Params:
         chosen = evaluation_params(state.opt_state, trainable)
         return state.params if chosen is trainable else {**state.params, **chosen}
     if state.ema is None:
-        raise ValueError("this state keeps no moving average; give init_state an ema_decay (0.999, say)")
+        raise ValueError("this state keeps no moving average; give init_state an ema_decay, such as 0.999")
     return {**state.params, **state.ema.params}
 
 

@@ -138,7 +138,7 @@ def test_the_demos_configuration_is_good():
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, ema_warmup: true"),
-            "c.yaml:5: training ema_warmup needs a moving average: set ema_decay, to 0.999 say",
+            "c.yaml:5: training ema_warmup needs a moving average: set ema_decay, for example to 0.999",
         ),
         ("[1]", "c.yaml: a configuration is a mapping of sections (model, data, ...), not [1]"),
         (

@@ -143,6 +143,9 @@ def test_a_wrong_value_is_told_with_the_whole_key_and_its_line(write):
         "  c.yaml:8: checkpoint.keep must be a whole number; got 'many'",
         "  c.yaml:9: logging must be a section with keys of its own (log_every, tensorboard); got 3",
     ]
+    assert message_for(write(GOOD), "compile=maybe").startswith(
+        "override 'compile=maybe': compile must be true, false or a section with keys of its own (enabled, "
+    )
     path = write(GOOD.replace("epochs: 3", "epochs: 3, log_every: on"))
     assert message_for(path) == "c.yaml:5: logging.log_every must be a whole number; got on"
     assert message_for(write(GOOD), "training={log_every: on}").endswith("must be a whole number; got on")

@@ -1,5 +1,5 @@
-"""The commands of the command line, one file each: its options, its help and what runs it.
+"""The commands of the command line: one file for each, with its options, its help and its `run`.
 
-These files import the standard library only, so that `functrain --help` waits for nothing. A command's `run` imports
-what does the work.
+These files import the standard library only, so that `functrain --help` is fast. `run` imports the module that does
+the work.
 """

@@ -24,8 +24,8 @@ class Command(NamedTuple):
         summary: its line in `functrain --help`.
         description: the text of its own `--help`.
         add_options: adds its arguments to its parser.
-        run: does it, with the parsed arguments and the console to print on; returns the exit code.
-        runs_code: it runs functions that a configuration names, and so takes --trust (docs/trust.md).
+        run: runs the command with the parsed arguments and a console to print on; returns the exit code.
+        runs_code: the command runs functions that a configuration names, so it has --trust (docs/trust.md).
     """
 
     name: str
@@ -45,7 +45,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def path(text: str) -> Path:
-    """A path; a shell leaves the `~` of `--out=~/x` to us."""
+    """A path. `~` is expanded, since a shell does not expand it in `--out=~/x`."""
     if not text:
         raise argparse.ArgumentTypeError("a path must not be empty")
     return Path(os.path.expanduser(text))

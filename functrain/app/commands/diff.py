@@ -1,4 +1,4 @@
-"""`functrain diff`: what two checkpoints differ in."""
+"""`functrain diff`: compare two checkpoints bit for bit."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`functrain evaluate`: the scores of a run's checkpoint on a split of its data."""
+"""`functrain evaluate`: evaluate a run's checkpoint on a split of its data."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`functrain export`: a checkpoint's model as a file for those who do without functrain."""
+"""`functrain export`: write a checkpoint's model to a file that other libraries read."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`functrain find-batch-size`: the largest batch that fits into memory."""
+"""`functrain find-batch-size`: find the largest batch that fits into memory."""
 
 import argparse
 from typing import TYPE_CHECKING

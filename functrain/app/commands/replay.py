@@ -1,4 +1,4 @@
-"""`functrain replay`: train again from a checkpoint, and compare with those that follow it."""
+"""`functrain replay`: train again from a checkpoint and compare with those that follow it."""
 
 import argparse
 from typing import TYPE_CHECKING

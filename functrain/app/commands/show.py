@@ -1,4 +1,4 @@
-"""`functrain show`: what a run has done, or what a checkpoint holds."""
+"""`functrain show`: show the progress of a run, or what a checkpoint holds."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`functrain train`: train, or go on training, what a configuration describes."""
+"""`functrain train`: train what a configuration describes, or continue its run."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`functrain verify`: whether each checkpoint of a run is as it was written."""
+"""`functrain verify`: compare a run's checkpoints with their checksums."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""From a configuration to the objects that it describes."""
+"""Build the objects that a configuration describes."""
 
 import functools
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
     Args:
         config: the run's.
         split: "train", "val" or "test".
-        training: shuffled and in training's batch size, instead of in order and in evaluation's.
+        training: shuffle, and use the batch size of training; else keep the order, and use that of evaluation.
 
     Raises:
         ConfigError: if the data set refuses its parameters.
@@ -62,7 +62,7 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
 
 
 def _balanced(config: Config, dataset: Any) -> Tensor:
-    """Sampling weights by class; what the objective ignores is no class."""
+    """Sampling weights by class. A label that the objective ignores is not a class."""
     return balanced_weights(labels_of(dataset), ignore_index=config.objective.parameters.get("ignore_index", -100))
 
 
@@ -79,10 +79,10 @@ def build_training_loader(config: Config) -> Loader:
 
 
 def set_threads(config: Config) -> None:
-    """Compute with as many threads as `training.threads` says, if it does.
+    """Set the number of threads to `training.threads`, if that is given.
 
     Raises:
-        ConfigError: if these are too many for this machine.
+        ConfigError: if the machine has fewer.
     """
     threads = config.training.threads
     if threads is not None:
@@ -124,11 +124,11 @@ def build_state(config: Config, length: Length | None) -> TrainState:
 
     Args:
         config: the run's.
-        length: the run's, for a schedule that does not give its own; None for a state that will not be trained: its
-            learning rate has no schedule.
+        length: the run's, for a schedule that does not give its own. With None the learning rate has no schedule,
+            for a state that will not be trained.
 
     Raises:
-        ConfigError: if a function refuses its parameters, or the device is not there.
+        ConfigError: if a function refuses its parameters, or there is no such device.
     """
     training = config.training
     try:
@@ -261,7 +261,7 @@ def _build_schedule(config: Config, length: Length) -> float | Schedule:
 
 
 def _function(config: Config, kind: str, section: Named) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function a section names, and its parameters in the types that it wants; `load_config` has checked them."""
+    """The function that a section names, and its parameters, converted to the types of the function's signature."""
     function = lookup(kind, section.name, config.code_folders)
     expected = signature(kind, function).types
     given = section.parameters
@@ -271,7 +271,7 @@ def _function(config: Config, kind: str, section: Named) -> tuple[Callable[..., 
 
 
 def _call(path: str, section: Named, function: Callable[[], Any]) -> Any:
-    """Call a named function; what it says against its arguments becomes a message about the configuration."""
+    """Call a named function. A ValueError or TypeError of its own becomes a `ConfigError` that names the section."""
     try:
         return function()
     except (ValueError, TypeError) as error:

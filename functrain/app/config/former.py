@@ -1,6 +1,6 @@
-"""Places of keys: where today's keys once stood, and the short form of a section.
+"""Read keys in the places where they once stood, and the short form of a section.
 
-Once the section `training` held all settings of a run. A run that was recorded then is still read.
+The section `training` once held all settings of a run. Runs that were recorded then are still read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ SWITCHES: Mapping[str, str] = {"compile": "enabled"}  # section -> its key that 
 
 
 def new_place(path: Path_) -> str | None:
-    """Where a key stands that once stood at a path, with dots.
+    """Today's dotted place of the key that once stood at a path.
 
     Example:
         >>> new_place(("training", "keep")), new_place(("training", "epochs"))
@@ -44,7 +44,7 @@ def in_its_place(source: Source, *, recorded: bool = False) -> Source:
 
     Args:
         source: as a file has it.
-        recorded: a run has kept it, in the form of its day: every former place is read.
+        recorded: whether a run recorded it. Then every former place is read.
 
     Example:
         >>> in_its_place(Source({"compile": False, "training": {"log_every": 5}}, {(): "a.yaml"})).values
@@ -62,7 +62,7 @@ def in_its_place(source: Source, *, recorded: bool = False) -> Source:
 
 
 def assignments(given: Assignment) -> Iterator[Assignment]:
-    """What an override sets, by today's places."""
+    """The keys that an override sets, in today's places."""
     path, value = given
     if path[0] in SWITCHES and len(path) == 1 and isinstance(value.values, bool):
         yield Assignment((*path, SWITCHES[str(path[0])]), value)
@@ -87,7 +87,7 @@ def _moved(source: Source, move: Move) -> Source:
 
 
 def _renamed(source: Source, values: Any, move: Move) -> Source:
-    """Other values, with what is known of a path under its new name."""
+    """The source with other values, and origins and spellings under the new path."""
     depth = len(move.old)
     origins, spellings = (
         {(move.new + path[depth:] if path[:depth] == move.old else path): text for path, text in known.items()}

@@ -10,7 +10,7 @@ from functrain.loop.settings import Declared, declared
 
 
 class Section(BaseModel):
-    """Immutable, exact about types, and without keys of its own invention."""
+    """A section: immutable, strict about types, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -41,7 +41,7 @@ def key(default: Any, doc: str, *, bits: bool = True, **limits: Any) -> Any:
 
 
 def _number_or_auto(value: Any, _: Any) -> int | str:
-    """One message, where pydantic has one for each type that a value might have been."""
+    """A check with one message; pydantic has one for each type of a union."""
     if value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError("must be a whole number, 1 or more, or 'auto'")

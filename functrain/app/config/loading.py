@@ -1,6 +1,6 @@
-"""From a file and overrides to a checked `Config`, and back to a file.
+"""Read a file and overrides into a checked `Config`, and write one back to a file.
 
-Every problem is reported, each with file and line (or the override) that it stands in.
+All problems are reported at once, each with its file and line, or its override.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from functrain.app.config.former import assignments, in_its_place, new_place
+from functrain.app.config.former import SWITCHES, assignments, in_its_place, new_place
 from functrain.app.config.parameters import complaint, shown, signature, takes_one, wish
 from functrain.app.config.registry import lookup
 from functrain.app.config.schema import Config, Named, section_at
@@ -24,12 +24,12 @@ MOST_PROBLEMS = 8  # in one message
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
-    """Read, override and check a configuration that the user has named: it may import the functions it names.
+    """Read, override and check a configuration that the user has named. It may import the functions that it names.
 
     Args:
         path: a YAML (or JSON) file.
-        overrides: "key.path=value" each, the later ones over the earlier ones over the file.
-        trust: it may import them from a run's directory, too.
+        overrides: "key.path=value" each. They replace values of the file, and later ones replace earlier ones.
+        trust: whether it may also import them from a run's directory.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -46,11 +46,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool 
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> tuple[Config, Source]:
-    """Read a configuration and where its values come from. The functions it names are neither imported nor looked at.
+    """Read a configuration and the origins of its values. This imports no function that it names.
 
     Args:
         path, overrides: as in `load_config`.
-        recorded: a run has kept it; keys may stand where they stood when it did.
+        recorded: whether a run recorded it. Then keys may stand in their former places.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -92,7 +92,7 @@ def check_parameters(config: Config, source: Source) -> None:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write a configuration so that `load_config` reads the same one; a kill leaves the old file or the new one."""
+    """Write a configuration that `load_config` reads back. A kill leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(signed_yaml(dump(plain(config))), encoding="utf-8")
     os.replace(temporary, path)
@@ -104,7 +104,7 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations, a line for each value.
+    """The differences between two configurations, a line for each value.
 
     Example:
         >>> changes({"seed": 0, "model": {"name": "a"}}, {"seed": 1, "model": {"name": "a", "width": 2}})
@@ -119,7 +119,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 class NamedSection(NamedTuple):
-    """A section that names a function: where it is, of which kind, and what it says."""
+    """A section that names a function: its path, its kind, and its values."""
 
     path: tuple[str, ...]
     kind: str
@@ -145,7 +145,7 @@ def _names_own_code(values: Mapping[str, Any]) -> bool:
 
 
 def _values(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything that is not a section."""
+    """The dotted path and the value of each key that holds no section."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _values(value, f"{prefix}{key}.")
@@ -177,7 +177,8 @@ def _schema_problem(details: Any, source: Source) -> str:
     given = source.spelling(path, details["input"])
     if details["type"] in ("model_type", "model_attributes_type"):
         keys = ", ".join(section_at(path).model_fields)
-        return f"{where}: {name} must be a section with keys of its own ({keys}); got {given}"
+        switch = "true, false or " if name in SWITCHES else ""
+        return f"{where}: {name} must be {switch}a section with keys of its own ({keys}); got {given}"
     got = "" if isinstance(details["input"], dict) else f"; got {given}"
     return f"{where}: {name} {wish(details['msg'])}{got}"
 

@@ -1,7 +1,7 @@
 """Parameters of named functions, checked against the functions' signatures.
 
-`model: {name: digits_cnn, channels: 32}` calls `DigitsCNN(channels=32)`; before anything is built, an
-unknown key, a missing one and a value of the wrong type are found and can be told apart.
+`model: {name: digits_cnn, channels: 32}` calls `DigitsCNN(channels=32)`. Unknown keys, missing keys and values of the
+wrong type are found before anything is built.
 """
 
 import inspect
@@ -96,7 +96,7 @@ def is_objective(kind: str, function: Callable[..., Any]) -> bool:
 
 
 def converted(value: Any, expected: Any) -> Any:
-    """A value from YAML as the type a function wants: lists become tuples, nothing else is changed.
+    """A value from YAML in the type that a function wants. Only lists change: they become tuples.
 
     Raises:
         ValidationError: if it is not of that type.

@@ -1,6 +1,6 @@
 """What a configuration can name.
 
-The tables are written out: nothing registers itself by being imported. A user's own function is named
+The tables are written out; no import registers anything. A user's own function is named
 "package.module:function" and imported from the configuration's folder or the current directory, where
 `functrain.app.config.trust` allows it.
 """

@@ -96,7 +96,7 @@ class TrainingConfig(keys_of("training", RULES)):  # type: ignore[misc]
         defaults = {"ema_warmup": False, "ema_every": 1, "ema_average_buffers": False}
         given = [name for name, default in defaults.items() if getattr(self, name) != default]
         if self.ema_decay is None and given:
-            raise ValueError(f"{', '.join(given)} needs a moving average: set ema_decay, to 0.999 say")
+            raise ValueError(f"{', '.join(given)} needs a moving average: set ema_decay, for example to 0.999")
         return self
 
 

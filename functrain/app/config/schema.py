@@ -1,4 +1,4 @@
-"""What a configuration may say: the typed schema.
+"""The typed schema of a configuration.
 
 A section with a `name` (model, data, objective, optimizer, schedule) also takes the parameters of the function
 that the name stands for; `functrain.app.config.loading` checks them against its signature.

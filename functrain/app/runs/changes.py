@@ -1,4 +1,4 @@
-"""What has changed in a run's configuration since it was started last."""
+"""The changes in a run's configuration since its last start."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ SHOWS_IN_NO_BIT = frozenset(each.dotted for each in keys_in(Config) if not each.
 
 
 def changes_since(run: RunDirectory, config: Config) -> list[str]:
-    """What is not as it was when the run was started last, a line each."""
+    """The changes since the run's last start, a line for each value."""
     try:
         before = read_source(run.config_file).values
     except ConfigError:
@@ -29,7 +29,7 @@ def changes_since(run: RunDirectory, config: Config) -> list[str]:
 
 
 def refuse(changed: Sequence[str], config: Config) -> None:
-    """With --strict-resume: a change that may show in the bits ends the command."""
+    """Refuse the changes that may change bits, as --strict-resume asks for."""
     # Without a schedule a longer run begins as the shorter one did.
     lengths = () if config.optimizer.schedule is not None else ("training.epochs", "training.steps")
     matters = [change for change in changed if change.partition(":")[0] not in (*SHOWS_IN_NO_BIT, *lengths)]

@@ -1,4 +1,4 @@
-"""What two checkpoints differ in."""
+"""`functrain diff`: compare two checkpoints leaf by leaf."""
 
 import dataclasses
 import re

@@ -26,7 +26,7 @@ from functrain.loop.output.tensorboard import FOLDER
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run's directory, which need not exist yet."""
+    """A run's directory. It may not exist yet."""
 
     path: Path
 
@@ -77,7 +77,7 @@ class RunDirectory:
         return Checkpointer(self.checkpoint_folder, read_only=True)
 
     def tidy(self, mode: Literal["min", "max"]) -> None:
-        """Finish what a killed run left undone, see `Checkpointer.tidy`; unless another run is writing.
+        """Finish what a killed run left undone, unless another run is writing; see `Checkpointer.tidy`.
 
         Args:
             mode: whether the lowest or the highest metric is the best.
@@ -95,7 +95,7 @@ class RunDirectory:
         return Path(os.path.realpath(path)).name if path.is_dir() else None
 
     def records(self) -> list[Record]:
-        """The log, as far as it can be read; a warning names what is damaged."""
+        """The records of the log that can be read. A warning names a damage."""
         found = readable_records(self.path)
         if found.fault:
             warnings.warn(f"{found.fault}; {found.mended}", LogWarning, stacklevel=2)
@@ -103,7 +103,7 @@ class RunDirectory:
 
 
 def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:
-    """A run that was started before, and its configuration; the functions that this names are not imported.
+    """A run that was started before, and its configuration. No function that this names is imported.
 
     Raises:
         ConfigError: if there is none, or its configuration cannot be read.
@@ -169,7 +169,7 @@ def position(info: CheckpointInfo) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file, and the folder it is in; a kill leaves the old file or the new one."""
+    """Write a whole file, and make its folder. A kill leaves the old file or the new one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")

@@ -1,4 +1,4 @@
-"""`functrain evaluate`: a run's checkpoint on one of its splits."""
+"""`functrain evaluate`: evaluate a run's checkpoint on a split of its data."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ from functrain.step import TrainState
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a state came to on a split.
+    """The metrics of a state on a split.
 
     Attributes:
         split: "train", "val" or "test".
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 def evaluate_split(state: TrainState, loader: Loader, split: str) -> Evaluation:
-    """Evaluate a state's parameters and, if it keeps them, their averages: in a short run these lag far behind."""
+    """Evaluate a state's parameters, and their averages if it keeps them (in a short run averages lag far behind)."""
     averaged, metrics, ema_metrics, missing = state.ema is not None, {}, None, ""
     try:
         metrics = evaluate(state, loader)
@@ -164,7 +164,7 @@ def _report(state: TrainState, loader: Loader, averaged: bool) -> Classification
 def _is_classified(state: TrainState, loader: Loader) -> bool:
     """Whether the first batch has scores of classes, and numbers of classes as targets.
 
-    The outputs of other models may be too large to keep for all examples: boxes and masks, say.
+    The outputs of other models, such as boxes and masks, may be too large to keep for all examples.
     """
     first = next(iter(loader))
     try:

@@ -1,4 +1,4 @@
-"""`functrain export`: a checkpoint's model for those who do without functrain."""
+"""`functrain export`: write a checkpoint's model to a file that other libraries read."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -94,7 +94,7 @@ def _torch_kind(config: Config) -> Callable[..., torch.optim.Optimizer]:
 
 
 def _template(kind: Callable[..., torch.optim.Optimizer], config: Config, state: TrainState) -> torch.optim.Optimizer:
-    """A torch optimizer with the run's hyperparameters and its last learning rate; our arguments bear torch's names."""
+    """A torch optimizer with the run's hyperparameters, which have torch's names, and its last learning rate."""
     named = [(name, p) for name, p in to_module(state).named_parameters() if p.requires_grad]
     known = inspect.signature(kind).parameters
     given = config.optimizer.parameters
@@ -107,7 +107,7 @@ def _template(kind: Callable[..., torch.optim.Optimizer], config: Config, state:
 
 
 def _groups(named: list[tuple[str, nn.Parameter]], config: Config) -> list[dict[str, object]]:
-    """Groups by weight decay, where some parameters have none; with names, for their order is not the module's."""
+    """Groups of named parameters, with and without weight decay; their order is not the module's."""
     if config.optimizer.weight_decay_mask == "all":
         return [{"params": named}]
     decaying = [no_decay_1d(name, parameter) for name, parameter in named]

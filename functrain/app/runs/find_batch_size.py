@@ -1,4 +1,4 @@
-"""`functrain find-batch-size`: which batches fit."""
+"""`functrain find-batch-size`: find the largest batch that fits into memory."""
 
 from collections.abc import Sequence
 from pathlib import Path

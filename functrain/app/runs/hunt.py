@@ -1,4 +1,4 @@
-"""Train again from a checkpoint until something is not finite, and say what."""
+"""`functrain hunt`: train again from a checkpoint until a value is not finite, and name it."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from functrain.loop.output.progress_line import counted
 
 
 def hunt(path: str | Path, checkpoint: str | None, steps: int, trust: bool, console: Console) -> int:
-    """The command: train again eagerly until something is not finite, and say what.
+    """The command: train again eagerly until a value is not finite, and print where.
 
     Args:
         path: a run's directory.

@@ -1,4 +1,4 @@
-"""`functrain profile`: where the time of a configuration's training goes."""
+"""`functrain profile`: measure where training time goes."""
 
 import json
 import os

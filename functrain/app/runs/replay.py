@@ -1,4 +1,4 @@
-"""Train again from a checkpoint, and compare with the checkpoints that follow it."""
+"""`functrain replay`: train again from a checkpoint and compare with those that follow it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A configuration is trained in a run directory, without a word on a console: what commands, stages and sweeps call."""
+"""Train a configuration in a run directory without printing; commands, stages and sweeps call it."""
 
 import dataclasses
 import shlex
@@ -88,15 +88,15 @@ def run_config(
     say: Callable[[str], None] = _silent,
     **settings: Any,
 ) -> FitResult:
-    """Train what a configuration describes, or go on training it, in a run directory.
+    """Train what a configuration describes in a run directory, or continue its run.
 
     Args:
         config: the configuration; it may name functions of the user's own if `functrain.app.config.trust` allows it.
         run: the directory; it gets the configuration when training begins.
         parts: what `begun(build(config), ...)` gave; None does that.
         resume, strict_resume: as in `fit`. A strict resume also refuses a changed configuration.
-        say: told, a line each, what the resume changes and where the run begins.
-        settings: of `fit`, such as `max_time` and `progress`; they win over the configuration's.
+        say: gets a line for each change at a resume, and one for where the run begins.
+        settings: of `fit`, such as `max_time` and `progress`; they replace the configuration's.
 
     Returns:
         As `fit`. Of a finished run, its last state and its history.
@@ -148,7 +148,7 @@ def begun(
     strict_resume: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> Parts:
-    """The parts with the state that a fresh run begins with; of a run that goes on, what has changed is said."""
+    """The parts with the first state of a fresh run. If the run continues, report changes of its configuration."""
     if resume == "never" or not run.checkpoints():
         if config.init_from is None:
             return parts
@@ -168,7 +168,7 @@ def begun(
 
 
 def another_run(error: CheckpointError, run: RunDirectory) -> CheckpointError:
-    """The error of a resume that cannot be, with the way out."""
+    """The error of a resume that does not fit, with what to do."""
     if not isinstance(error, MismatchError):
         return CheckpointError(f"{error}\n{ANOTHER_RUN}")
     count, first = len(error.differences), error.differences[0]

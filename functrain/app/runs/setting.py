@@ -1,4 +1,4 @@
-"""A checkpoint on the command line: where it is, and what it was trained with."""
+"""Find a checkpoint that the command line names, and build what it was trained with."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ class Setting(NamedTuple):
 
 
 def setting_of(checkpoint: Path, trust: bool) -> Setting:
-    """The configuration that a checkpoint carries, and what it describes: to train on from there.
+    """The configuration that a checkpoint carries, and the objects that it describes, to train on from there.
 
     Raises:
         ConfigError: see `config_of`.

@@ -1,4 +1,4 @@
-"""`functrain show`: what a run or a checkpoint holds."""
+"""`functrain show`: show the progress of a run, or what a checkpoint holds."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `functrain train` says before and after training, and what it draws."""
+"""What `functrain train` prints before and after training, and the figure."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""`functrain train`: a configuration becomes a trained model in a run directory."""
+"""`functrain train`: train what a configuration describes, or continue its run."""
 
 import shutil
 import sys
@@ -44,7 +44,7 @@ class Request:
         progress: show a display while training.
         max_time: seconds of training after which to save and end.
         strict_resume: refuse a resume that would not be bit for bit.
-        init_from: what wins over the configuration's `init_from.path`.
+        init_from: replaces the configuration's `init_from.path`.
         trust: its code may lie in a run's directory.
     """
 
@@ -71,9 +71,9 @@ class Request:
 
 
 def train(request: Request, console: Console) -> None:
-    """The command: train, or go on training, then evaluate, draw and say where everything is.
+    """The command: train or continue, evaluate, draw the figure, and print where the files are.
 
-    Of several processes that torchrun started, rank 0 writes the files; the console of the others is a quiet one.
+    Under torchrun, rank 0 writes the files, and the consoles of the other ranks are quiet.
 
     Raises:
         FunctrainError: for everything that a user can put right.

@@ -1,4 +1,4 @@
-"""Whether each checkpoint of a run is as it was written."""
+"""`functrain verify`: compare a run's checkpoints with their checksums."""
 
 from pathlib import Path
 
