@@ -59,6 +59,8 @@ class Reader:
         gathers = batched and self.stores_samples and collate_fn is default_collate
         self.gather = gather_from(dataset) if gathers else None
         self.drawing = Drawing() if drawing is None else drawing
+        if self.stores_samples:
+            self.drawing.samples = frozenset()
 
     def __call__(self, task: Task) -> Any:
         """Read the micro-batch."""
@@ -131,7 +133,7 @@ class Reader:
         samples = []
         for row, index in enumerate(indices):
             samples.append(read(task, row, index))
-            if row == 0 and self.drawing.samples is None and self.randomness.drawn() > seeds:
+            if row == 0 and self.drawing.samples is None and self.randomness.drawn():
                 break  # so that not the whole batch is read twice
         return samples
 

@@ -121,7 +121,7 @@ class InitFromConfig(Section):
 class Config(Section):
     """A run."""
 
-    name: str = key(..., "the run's name, and its directory's under `runs/`; default: the file's.", bits=False)
+    name: str = key(..., "the run's name, and its directory's under `runs/`.", bits=False)
     seed: int = key(0, "of everything random: initial parameters, order of the data, dropout.")
     code: str | None = key(
         None,

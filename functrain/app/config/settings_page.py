@@ -77,6 +77,8 @@ def _table(keys: Iterable[Key]) -> Iterator[str]:
     for key in keys:
         info = key.info
         default = "(required)" if info.is_required() else f"`{shown(info.default)}`"
+        if key.path == ("name",):  # `read_config` fills it in
+            default = "the file's"
         cells = [
             f"`{key.path[-1]}`",
             _values(key),
