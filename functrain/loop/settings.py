@@ -5,12 +5,13 @@ are the keys of a configuration (functrain/app/config/run_sections.py) and the p
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from functrain.loop.batches import TAILS
 from functrain.loop.decisions import Decisions
+from functrain.loop.declaring import Declared, declarations, setting
 from functrain.loop.events import Callback
 from functrain.loop.kinds import (
     ANY,
@@ -22,31 +23,13 @@ from functrain.loop.kinds import (
     FLAG_OR_NONE,
     METRIC,
     PROGRESS,
-    Kind,
     duration,
     one_of,
     whole_number,
 )
+from functrain.loop.watched_names import check_watch
 from functrain.optim import EarlyStopping, Plateau
 from functrain.step.state import TrainState, require_state
-
-
-def setting(
-    default: Any, kind: Kind, doc: str, *, bits: bool = True, optional: bool = False, key: str | None = ""
-) -> Any:
-    """A field of a group.
-
-    Args:
-        default: its default. None is allowed wherever it is the default.
-        kind: what is allowed.
-        doc: what it does, for `fit`'s docstring and the page of settings.
-        bits: whether the bits of a run may depend on it; a strict resume lets the other ones change.
-        optional: None is allowed, though it is not the default.
-        key: its key in the section of a configuration; default: its name. None if a configuration does not have it.
-    """
-    optional = optional or default is None
-    metadata = {"kind": kind, "doc": doc, "bits": bits, "optional": optional, "key": key}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,63 +306,12 @@ class Settings(Guards, Logging, Saving, Compiling, Stepping, Deciding, Evaluatin
             value = getattr(self, each.name)
             if value is not None or not each.optional:
                 each.kind.check(each.name, value)
-        _check_watch(self.watch, self.eval_loader is not None, state.ema is not None)
+        check_watch(self.watch, self.eval_loader is not None, state.ema is not None)
         self.decisions.check(state, self.watch_mode, self.run_dir)
         if self.tensorboard and self.run_dir is None:
             raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
 
 
-class Declared(NamedTuple):
-    """A setting as it is declared.
-
-    Attributes:
-        name: the keyword of `fit`.
-        default, kind, doc, bits, optional: see `setting`.
-        annotation: the type of its values.
-        section, key: its place in a configuration; the key is None if it has none.
-    """
-
-    name: str
-    default: Any
-    annotation: Any
-    kind: Kind
-    doc: str
-    bits: bool
-    optional: bool
-    section: str
-    key: str | None
-
-    @property
-    def place(self) -> str:
-        """The dotted path in a configuration."""
-        return f"{self.section}.{self.key}"
-
-
 def declared() -> Iterator[Declared]:
     """Each setting, in the order of the groups."""
-    for group, section in SECTIONS.items():
-        for each in fields(group):
-            metadata = {**each.metadata, "key": each.name if each.metadata["key"] == "" else each.metadata["key"]}
-            yield Declared(name=each.name, default=each.default, annotation=each.type, section=section, **metadata)
-
-
-def _check_watch(watch: str | None, evaluates: bool, averages: bool) -> None:
-    """As far as it can be told before the first step, which tells the names of the metrics."""
-    if watch is None:
-        return
-    prefixes = watched_prefixes(evaluates, averages)
-    if not watch.startswith(prefixes):
-        missing = (
-            ""
-            if evaluates or watch.startswith("train_")
-            else "; eval_... needs an eval_loader (in a configuration: a split 'val')"
-        )
-        if evaluates and watch.startswith("ema_"):
-            missing = "; ema_... needs averages of the parameters (ema_decay)"
-        names = ", ".join(f"{prefix}loss" for prefix in prefixes)
-        raise ValueError(f"watch must be {names}, or another metric behind such a prefix; got {watch!r}{missing}")
-
-
-def watched_prefixes(evaluates: bool, averages: bool) -> tuple[str, ...]:
-    """What the names of watched records begin with."""
-    return ("train_", *(("eval_",) if evaluates else ()), *(("ema_",) if evaluates and averages else ()))
+    return declarations(SECTIONS)

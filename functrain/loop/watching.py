@@ -5,7 +5,7 @@ from typing import Any
 
 from functrain.foundation.errors import NoLossError
 from functrain.loop.memory import split_batch
-from functrain.loop.settings import watched_prefixes
+from functrain.loop.watched_names import watched_prefixes
 from functrain.objectives.examples import takes_lists
 from functrain.step.naming import metric_names
 from functrain.step.state import TrainState

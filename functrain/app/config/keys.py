@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, WrapValidator, create_model
 from pydantic.fields import FieldInfo
 
-from functrain.loop.settings import Declared, declared
+from functrain.loop.declaring import Declared
+from functrain.loop.settings import declared
 
 
 class Section(BaseModel):
