@@ -39,6 +39,7 @@ class IterableStream:
         self.batch_size = batch_size if isinstance(batch_size, int) else None
         self._loader, self._key, self._what = loader, key, what
         self._randomness = Randomness(loader)
+        self._draws = type(loader) not in (list, tuple)  # of those no code runs that could draw
         self._spent = False
 
     def length(self, epoch: int) -> int | None:  # noqa: ARG002 - an iterable does not tell it by epoch
@@ -83,7 +84,13 @@ class IterableStream:
         set_epoch(epoch, self._loader, *parts)
         with self._randomness.seeded(fold_in(self._key, "iterable", epoch)):
             iterator = start_iterating(self._loader)
+        if not self._draws:
+            return self._stored(iterator, epoch, start)
         return numbered(iterator, self._randomness, self._key, epoch, 0, start, self._what)
+
+    def _stored(self, iterator: Iterator[Any], epoch: int, start: int) -> Iterator[Any]:
+        check_reached(len(self._loader), start, epoch, self._what)  # type: ignore[arg-type]
+        return itertools.islice(iterator, start, None)
 
 
 class StatefulStream:

@@ -33,6 +33,8 @@ def pad_batch(batch: Any, size: int) -> Any:
         >>> pad_batch((torch.tensor([5.0, 6.0]), torch.tensor([0, 1])), 3)
         (tensor([5., 6., 5.]), tensor([0, 1, 0]), tensor([1., 1., 0.]))
     """
+    if type(batch) in (tuple, list) and len(batch) == 2 and _is_full(batch, size):
+        return (*batch, _real_weight(size, size, batch[0].device))  # the usual case, at each step
     length = batch_length(batch)
     refuse_objects(batch, "padding")
     weight = unpack(batch).weight
@@ -54,6 +56,11 @@ def pad_batch(batch: Any, size: int) -> Any:
     is_real = (real > 0).reshape(-1, *(1,) * (given.ndim - 1))
     # where, not a product: a NaN or infinite weight of a repeated row must not survive
     return with_weight(padded, torch.where(is_real, given, 0))
+
+
+def _is_full(pair: Any, size: int) -> bool:
+    first, second = pair
+    return type(first) is Tensor and type(second) is Tensor and first.ndim > 0 and first.shape[0] == size
 
 
 def _repeat(leaf: Any, rows: Tensor, length: int) -> Any:
