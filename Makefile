@@ -11,10 +11,13 @@ ZOO_PINS := tests/zoo/constraints.txt
 VENV_LOWEST ?= .venv-lowest
 VENV_NEWEST ?= .venv-newest
 TORCH_PARTS := $(addprefix tests/,compiler step optim foundation objectives loop checkpoint data)
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+GPU_PYTHON_VERSION ?= 3.12
+GPU_PACKAGES := optree|pydantic|pydantic_core|annotated-types|typing-inspection|typing_extensions|PyYAML|rich|markdown-it-py|mdurl|Pygments|pytest|iniconfig|pluggy|hypothesis|sortedcontainers
 LIBRARIES := transformers timm torchvision torch_geometric peft diffusers
 TRAINERS := lightning accelerate transformers pytorch-ignite jax optax
 
-.PHONY: demo test test-all test-zoo test-versions kill-table check format bench bench-peers clean
+.PHONY: demo test test-all test-zoo test-versions kill-table check format bench bench-peers gpu-check gpu-wheels clean
 
 demo: $(READY)
 	$(BIN)/functrain train configs/digits.yaml --resume never
@@ -57,6 +60,16 @@ bench: $(READY)
 # Other trainers, in an environment of its own. About half an hour, on a machine that does nothing else.
 bench-peers: $(PEERS)/.ready
 	$(PEERS)/bin/python -m benchmarks.peers --out benchmarks/results
+
+# On a machine that has a GPU and its own torch, and may have no network; see benchmarks/gpu_check.py. At most 8 minutes.
+gpu-check:
+	$(GPU_PYTHON) -m benchmarks.gpu_check $(GPU_OPTIONS)
+
+# What such a machine may lack, to be carried there.
+gpu-wheels: $(READY)
+	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d gpu-wheels \
+		--python-version $(GPU_PYTHON_VERSION) --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+		$$(grep -E '^($(GPU_PACKAGES))==' constraints.txt)
 
 # torch first and by its exact version: a looser requirement would pull several gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
