@@ -245,3 +245,9 @@ def _save_flattened(config, path):
 
 def _indented(text):
     return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+def test_an_empty_section_has_its_defaults(write):
+    path = write(GOOD + "name: x\nlogging:\n  # log_every: 5\ncheckpoint:\ncompile:\nevaluation:\n")
+    assert load_config(path, []) == load_config(write(GOOD + "name: x\n"), [])
+    assert load_config(path, ["logging.log_every=7"]).logging.log_every == 7

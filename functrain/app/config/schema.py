@@ -164,6 +164,12 @@ class Config(Section):
         names = [section.name for section in sections] + [self.data.collate_fn or ""]
         return [name for name in names if ":" in name]
 
+    @field_validator("compile", "evaluation", "checkpoint", "logging", mode="before")
+    @classmethod
+    def _empty_is_default(cls, section: Any) -> Any:
+        """A section whose keys are all commented out is null in YAML."""
+        return {} if section is None else section
+
     @field_validator("name")
     @classmethod
     def _is_a_folder_name(cls, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from functrain.app.commands.command import FOUND
-from functrain.app.runs.setting import checkpoint_at
+from functrain.app.runs.from_checkpoint import checkpoint_at
 from functrain.app.tables import print_lines, print_table
 from functrain.checkpoint import read_arrays
 from functrain.loop.output.progress_line import counted

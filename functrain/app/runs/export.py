@@ -12,7 +12,7 @@ from torch import nn
 from functrain.app.config.build import build_state
 from functrain.app.config.schema import Config
 from functrain.app.runs.directory import position
-from functrain.app.runs.setting import checkpoint_at, config_of
+from functrain.app.runs.from_checkpoint import checkpoint_at, config_of
 from functrain.app.tables import print_lines, size
 from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
 from functrain.foundation.errors import ConfigError

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from functrain.app.commands.command import FOUND
-from functrain.app.runs.setting import checkpoint_at, setting_of
+from functrain.app.runs.from_checkpoint import checkpoint_at, rebuilt_run
 from functrain.app.tables import print_lines
 from functrain.checkpoint import Checkpointer
 from functrain.diagnostics import find_nonfinite
@@ -30,8 +30,8 @@ def hunt(path: str | Path, checkpoint: str | None, steps: int, trust: bool, cons
         infos = Checkpointer(folder, read_only=True).infos()
         stopped = [info.name for info in infos if info.status == "NONFINITE"]
         checkpoint = (stopped or [info.name for info in infos])[-1]
-    setting = setting_of(checkpoint_at(folder / checkpoint, whole_runs=False), trust)
-    found = find_nonfinite(setting.state, setting.loader, checkpoint=setting.info.path, steps=steps)
+    run = rebuilt_run(checkpoint_at(folder / checkpoint, whole_runs=False), trust)
+    found = find_nonfinite(run.state, run.loader, checkpoint=run.info.path, steps=steps)
     if found is None:
         print_lines(console, [f"all is finite in {counted(steps, 'step')} from {checkpoint}"])
         return 0

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from functrain.app.commands.command import FOUND
 from functrain.app.runs.diff import print_differences
-from functrain.app.runs.setting import checkpoint_at, setting_of
+from functrain.app.runs.from_checkpoint import checkpoint_at, rebuilt_run
 from functrain.app.tables import print_lines, print_table
 from functrain.checkpoint import Checkpointer
 from functrain.diagnostics import Comparison, replay
@@ -26,8 +26,8 @@ def replay_checkpoint(path: str | Path, steps: int | None, trust: bool, console:
     Returns:
         The exit code: 1 if a checkpoint is not confirmed.
     """
-    setting = setting_of(_start_of_replay(Path(path)), trust)
-    report = replay(setting.state, setting.loader, setting.info.path, steps=steps)
+    run = rebuilt_run(_start_of_replay(Path(path)), trust)
+    report = replay(run.state, run.loader, run.info.path, steps=steps)
     print_lines(console, [f"note: {difference}" for difference in report.environment])
     rows = [[comparison.name, _outcome(comparison)] for comparison in report.compared]
     print_table(

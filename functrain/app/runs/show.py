@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from functrain.app.runs.directory import RunDirectory, existing_run, position, runs_beside, status
-from functrain.app.runs.setting import INDEX, what_is_there
+from functrain.app.runs.from_checkpoint import INDEX, what_is_there
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError

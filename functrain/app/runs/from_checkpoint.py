@@ -50,8 +50,8 @@ def _no_checkpoint(path: Path, whole_runs: bool) -> str:
     return f"{path} is {wanted}: {what_is_there(path, INDEX)}{hint}"
 
 
-class Setting(NamedTuple):
-    """What a checkpoint was trained with."""
+class RebuiltRun(NamedTuple):
+    """What a checkpoint was trained with, built again from the configuration that it carries."""
 
     info: CheckpointInfo
     config: Config
@@ -59,7 +59,7 @@ class Setting(NamedTuple):
     loader: Loader
 
 
-def setting_of(checkpoint: Path, trust: bool) -> Setting:
+def rebuilt_run(checkpoint: Path, trust: bool) -> RebuiltRun:
     """The configuration that a checkpoint carries, and the objects that it describes, to train on from there.
 
     Raises:
@@ -68,7 +68,7 @@ def setting_of(checkpoint: Path, trust: bool) -> Setting:
     info, config = config_of(checkpoint, trust)
     set_threads(config)
     loader = build_training_loader(config)
-    return Setting(info, config, build_state(config, run_length(config, loader)), loader)
+    return RebuiltRun(info, config, build_state(config, run_length(config, loader)), loader)
 
 
 def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
