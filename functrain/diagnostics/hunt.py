@@ -162,7 +162,7 @@ def _passes(state: TrainState, batch: Any) -> tuple[Tensor, float, dict[str, Ten
     """Loss, weight and gradients of a micro-batch with the step's own random numbers, watched."""
     recipe, window = state.recipe, state.accumulator
     buffers = state.buffers if window is None else window.buffers
-    key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
+    key = fold_in(state.key, "step", state.step, state.micro_step, recipe.collectives.rank)
     with torch_seed(key, state.device), torch.enable_grad(), _watched() as seen, ExitStack() as until:
         leaves = {name: state.params[name].detach().requires_grad_() for name in recipe.network.trainable}
         batch = cast_floating(batch, recipe.param_dtype)

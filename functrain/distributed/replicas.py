@@ -7,6 +7,7 @@ The sums travel in one bucket per dtype: a message costs about a millisecond on 
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from functrain.distributed.world import World, current_world
 from functrain.foundation.trees import flatten, tensors, unflatten
 from functrain.metrics.totals import Totals
 from functrain.objectives.examples import length_of, map_examples, require_examples
+from functrain.optim import global_norm
 from functrain.step.state import TrainState
 
 
@@ -43,6 +45,31 @@ def sum_over_ranks(parts: Sequence[Tensor]) -> list[Tensor]:
     return summed
 
 
+@dataclass(frozen=True)
+class Replicas:
+    """Processes that all have the whole state.
+
+    Attributes:
+        rank, ranks: the number of this process, and how many there are.
+    """
+
+    rank: int
+    ranks: int
+
+    def gather(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """They are whole."""
+        return params
+
+    def reduce(self, grads: dict[str, Tensor], sums: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """All sums in one message for each dtype."""
+        summed = sum_over_ranks([*grads.values(), *sums])
+        return dict(zip(grads, summed)), summed[len(grads) :]
+
+    def norm(self, grads: dict[str, Tensor]) -> Tensor:
+        """Each process has all gradients."""
+        return global_norm(grads)
+
+
 def replicate(state: TrainState, world: World) -> TrainState:
     """The state of rank 0 on every rank, with a recipe that adds over the ranks. Every rank must call it."""
     if world.size == 1:
@@ -59,7 +86,7 @@ def replicate(state: TrainState, world: World) -> TrainState:
     iterator = iter(hosts)
     leaf_list = [leaf if isinstance(leaf, Tensor) else next(iterator) for leaf in copies]
     replica = unflatten(spec, leaf_list)
-    recipe = dataclasses.replace(state.recipe, rank=world.rank, ranks=world.size, sum_over_ranks=sum_over_ranks)
+    recipe = dataclasses.replace(state.recipe, collectives=Replicas(world.rank, world.size))
     return replica.replace(recipe=recipe)
 
 

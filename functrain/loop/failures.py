@@ -10,6 +10,7 @@ import torch
 from functrain.foundation.dtypes import is_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
+from functrain.step.collectives import ALONE
 from functrain.step.gradient import counted_batch, gradient
 from functrain.step.state import TrainState
 
@@ -49,14 +50,14 @@ def first_nonfinite(state: TrainState, batch: Any) -> str | None:
 
     None if it is none of these: an earlier micro-batch of the window was the one, say.
     """
-    recipe = dataclasses.replace(state.recipe, sum_over_ranks=None)  # of this process: the others may not ask
+    key = fold_in(state.key, "step", state.step, state.micro_step, state.recipe.collectives.rank)
+    recipe = dataclasses.replace(state.recipe, collectives=ALONE)  # the other processes may not ask
     state = state.replace(recipe=recipe)
     buffers = state.buffers if state.accumulator is None else state.accumulator.buffers
     counted = counted_batch(recipe.objective, batch)
     for kind, tree in (("the batch's part", counted), ("the parameter", state.params), ("the buffer", buffers)):
         if (path := _first(tree)) is not None:
             return f"{kind} {path!r}"
-    key = fold_in(state.key, "step", state.step, state.micro_step, recipe.rank)
     with torch_seed(key, state.device):
         grads = gradient(state, batch, buffers).grads
     path = _first(grads)

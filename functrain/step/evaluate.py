@@ -56,7 +56,8 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:
     batch = cast_floating(batch, state.recipe.param_dtype)
-    loss, _ = run_objective(state, state.params, state.buffers, batch, training=False)
+    params = state.recipe.collectives.gather(state.params)
+    loss, _ = run_objective(state, params, state.buffers, batch, training=False)
     return loss.totals().counted()
 
 

@@ -16,14 +16,15 @@ from functrain.metrics.totals import Totals
 from functrain.objectives.loss import Loss
 from functrain.objectives.supervised import takes_step, takes_weight
 from functrain.objectives.uncounted import finite_batch
-from functrain.optim import ascended_params, global_norm
+from functrain.optim import ascended_params
 from functrain.optim.foreach import are_ours, foreach, inside_transform, is_eager, overwrite
 from functrain.step.activations import Seen, activation_statistics
 from functrain.step.choose import is_readable
+from functrain.step.collectives import ALONE, Collectives
 from functrain.step.execution import RunAgainError
 from functrain.step.network import Network
 from functrain.step.scaling import weight_normaliser
-from functrain.step.state import Params, Recipe, TrainState
+from functrain.step.state import Params, TrainState
 from functrain.step.used import Used, depends_on
 
 
@@ -48,11 +49,12 @@ class Pass(NamedTuple):
 def gradient(state: TrainState, batch: Any, buffers: Params, *, watch: bool = False) -> Pass:
     """Both passes of a micro-batch; with statistics of what each module gives out if `watch`."""
     recipe = state.recipe
-    trainable = {name: state.params[name] for name in recipe.network.trainable}
+    whole = recipe.collectives.gather(state.params)
+    trainable = {name: whole[name] for name in recipe.network.trainable}
     batch = cast_floating(batch, recipe.param_dtype)
 
     def scaled_total(trainable: Params) -> tuple[Tensor, tuple[Totals, Any, Params, Any]]:
-        params = {**state.params, **trainable}
+        params = {**whole, **trainable}
         seen: Seen | None = {} if watch else None
         loss, new_buffers = run_objective(state, params, buffers, batch, training=True, seen=seen, until=until)
         _refuse_without_gradient(loss)
@@ -69,10 +71,11 @@ def gradient(state: TrainState, batch: Any, buffers: Params, *, watch: bool = Fa
         )
     if state.loss_scale is not None:
         grads = divided(grads, factor)
-    if state.accumulator is not None or recipe.sum_over_ranks is not None:
+    is_alone = recipe.collectives is ALONE
+    if state.accumulator is not None or not is_alone:
         grads, totals = _counted(grads, totals)
-    whole = Pass(grads, Used(here), totals, new_buffers, activations if watch else None)
-    return whole if recipe.sum_over_ranks is None else _over_ranks(recipe, whole)
+    mine = Pass(grads, Used(here), totals, new_buffers, activations if watch else None)
+    return mine if is_alone else _over_ranks(recipe.collectives, mine)
 
 
 Differentiated = tuple[Params, tuple[bool, ...], Any]
@@ -113,7 +116,8 @@ def gradient_uphill(state: TrainState, batch: Any, grads: Params) -> tuple[Param
     uphill = ascended_params(state.opt_state, trainable, grads)
     again = gradient(state.replace(params={**state.params, **uphill}), batch, state.buffers)
     weight = again.totals.weight
-    return divided(again.grads, torch.where(weight > 0, weight, 1.0)), again.used, global_norm(grads).isfinite()
+    mean = divided(again.grads, torch.where(weight > 0, weight, 1.0))
+    return mean, again.used, state.recipe.collectives.norm(grads).isfinite()
 
 
 def differentiate(
@@ -174,17 +178,16 @@ def _counted(grads: Params, totals: Totals) -> tuple[Params, Totals]:
     return (grads if counts.item() else {name: torch.zeros_like(grad) for name, grad in grads.items()}), totals
 
 
-def _over_ranks(recipe: Recipe, mine: Pass) -> Pass:
+def _over_ranks(collectives: Collectives, mine: Pass) -> Pass:
     """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
-    assert recipe.sum_over_ranks is not None
     sums, averaged = mine.totals.sums, {name: b for name, b in mine.buffers.items() if b.dtype.is_floating_point}
     flags = torch.tensor(mine.used.here, dtype=sums.dtype, device=sums.device)
-    summed = iter(recipe.sum_over_ranks([*mine.grads.values(), sums, *averaged.values(), flags]))
+    grads, (sums, *buffers, flags) = collectives.reduce(mine.grads, [sums, *averaged.values(), flags])
     return mine._replace(
-        grads={name: next(summed) for name in mine.grads},
-        totals=Totals(next(summed), mine.totals.names),
-        buffers={**mine.buffers, **{name: next(summed) / recipe.ranks for name in averaged}},
-        used=Used(mine.used.here, next(summed) > 0),
+        grads=grads,
+        totals=Totals(sums, mine.totals.names),
+        buffers={**mine.buffers, **{name: buffer / collectives.ranks for name, buffer in zip(averaged, buffers)}},
+        used=Used(mine.used.here, flags > 0),
     )
 
 

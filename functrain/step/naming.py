@@ -34,5 +34,6 @@ def metric_names(state: TrainState, batch: Any, *, training: bool) -> tuple[str,
 
 def _totals(state: TrainState, batch: Any, *, training: bool) -> Totals:
     batch = cast_floating(batch, state.recipe.param_dtype)
-    loss, _ = run_objective(state, state.params, state.buffers, batch, training=training)
+    params = state.recipe.collectives.gather(state.params)
+    loss, _ = run_objective(state, params, state.buffers, batch, training=training)
     return loss.totals()

@@ -41,7 +41,7 @@ class Updates:
         self.step, self.batch_idx, self.samples_seen = state.step, state.batch_idx, state.samples_seen
         self.epoch = state.epoch
         self._series, self._device = run.series(state), state.device
-        self._key, self._rank = state.key, state.recipe.rank
+        self._key, self._rank = state.key, state.recipe.collectives.rank
         self._objective = state.recipe.objective
         self._count = count_examples(self._objective)
 

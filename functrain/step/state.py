@@ -23,6 +23,7 @@ from functrain.optim import (
     plateau,
 )
 from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
+from functrain.step.collectives import ALONE, Collectives
 from functrain.step.devices import usable_device
 from functrain.step.execution import refuse_inference_mode
 from functrain.step.modules import without_compilers
@@ -48,9 +49,7 @@ class Recipe:
     loss_scale: float | LossScaling | None = None  # a constant scale, or how it adapts itself
     statistics: str | None = None
     activations: bool = False
-    rank: int = 0
-    ranks: int = 1
-    sum_over_ranks: Callable[[Sequence[Tensor]], list[Tensor]] | None = None  # set by functrain.distributed
+    collectives: Collectives = ALONE  # functrain.distributed sets others
 
     def name_in_graphs(self) -> str:
         """A name by which a graph of the user's own torch.compile finds this recipe, as long as it lives."""

@@ -29,7 +29,8 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
         Linear(in_features=2, out_features=1, bias=True)
     """
     require_state("to_module", state)
-    return state.recipe.network.module(chosen_params(state, ema=ema), chosen_buffers(state, ema=ema))
+    params = state.recipe.collectives.gather(chosen_params(state, ema=ema))
+    return state.recipe.network.module(params, chosen_buffers(state, ema=ema))
 
 
 def chosen_params(state: TrainState, *, ema: bool) -> Params:

@@ -20,7 +20,7 @@ from functrain.metrics.layer_statistics import LAYERS, Statistics, tree_statisti
 from functrain.metrics.totals import Totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
-from functrain.optim import apply_updates, global_norm, learning_rate, scale_to_norm, step, takes_two_gradients
+from functrain.optim import apply_updates, learning_rate, scale_to_norm, step, takes_two_gradients
 from functrain.optim.foreach import foreach
 from functrain.step.arguments import check_whole_batches
 from functrain.step.choose import choose
@@ -88,7 +88,7 @@ def train_step(
         register_containers(batch)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
-    key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.rank)
+    key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.collectives.rank)
     objective = state.recipe.objective
     try:
         new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
@@ -143,7 +143,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     if takes_two_gradients(state.opt_state):
         grads, used, first_finite = gradient_uphill(state, batch, grads)
         finite = finite & first_finite
-    grad_norm = global_norm(grads)
+    grad_norm = recipe.collectives.norm(grads)
     finite = finite & torch.isfinite(grad_norm)
     old = {name: state.params[name] for name in recipe.network.trainable}
     updates, new, opt_state = _updated(recipe, used, _clip(state, grads, grad_norm), state.opt_state, old)
@@ -235,7 +235,7 @@ def _clip(state: TrainState, grads: Params, grad_norm: Tensor) -> Params:
     clip_value, clip_norm = state.recipe.clip_value, state.recipe.clip_norm
     if clip_value is not None:
         grads = tree_map(lambda g: g.clamp(-clip_value, clip_value), grads)
-        grad_norm = global_norm(grads) if clip_norm is not None else grad_norm
+        grad_norm = state.recipe.collectives.norm(grads) if clip_norm is not None else grad_norm
     if clip_norm is not None:
         grads = scale_to_norm(grads, grad_norm, clip_norm)
     return grads

@@ -25,15 +25,64 @@ class Exchange:
         self.parts = [None] * ranks
         self.barrier = threading.Barrier(ranks, timeout=60)
 
-    def summing(self, rank):
-        def sum_over_ranks(parts):
-            self.parts[rank] = [part.detach().clone() for part in parts]
-            self.barrier.wait()
-            summed = [torch.stack(column).sum(0) for column in zip(*self.parts, strict=True)]
-            self.barrier.wait()
-            return summed
+    def all_gather(self, rank, parts):
+        self.parts[rank] = [part.detach().clone() for part in parts]
+        self.barrier.wait()
+        gathered = list(zip(*self.parts, strict=True))
+        self.barrier.wait()
+        return gathered
 
-        return sum_over_ranks
+    def sum(self, rank, parts):
+        return [torch.stack(column).sum(0) for column in self.all_gather(rank, parts)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Threads:
+    """Every rank has the whole state."""
+
+    exchange: Exchange
+    rank: int
+    ranks: int
+
+    def gather(self, params):
+        return params
+
+    def reduce(self, grads, sums):
+        summed = self.exchange.sum(self.rank, [*grads.values(), *sums])
+        return dict(zip(grads, summed)), summed[len(grads) :]
+
+    def norm(self, grads):
+        return optim.global_norm(grads)
+
+    def kept(self, leaf):
+        return leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards(Threads):
+    """Every rank has a part of each parameter, and so of the optimizer's state and the average (ZeRO-3)."""
+
+    shapes: tuple
+
+    def gather(self, params):
+        shapes = dict(self.shapes)
+        columns = self.exchange.all_gather(self.rank, params.values())
+        whole = {name: torch.cat(parts)[: shapes[name].numel()] for name, parts in zip(params, columns)}
+        return {name: leaf.view(shapes[name]) for name, leaf in whole.items()}
+
+    def reduce(self, grads, sums):
+        grads, sums = super().reduce(grads, sums)
+        return {name: self.kept(grad) for name, grad in grads.items()}, sums
+
+    def norm(self, grads):
+        squares = torch.stack([grad.square().sum() for grad in grads.values()]).sum()
+        return self.exchange.sum(self.rank, [squares])[0].sqrt()
+
+    def kept(self, leaf):
+        size = -(-leaf.numel() // self.ranks)
+        flat = torch.zeros(size * self.ranks, dtype=leaf.dtype)
+        flat[: leaf.numel()] = leaf.reshape(-1)
+        return flat[self.rank * size : (self.rank + 1) * size].clone()
 
 
 def at_once(core, state, batch, *, key, device):
@@ -52,18 +101,26 @@ def initial(name, accumulate, **options):
     )
 
 
-def on_ranks(name, columns, **options):
-    """The state of every rank after a window; `columns[rank]` are its micro-batches."""
+def on_ranks(name, columns, kind=Threads, **options):
+    """The state of every rank after a window, its collectives, and the metrics; `columns[rank]` its micro-batches."""
     exchange = Exchange(len(columns))
 
     def replica(rank):
         state = initial(name, len(columns[rank]), **options)
-        summing = exchange.summing(rank)
-        recipe = dataclasses.replace(state.recipe, rank=rank, ranks=len(columns), sum_over_ranks=summing)
-        return state.replace(recipe=recipe)
+        shapes = tuple((name, leaf.shape) for name, leaf in state.params.items())
+        collectives = kind(exchange, rank, len(columns), *([shapes] if kind is Shards else []))
+        state = state.replace(recipe=dataclasses.replace(state.recipe, collectives=collectives))
+        # The leaves that are like the parameters; the others have no elements or one.
+        kept = trees.tree_map(
+            lambda leaf: collectives.kept(leaf) if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf,
+            {field: getattr(state, field) for field in ("params", "opt_state", "ema")},
+        )
+        grads = state.accumulator and {name: collectives.kept(grad) for name, grad in state.accumulator.grads.items()}
+        window = state.accumulator and dataclasses.replace(state.accumulator, grads=grads)
+        return state.replace(**kept, accumulator=window)
 
     def train(state):
-        for batch in columns[state.recipe.rank]:
+        for batch in columns[state.recipe.collectives.rank]:
             state, metrics = ft.train_step(state, batch, run=at_once)
         return state, metrics
 
@@ -128,6 +185,24 @@ def test_what_is_not_finite_on_one_rank_is_refused_by_all(bits, columns, data):
         assert state.loss_scale.scale == 4.0
         kept = ("params", "opt_state", "ema")
         assert bits([getattr(state, field) for field in kept]) == bits([getattr(before, field) for field in kept])
+
+
+@given(parts())
+@settings(max_examples=15)
+def test_sharded_states_update_as_whole_ones_without_the_step_knowing(columns):
+    """adamw computes each element by itself, so a part of its state is the state of a part."""
+    states = on_ranks("adamw", columns, Shards)
+    whole, metrics = ft.train_step(initial("adamw", 1), concatenation(columns))
+
+    def gathered(field):
+        parts = [getattr(state, field) if field == "params" else state.ema.params for state, _ in states]
+        joined = {name: torch.cat([part[name] for part in parts]) for name in whole.params}
+        return {name: joined[name][: leaf.numel()].view(leaf.shape) for name, leaf in whole.params.items()}
+
+    assert relative_difference((gathered("params"), gathered("ema")), (whole.params, whole.ema.params)) < 1e-9
+    for _, seen in states:
+        torch.testing.assert_close(seen["loss"], metrics["loss"], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(seen["grad_norm"], metrics["grad_norm"], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

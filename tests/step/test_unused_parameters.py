@@ -1,6 +1,7 @@
 """A parameter that no loss of a window depends on gets no update, as in torch, which skips one whose grad is None."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -11,6 +12,7 @@ import functrain as ft
 from functrain.checkpoint import Checkpointer
 from functrain.foundation import trees
 from functrain.foundation.trees import node
+from functrain.step.collectives import OneProcess
 from functrain.step.used import Used, depends_on, only_used
 
 
@@ -165,8 +167,16 @@ def test_a_parameter_that_any_rank_used_is_used_on_all(bits):
     state = make_state(ByLength, ft.optim.adamw(0.1, weight_decay=0.5))
     batches, sent = [rows([1] * 4), rows([1] * 2)], []
 
+    @dataclasses.dataclass(frozen=True)
+    class TwoRanks(OneProcess):
+        exchange: Callable = None
+
+        def reduce(self, grads, sums):
+            summed = self.exchange([*grads.values(), *sums])
+            return dict(zip(grads, summed)), summed[len(grads) :]
+
     def on_a_rank(batch, exchange):
-        recipe = dataclasses.replace(state.recipe, ranks=2, sum_over_ranks=exchange)
+        recipe = dataclasses.replace(state.recipe, collectives=TwoRanks(ranks=2, exchange=exchange))
         return ft.train_step(state.replace(recipe=recipe), batch)[0]
 
     for batch in batches:

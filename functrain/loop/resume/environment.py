@@ -102,7 +102,7 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
         "tail": tail,
         "clip_norm": recipe.clip_norm,
         "clip_value": recipe.clip_value,
-        "ranks": recipe.ranks,
+        "ranks": recipe.collectives.ranks,
     }
 
 
