@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import functrain as ft
 from functrain.foundation.trees import copy_tensors, leaves, tensors
-from functrain.step.series import Updates
+from functrain.step.updates import Updates
 
 WINDOWS, STEPS = 200, 10
 

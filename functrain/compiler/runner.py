@@ -5,7 +5,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from functrain.compiler.trace import Graph, trace
 from functrain.foundation.errors import FunctrainError, TracingError
 from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
-from functrain.step.execution import Core
+from functrain.step.execution import Core, Runner
 from functrain.step.state import DonatedState, TrainState
 
 
@@ -67,7 +67,7 @@ class _Known:
 
 
 @dataclass
-class CompilingRunner:
+class CompilingRunner(Runner):
     """Runs cores compiled, one program for each kind of core, structure and shapes.
 
     Attributes:
@@ -78,6 +78,8 @@ class CompilingRunner:
         on_program: called for each program with what it is for (the core's name comes first) and a digest of what it
             computes.
     """
+
+    makes_series: ClassVar[bool] = True
 
     donate: bool = False
     mode: str = "default"
@@ -93,16 +95,16 @@ class CompilingRunner:
     def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """Run `core`, compiling it first if it is new."""
         if core.carries_state:
-            series = Series(self, state)
+            series = CompiledSeries(self, state)
             out = series(core, batch, key=key, device=device)
             return series.end(), out
         known, _ = self._known_of(state, separate=False)
         program, inputs = self._program_for(core, known, batch, key)
         return program.out.fill(program(inputs, key, device))
 
-    def series(self, state: Any) -> "Series":
+    def series(self, state: Any) -> "CompiledSeries":
         """Cores one after another, beginning with `state`."""
-        return Series(self, state)
+        return CompiledSeries(self, state)
 
     def _known_of(self, state: Any, *, separate: bool) -> tuple[_Known, bool]:
         """What there is to know of a state, and whether it had to be found out."""
@@ -219,7 +221,7 @@ class CompilingRunner:
             ) from error
 
 
-class Series:
+class CompiledSeries:
     """Cores that carry a state, run one after another, without a state for each of those in between.
 
     Making a state for each costs a small network a fifth of its step. The bits are those of single calls.
@@ -265,56 +267,6 @@ class Series:
             return self._after
         self._after.__dict__["_known"] = self._known
         return self._after
-
-
-def compile(
-    step: Callable[..., Any], *, donate: bool = False, mode: str = "default", backend: str = "inductor"
-) -> Callable[..., Any]:
-    """Compile a step: forward, backward and update become one graph.
-
-    Tracing freezes Python values, as in JAX; what depends on a tensor's value must be written with
-    `torch.where`. A new shape of the batch is a new compilation; a new value of anything is not. At the third shape a
-    `ShapeWarning` says so. Of the programs for more than 64 shapes, the one unused for longest is dropped.
-
-    Args:
-        step: `train_step`, `eval_step`, or a function of your own that takes a keyword `run` and hands it on
-            to them: `def my_step(states, batch, *, run=eager): ...`.
-        donate: the new state takes over the old one's storage. The old state cannot be used any more:
-            to try is a `DonatedStateError`. Tensors that you took out of it, or share with it through
-            `replace`, are overwritten: clone what you want to keep.
-        mode: inductor's: "default", "max-autotune-no-cudagraphs", or "reduce-overhead" and "max-autotune", with which
-            donated steps on CUDA devices become CUDA graphs.
-        backend: "inductor", "aot_eager", "eager" (runs the traced graph as it is), or another that
-            torch lists.
-
-    Returns:
-        A function with the same arguments and results. Its attribute `runner.compilations` counts.
-
-    Raises:
-        TypeError: if the step takes no `run`.
-        ValueError: for an unknown mode or backend.
-
-    Example:
-        >>> import functrain as ft
-        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
-        >>> step = ft.compile(ft.train_step, backend="aot_eager")
-        >>> state, metrics = step(state, (torch.ones(4, 2), torch.zeros(4, 1)))
-        >>> state.step, dict(step.runner.compilations)
-        (1, {'update': 1})
-    """
-    import inspect
-
-    if not callable(step) or "run" not in inspect.signature(step).parameters:
-        raise TypeError(
-            "compile takes train_step, eval_step or a step with a keyword argument `run` that it hands on to "
-            f"them; got {getattr(step, '__name__', step)!r}"
-        )
-    backends.check(backend, mode)
-    runner = CompilingRunner(donate=donate, mode=mode, backend=backend)
-    compiled = functools.partial(step, run=runner)
-    functools.update_wrapper(compiled, step)
-    compiled.runner = runner  # type: ignore[attr-defined]
-    return compiled
 
 
 def _with_tensors(state: Any, known: _Known) -> Any:

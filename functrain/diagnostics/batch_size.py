@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler import CompilingRunner
+from functrain.compiler import runner_for
 from functrain.diagnostics.host_memory import within_available_memory
 from functrain.diagnostics.trials import own_copy, trial_feed
 from functrain.foundation.errors import DataError, OutOfMemoryError
@@ -17,7 +17,6 @@ from functrain.foundation.numbers import is_integer
 from functrain.loop.memory import is_out_of_memory, release
 from functrain.objectives.examples import length_of, map_examples, require_examples, takes_lists
 from functrain.step import train_step
-from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
 
 FINENESS = 16  # the answer is at most a sixteenth below the largest batch that fits
@@ -166,7 +165,7 @@ def _attempt(state: TrainState, batch: Any, size: int, compile: bool) -> Trial:
     seconds = 0.0
     try:
         with within_available_memory() if on_host else nullcontext():
-            run: Runner = CompilingRunner(donate=True) if compile else eager
+            run = runner_for(compile, donate=True)
             current = own_copy(state)
             if state.recipe.accumulate > 1:
                 current, _ = train_step(current, batch, run=run)

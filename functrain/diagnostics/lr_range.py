@@ -14,7 +14,7 @@ import numpy as np
 import optree
 import torch
 
-from functrain.compiler import CompilingRunner
+from functrain.compiler import runner_for
 from functrain.diagnostics.trials import endless, own_copy, trial_feed
 from functrain.evaluation import figures
 from functrain.foundation import trees
@@ -22,7 +22,6 @@ from functrain.foundation.errors import DataError
 from functrain.foundation.numbers import is_integer
 from functrain.optim import LearningRateState, learning_rates
 from functrain.step import train_step
-from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState
 
 LATEST_COUNT = 2**20  # of updates: how far to look for a place where a schedule is not 0
@@ -112,7 +111,7 @@ def find_lr(
         (True, True)
     """
     _check(state, min_lr, max_lr, steps, smoothing, stop_at)
-    run: Runner = CompilingRunner(donate=True) if compile else eager
+    run = runner_for(compile, donate=True)
     rates: list[float] = []
     losses: list[float] = []
     sweep = _Sweep(state)

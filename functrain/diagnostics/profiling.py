@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from functrain.checkpoint import Checkpointer
-from functrain.compiler import CompilingRunner
-from functrain.compiler.backends import check as check_backend
+from functrain.compiler import runner_for
 from functrain.data import as_stream
 from functrain.diagnostics.flops import count_flops, peak_flops
 from functrain.diagnostics.peak_memory import PeakMemory
@@ -168,10 +167,7 @@ def profile(
     if world.size > 1:
         raise FunctrainError("profile measures one process; start it without torchrun")
     check_micro_batch(micro_batch, world)
-    if compile:
-        check_backend(backend, mode)
-    runner: Runner = CompilingRunner(donate=donate, backend=backend, mode=mode) if compile else eager
-    parts = [runner, eager]
+    parts: list[Runner] = [runner_for(compile, donate=donate, backend=backend, mode=mode), eager]
     if micro_batch is not None:
         parts = [InParts(run, micro_batch, state.recipe.objective) for run in parts]
     feed = Feed(

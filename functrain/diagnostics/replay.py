@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, read_checkpoint
-from functrain.compiler import CompilingRunner
+from functrain.compiler import runner_for
 from functrain.data import as_stream
 from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.distributed import current_world
@@ -29,7 +29,7 @@ from functrain.loop.resume.environment import (
 )
 from functrain.loop.resume.saving import position_of, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
-from functrain.step.execution import Runner, eager
+from functrain.step.execution import Runner
 from functrain.step.state import TrainState
 
 
@@ -129,17 +129,14 @@ def replay(
         stack.enter_context(as_recorded(info.metadata.get("environment", {}), state.device))
         feed = opened_feed(state, loader, info)
         stack.callback(feed.stream.close)
+        runner = runner_for(options.compile, backend=options.backend, mode=options.mode)
         changed = _changed(info, state, feed, options)
-        runner = in_parts_of(info, _runner(options), state)
+        runner = in_parts_of(info, runner, state)
         compared, reached = _compare(start, feed, options.tail, runner, targets)
     differs = bool(compared and compared[-1].differences)
     met = {comparison.name for comparison in compared}
     missed = () if differs else tuple(target.name for target in targets.values() if target.name not in met)
     return ReplayReport(info.name, reached.step - start.step, tuple(compared), missed, tuple(changed))
-
-
-def _runner(options: StepOptions) -> Runner:
-    return CompilingRunner(donate=False, backend=options.backend, mode=options.mode) if options.compile else eager
 
 
 def _changed(info: CheckpointInfo, state: TrainState, feed: Feed, options: StepOptions) -> list[str]:

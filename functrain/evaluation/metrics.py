@@ -3,14 +3,13 @@
 from functools import partial
 from typing import Any
 
-from functrain.compiler import CompilingRunner
+from functrain.compiler import runner_for
 from functrain.data import as_stream
 from functrain.distributed import current_world
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.step import eval_step
-from functrain.step.execution import Runner, eager
 from functrain.step.state import TrainState, require_state
 
 
@@ -40,7 +39,7 @@ def evaluate(state: TrainState, loader: Any, *, ema: bool = False, compile: bool
     """
     require_state("evaluate", state)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
-    runner: Runner = CompilingRunner() if compile else eager
+    runner = runner_for(compile)
     try:
         feed = Feed(stream, state.recipe.objective, state.device, current_world())
         totals = evaluate_pass(state, feed, partial(eval_step, run=runner), ema=ema)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from functrain.compiler import CompilingRunner
+from functrain.compiler import runner_for
 from functrain.data import as_stream, batch_length, pad_batch, to_device
 from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
@@ -16,7 +16,7 @@ from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.examples import takes_lists
 from functrain.objectives.supervised import call
 from functrain.objectives.unfit import raise_explained_of_inputs
-from functrain.step.execution import Core, Runner, eager
+from functrain.step.execution import Core
 from functrain.step.state import TrainState, require_state
 from functrain.step.to_module import to_evaluate
 
@@ -74,7 +74,7 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
     require_state("predict", state)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
     forward = to_evaluate(state, ema=ema)
-    runner: Runner = CompilingRunner() if compile else eager
+    runner = runner_for(compile)
     size, key = (stream.batch_size if stream.kind == "indexed" else None), fold_in(state.key, "predict")
     lists, collected = takes_lists(state.recipe.objective), list[tuple[Any, Any]]()
     try:

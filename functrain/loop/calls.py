@@ -9,9 +9,9 @@ from functrain.distributed import World
 from functrain.loop.batches import MicroBatch
 from functrain.loop.events import Callbacks
 from functrain.loop.settings import Settings
-from functrain.step.execution import Runner, SeriesRunner
-from functrain.step.series import Updates
+from functrain.step.execution import Runner
 from functrain.step.state import TrainState
+from functrain.step.updates import Updates
 
 STEP_SCOPES = frozenset({"before_step", "process_batch", "after_step"})
 
@@ -78,10 +78,10 @@ class Calls:
         seen: Callable[[Updates, Mapping[str, Any]], None],
     ) -> None:
         self._settings, self._ends, self._seen = settings, ends, seen
-        self._runner = runner if isinstance(runner, SeriesRunner) else None
+        self._runner = runner
         one_by_one = settings.deterministic or state.accumulator is not None or any(map(callbacks.has, STEP_SCOPES))
         self._auto: _AutoSize | None = None
-        if one_by_one or self._runner is None:
+        if one_by_one or not runner.makes_series:
             self._most = 1
         elif isinstance(settings.steps_per_call, int):
             self._most = settings.steps_per_call
@@ -105,7 +105,6 @@ class Calls:
 
     def run(self, state: TrainState, micro_batches: Iterator[MicroBatch], count: int) -> Call:
         """Up to `count` updates. A micro-batch is drawn when it is its turn: a loader has then given none too many."""
-        assert self._runner is not None
         epoch, updates = state.epoch, Updates(state, self._runner)
         last: Last | None = None
         done = 0

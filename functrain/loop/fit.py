@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from functrain.compiler import CompilingRunner
-from functrain.compiler.backends import check as check_backend
+from functrain.compiler import CompilingRunner, runner_for
 from functrain.data import as_stream
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
 from functrain.distributed import World, current_world, replicate
@@ -38,7 +37,7 @@ from functrain.loop.resume.saving import Position, Saver, initial_learning_rate
 from functrain.loop.run import Run
 from functrain.loop.settings import Settings
 from functrain.step.arguments import check_whole_batches
-from functrain.step.execution import Runner, eager
+from functrain.step.execution import Runner
 from functrain.step.state import TrainState
 
 
@@ -77,7 +76,8 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     refuse_import_by_worker()
     world = current_world()
     settings.check(state)
-    listeners, runner = Callbacks(settings.callbacks), _runner(settings)
+    listeners = Callbacks(settings.callbacks)
+    runner = runner_for(settings.compile, donate=settings.donate, backend=settings.backend, mode=settings.mode)
     check_micro_batch(settings.micro_batch, world)
     if settings.micro_batch is not None:
         check_whole_batches(state.opt_state, f"micro_batch={settings.micro_batch!r}")
@@ -107,13 +107,6 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     if not returns_result(settings.on_signal, result.stopped_by, flag.number):
         raise Interrupted(_exit_code(result, flag), result)
     return result
-
-
-def _runner(settings: Settings) -> Runner:
-    if not settings.compile:
-        return eager
-    check_backend(settings.backend, settings.mode)
-    return CompilingRunner(donate=settings.donate, backend=settings.backend, mode=settings.mode)
 
 
 def _opening(settings: Settings, state: TrainState, feed: Feed, *, leads: bool) -> Opening:

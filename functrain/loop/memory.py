@@ -75,7 +75,7 @@ def check_micro_batch(micro_batch: Any, world: World) -> None:
         )
 
 
-class InParts:
+class InParts(Runner):
     """A runner whose training steps take a batch in parts, through another runner.
 
     Each part but the last is a micro-batch that does not end its window, so the update is that of the whole batch.
@@ -100,7 +100,7 @@ class InParts:
         self.run = run
         self.adapts = micro_batch == "auto"
         self.rows = micro_batch if isinstance(micro_batch, int) else found
-        self.donate: bool = getattr(run, "donate", False)
+        self.donate = run.donate
         self._lists = takes_lists(objective)
         self._pads = takes_weight(objective) and not self._lists
         self._count = count_examples(objective)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from functrain.loop.output.records import Record
-from functrain.step.series import Updates
 from functrain.step.state import TrainState
+from functrain.step.updates import Updates
 
 
 def step_record(state: TrainState | Updates, metrics: Mapping[str, torch.Tensor]) -> Record:

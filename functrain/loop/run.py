@@ -29,9 +29,9 @@ from functrain.metrics.totals import Totals
 from functrain.objectives.supervised import may_lack_loss
 from functrain.step import eval_step, train_step
 from functrain.step.execution import Runner
-from functrain.step.series import Updates
 from functrain.step.state import DonatedState, TrainState
 from functrain.step.train import is_about_update
+from functrain.step.updates import Updates
 
 
 class Run:
@@ -55,7 +55,7 @@ class Run:
         self.runner = runner
         self.train = partial(train_step, run=runner)
         self.evaluate = partial(eval_step, run=runner)
-        self.donates: bool = getattr(runner, "donate", False)
+        self.donates = runner.donate
         self.callbacks = callbacks
         self.flag = flag
         self.world = current_world()
@@ -222,7 +222,7 @@ class Run:
     def _micro_batch(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
         batch = micro_batch.batch
         if not self.watched.was_sought:
-            self.watched.before_training(state, batch, getattr(self.runner, "rows", None))
+            self.watched.before_training(state, batch, self.runner.rows)
         if self.settings.deterministic:
             self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
@@ -316,7 +316,7 @@ class Run:
     def _save(self, state: TrainState, *, status: str = "COMPLETE", metric: float | None = None) -> None:
         if self.saver is None:
             return
-        stream, rows = self.feed.stream.state_dict(), getattr(self.runner, "rows", None)
+        stream, rows = self.feed.stream.state_dict(), self.runner.rows
         position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows, self.records.mark())
         self.saver.save(state, position, status=status, metric=metric)
 

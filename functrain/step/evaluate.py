@@ -1,5 +1,6 @@
 """The pure evaluation step."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,16 +41,17 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
     """
     require_state("eval_step", state)
     refuse_autocast(state.device)
+    execute: Callable[..., Any] = run
     if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
         from functrain.step import users_compile
 
-        run = users_compile.run
+        execute = users_compile.run
     else:
         register_containers(batch)
     key = partial(fold_in, state.key, "evaluate", state.step)
     evaluated = to_evaluate(state, ema=ema)
     try:
-        return run(EVALUATE, evaluated, batch, key=key, device=state.device)
+        return execute(EVALUATE, evaluated, batch, key=key, device=state.device)
     except Exception as error:
         raise_explained(error, batch, state.recipe.objective)
 

@@ -5,9 +5,10 @@ of tensors. A `Runner` runs cores. `eager` runs them as they are; `functrain.com
 compiles them. Host integers in a core's arguments pass through a core untouched.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
@@ -44,32 +45,39 @@ class _Host:
 HOST = _Host()
 
 
-class Runner(Protocol):
-    """Runs cores."""
+class Runner(ABC):
+    """Runs cores.
 
+    Attributes:
+        donate: a carried state's successor is written into its storage, and the state is consumed.
+        rows: how many examples of a batch are in a forward and backward pass, at most; None: all.
+        makes_series: it can run cores one after another without a state for each of those in between.
+    """
+
+    donate: bool = False
+    rows: int | None = None
+    makes_series: ClassVar[bool] = False
+
+    @abstractmethod
     def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """The core's result; global random generators are seeded with `key()` for it, and put back.
 
         A key takes some microseconds to hash, so a runner that knows that nothing is drawn need not ask for it.
         """
 
+    def series(self, state: Any) -> "Series":
+        """Cores one after another, beginning with `state`, for a runner that `makes_series`."""
+        raise NotImplementedError(f"{self!r} makes a state for each core that it runs")
+
 
 class Series(Protocol):
-    """Cores that carry a state, one after another."""
+    """Cores that carry a state, one after another. Making no state for those in between saves time."""
 
     def __call__(self, core: Core, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """Run a core on the state at hand; its results beside the state."""
 
     def end(self) -> Any:
         """The state after all of them."""
-
-
-@runtime_checkable
-class SeriesRunner(Protocol):
-    """A runner that can do without a state for each core that it runs, which takes time to make."""
-
-    def series(self, state: Any) -> Series:
-        """A series that begins with a state."""
 
 
 class RunAgainError(Exception):
@@ -84,14 +92,24 @@ def run_again(fn: Callable[[], T]) -> T:
         return fn()
 
 
-def eager(core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
-    """Run a core operation by operation."""
+class Eager(Runner):
+    """Runs a core operation by operation."""
 
-    def run() -> Any:
-        with torch_seed(key(), device), repeatable_sums(device):
-            return core.fn(state, batch)
+    def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
+        """Run it; again if it has learnt how it must run."""
 
-    return run_again(run)
+        def run() -> Any:
+            with torch_seed(key(), device), repeatable_sums(device):
+                return core.fn(state, batch)
+
+        return run_again(run)
+
+    def __repr__(self) -> str:
+        """As it is called in signatures."""
+        return "eager"
+
+
+eager = Eager()
 
 
 def refuse_inference_mode() -> None:

@@ -7,6 +7,7 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -79,10 +80,11 @@ def train_step(
     """
     require_state("train_step", state)
     refuse_autocast(state.device)
+    execute: Callable[..., Any] = run
     if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
         from functrain.step import users_compile
 
-        run = users_compile.run
+        execute = users_compile.run
     else:
         refuse_inference_mode()
         register_containers(batch)
@@ -91,7 +93,7 @@ def train_step(
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.collectives.rank)
     objective = state.recipe.objective
     try:
-        new, metrics = run(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
+        new, metrics = execute(UPDATE if closes else ACCUMULATE, state, batch, key=key, device=state.device)
     except Exception as error:
         raise_explained(error, batch, objective)
     return _advance(new, batch, examples, micro_step, closes), named_metrics(metrics)

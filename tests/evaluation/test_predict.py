@@ -66,11 +66,11 @@ def test_takes_batches_with_and_without_targets(batch):
 def test_compiled_padded_rows_are_removed_and_there_is_one_compilation(monkeypatch):
     runners = []
 
-    def runner():
+    def runner_for(_compile):
         runners.append(CompilingRunner(backend="aot_eager"))
         return runners[-1]
 
-    monkeypatch.setattr(prediction, "CompilingRunner", runner)
+    monkeypatch.setattr(prediction, "runner_for", runner_for)
     state = state_of(TwoHeads())
     loader = Loader(Arrays(INPUTS, TARGETS), 4, shuffle=False)
     found, targets = predict_with_targets(state, loader, compile=True)

@@ -21,7 +21,7 @@ from functrain.foundation.trees import copy_tensors
 from functrain.loop.calls import Calls
 from functrain.loop.events import Callbacks
 from functrain.loop.settings import Settings
-from functrain.step.series import Updates
+from functrain.step.updates import Updates
 
 STEPS = 6  # of an epoch of 22 examples in batches of 4, the last of them ragged
 

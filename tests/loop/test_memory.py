@@ -18,7 +18,7 @@ from functrain.distributed import World
 from functrain.foundation import trees
 from functrain.foundation.errors import DonatedStateError, OutOfMemoryError
 from functrain.loop.memory import InParts, check_micro_batch, is_out_of_memory, split_batch
-from functrain.step.execution import eager
+from functrain.step.execution import Runner, eager
 
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
 
@@ -118,7 +118,7 @@ def test_what_was_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "out of memory with 4 examples at a time: going on with 2, with the same updates" in capsys.readouterr().err
 
 
-class Overwrites:
+class Overwrites(Runner):
     """A donating runner that dies halfway, when part of the state is overwritten."""
 
     donate = True

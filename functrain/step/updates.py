@@ -5,7 +5,7 @@ from typing import Any
 from functrain.foundation.keys import fold_in
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
-from functrain.step.execution import SeriesRunner, refuse_autocast, refuse_inference_mode
+from functrain.step.execution import Runner, refuse_autocast, refuse_inference_mode
 from functrain.step.state import TrainState
 from functrain.step.train import UPDATE, Metrics, named_metrics
 
@@ -15,7 +15,7 @@ class Updates:
 
     Args:
         state: where they begin, with no accumulation; it is as good as donated, if the runner donates.
-        run: a compiled step's `runner`.
+        run: a runner that makes series, such as a compiled step's `runner`.
 
     Attributes:
         step, epoch, batch_idx, samples_seen: those of the state so far.
@@ -33,7 +33,7 @@ class Updates:
         (3, 12)
     """
 
-    def __init__(self, state: TrainState, run: SeriesRunner) -> None:
+    def __init__(self, state: TrainState, run: Runner) -> None:
         refuse_autocast(state.device)
         refuse_inference_mode()
         if state.accumulator is not None:
