@@ -21,6 +21,7 @@ from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.numbers import is_integer
 from functrain.foundation.trees import leaves_with_paths
 from functrain.loop.batches import Feed
+from functrain.loop.resume.metadata import metadata_of
 from functrain.step.execution import Runner, eager
 from functrain.step.gradient import counted_batch, run_objective
 from functrain.step.state import TrainState
@@ -99,7 +100,7 @@ def find_nonfinite(
     start, info = (state, None) if checkpoint is None else read_checkpoint(checkpoint, state)
     feed = opened_feed(state, loader, info)
     run = in_parts_of(info, eager, state)
-    recorded = {} if info is None else info.metadata.get("environment", {})
+    recorded = {} if info is None else metadata_of(info).environment
     if tail is None:
         tail = "extend" if info is None else recorded_options(info).tail
     try:

@@ -20,14 +20,12 @@ from functrain.foundation.numbers import is_integer
 from functrain.loop.batches import Feed, MicroBatch
 from functrain.loop.memory import InParts
 from functrain.loop.resume.environment import (
-    SETTING_REASONS,
     described,
-    differences,
     fingerprint,
-    other_descriptions,
     settings,
 )
-from functrain.loop.resume.saving import position_of, with_learning_rate
+from functrain.loop.resume.metadata import RunMetadata, metadata_of
+from functrain.loop.resume.saving import what_differs, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
 from functrain.step.execution import Runner
 from functrain.step.state import TrainState
@@ -126,7 +124,7 @@ def replay(
     targets = _targets(info, steps)
     options = recorded_options(info, tail=tail, compile=compile, backend=backend, mode=mode)
     with ExitStack() as stack:
-        stack.enter_context(as_recorded(info.metadata.get("environment", {}), state.device))
+        stack.enter_context(as_recorded(metadata_of(info).environment, state.device))
         feed = opened_feed(state, loader, info)
         stack.callback(feed.stream.close)
         runner = runner_for(options.compile, backend=options.backend, mode=options.mode)
@@ -142,10 +140,12 @@ def replay(
 def _changed(info: CheckpointInfo, state: TrainState, feed: Feed, options: StepOptions) -> list[str]:
     """What is not as it was, a sentence each."""
     how = f"{options.backend}/{options.mode}" if options.compile else "eager"
-    environment, now = info.metadata.get("environment", {}), fingerprint(state.device, how)
-    before, here = info.metadata.get("settings", {}), settings(state, feed.stream, options.tail)
-    other = other_descriptions(info.metadata.get("described", {}), described(state, feed.stream))
-    return differences(environment, now) + differences(before, here, SETTING_REASONS) + other
+    now = RunMetadata(
+        environment=fingerprint(state.device, how),
+        settings=settings(state, feed.stream, options.tail),
+        described=described(state, feed.stream),
+    )
+    return what_differs(metadata_of(info), now)
 
 
 def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[Passage]:
@@ -175,16 +175,16 @@ def opened_feed(state: TrainState, loader: Any, info: CheckpointInfo | None) -> 
     stream = as_stream(loader, fold_in(state.key, "train"), what="loader")
     feed = Feed(stream, state.recipe.objective, state.device, current_world())
     if info is not None:
-        position = position_of(info)
-        feed.size = max(feed.size, position.batch_size)
-        if position.stream:
-            stream.load_state_dict(position.stream)
+        metadata = metadata_of(info)
+        feed.size = max(feed.size, metadata.batch_size)
+        if metadata.stream:
+            stream.load_state_dict(metadata.stream)
     return feed
 
 
 def in_parts_of(info: CheckpointInfo | None, run: Runner, state: TrainState) -> Runner:
     """A runner that takes batches in the parts that the run of a checkpoint took."""
-    rows = None if info is None else position_of(info).micro_batch
+    rows = None if info is None else metadata_of(info).micro_batch
     return run if rows is None else InParts(run, rows, state.recipe.objective)
 
 
@@ -212,7 +212,8 @@ def _targets(start: CheckpointInfo, steps: int | None) -> dict[Counters, Checkpo
 
 
 def _place(info: CheckpointInfo) -> Counters:
-    return info.step, info.metadata.get("epoch", 0), info.metadata.get("batch_idx", 0)
+    metadata = metadata_of(info)
+    return info.step, metadata.epoch or 0, metadata.batch_idx
 
 
 def _compare(

@@ -13,6 +13,7 @@ from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.tf32 import matmul_precision, tf32_as
 from functrain.foundation.threads import use_threads
 from functrain.loop.process.determinism import deterministic_run
+from functrain.loop.resume.metadata import metadata_of
 
 
 class StepOptions(NamedTuple):
@@ -31,10 +32,9 @@ def recorded_options(info: CheckpointInfo, **given: Any) -> StepOptions:
         info: the checkpoint.
         given: fields of `StepOptions` that count instead, unless they are None.
     """
-    recorded: dict[str, Any] = {}
-    if "tail" in info.metadata.get("settings", {}):
-        recorded["tail"] = info.metadata["settings"]["tail"]
-    backend, _, mode = info.metadata.get("environment", {}).get("compile", "").partition("/")
+    metadata = metadata_of(info)
+    recorded: dict[str, Any] = {} if metadata.tail is None else {"tail": metadata.tail}
+    backend, _, mode = metadata.compiled.partition("/")
     if backend:
         recorded["compile"] = backend != "eager"
     if mode:

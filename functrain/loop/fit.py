@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,9 +30,10 @@ from functrain.loop.refused import nothing_left_if_refused
 from functrain.loop.result import FitResult
 from functrain.loop.resume.environment import described, fingerprint
 from functrain.loop.resume.environment import settings as settings_of
-from functrain.loop.resume.opening import Opening, best_state, open_run
+from functrain.loop.resume.metadata import RunMetadata
+from functrain.loop.resume.opening import Opened, Opening, best_state, open_run
 from functrain.loop.resume.programs import Programs
-from functrain.loop.resume.saving import Position, Saver, initial_learning_rate
+from functrain.loop.resume.saving import initial_learning_rate
 from functrain.loop.run import Run
 from functrain.loop.settings import Settings
 from functrain.step.arguments import check_whole_batches
@@ -92,14 +92,15 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
             stack.callback(feed.stream.close)
         opening = _opening(settings, state, feeds[0], leads=world.rank == 0)
         stack.enter_context(nothing_left_if_refused(opening.run_dir if opening.leads else None))
-        saver, state, position = open_run(opening, state, stack)
-        records, display = _outputs(settings, opening, saver, position, stack)
-        runner = _connected(runner, settings, state, saver, position, display)
-        feeds[0].size = max(feeds[0].size, position.batch_size)
-        if position.stream:
-            feeds[0].stream.load_state_dict(position.stream)
-        run = Run(settings, feeds, runner, listeners, flag, saver, records, display, position)
-        state = settings.decisions.prepared(state)
+        opened = open_run(opening, state, stack)
+        records, display = _outputs(settings, opening, opened, stack)
+        programs = Programs(opened.found.programs if settings.compile else {}, settings.strict_resume)
+        runner = _connected(runner, settings, state, opened.found, programs, display)
+        feeds[0].size = max(feeds[0].size, opened.found.batch_size)
+        if opened.found.stream:
+            feeds[0].stream.load_state_dict(opened.found.stream)
+        run = Run(settings, feeds, runner, listeners, flag, opened, opening.metadata, programs, records, display)
+        state = settings.decisions.prepared(opened.state)
         with explained(lambda: feeds[0].size):
             result = run.to_the_end(copy_tensors(state) if opening.copy else state)
         if result.stopped_by == "early_stopping" and settings.decisions.restores_best and opening.run_dir is not None:
@@ -116,7 +117,7 @@ def _opening(settings: Settings, state: TrainState, feed: Feed, *, leads: bool) 
         keep=settings.keep,
         keep_best=settings.keep_best,
         watch_mode=settings.watch_mode,
-        constant=_constant(settings, state, feed),
+        metadata=_constant(settings, state, feed),
         copy=settings.donate and settings.compile,
         leads=leads,
         strict_resume=settings.strict_resume,
@@ -124,15 +125,15 @@ def _opening(settings: Settings, state: TrainState, feed: Feed, *, leads: bool) 
 
 
 def _outputs(
-    settings: Settings, opening: Opening, saver: Saver | None, position: Position, stack: ExitStack
+    settings: Settings, opening: Opening, opened: Opened, stack: ExitStack
 ) -> tuple[Records, displays.Display]:
     records = Records(
         opening.run_dir,
-        position.records,
-        position.log,
+        opened.found.records,
+        opened.found.log,
         writes=opening.leads,
         tensorboard=settings.tensorboard,
-        lock=None if saver is None else saver.lock,
+        lock=None if opened.saver is None else opened.saver.lock,
     )
     stack.callback(records.close)
     display = displays.display(settings.progress if opening.leads else False)
@@ -144,20 +145,18 @@ def _connected(
     runner: Runner,
     settings: Settings,
     state: TrainState,
-    saver: Saver | None,
-    position: Position,
+    found: RunMetadata,
+    programs: Programs,
     display: displays.Display,
 ) -> Runner:
     """The runner, which tells what it compiles, and takes batches in parts if that is wanted."""
     if isinstance(runner, CompilingRunner):
         runner.on_compile = lambda name: display.busy(f"compiling the {name} step ...")
-        runner.on_program = programs = Programs(position.programs, settings.strict_resume)
-        if saver is not None:
-            saver.programs = programs.known
+        runner.on_program = programs
     if settings.micro_batch is None:
         return runner
-    objective, found = state.recipe.objective, position.micro_batch
-    return InParts(runner, settings.micro_batch, objective, found=found, say=display.say)
+    objective = state.recipe.objective
+    return InParts(runner, settings.micro_batch, objective, found=found.micro_batch, say=display.say)
 
 
 def _prepare_process(stack: ExitStack, device: torch.device, tf32: bool | None, deterministic: bool) -> None:
@@ -168,17 +167,17 @@ def _prepare_process(stack: ExitStack, device: torch.device, tf32: bool | None, 
         stack.enter_context(deterministic_run(device))
 
 
-def _constant(settings: Settings, state: TrainState, feed: Feed) -> Mapping[str, Any]:
-    """Metadata that every checkpoint of the run carries."""
+def _constant(settings: Settings, state: TrainState, feed: Feed) -> RunMetadata:
+    """What every checkpoint of the run says."""
     compiled = f"{settings.backend}/{settings.mode}" if settings.compile else "eager"
     parts = {} if settings.micro_batch == "auto" else {"micro_batch": settings.micro_batch}
-    return {
-        "environment": fingerprint(state.device, compiled),
-        "settings": settings_of(state, feed.stream, settings.tail) | parts,
-        "described": described(state, feed.stream),
-        "lr": initial_learning_rate(state),
-        **(settings.metadata or {}),
-    }
+    return RunMetadata(
+        environment=fingerprint(state.device, compiled),
+        settings=settings_of(state, feed.stream, settings.tail) | parts,
+        described=described(state, feed.stream),
+        lr=initial_learning_rate(state),
+        own=settings.metadata or {},
+    )
 
 
 def _exit_code(result: FitResult, flag: SignalFlag) -> int:

@@ -21,7 +21,9 @@ from functrain.loop.output.records import Record, Records
 from functrain.loop.process.signals import SignalFlag
 from functrain.loop.reading import step_record
 from functrain.loop.result import FitResult
-from functrain.loop.resume.saving import Position, Saver
+from functrain.loop.resume.metadata import RunMetadata
+from functrain.loop.resume.opening import Opened
+from functrain.loop.resume.programs import Programs
 from functrain.loop.settings import Settings
 from functrain.loop.skips import SkipWatch
 from functrain.loop.watching import Watched
@@ -44,10 +46,11 @@ class Run:
         runner: Runner,
         callbacks: Callbacks,
         flag: SignalFlag,
-        saver: Saver | None,
+        opened: Opened,
+        constant: RunMetadata,
+        programs: Programs,
         records: Records,
         display: displays.Display,
-        position: Position,
     ) -> None:
         self.settings = settings
         self.feed = feeds[0]
@@ -59,11 +62,12 @@ class Run:
         self.callbacks = callbacks
         self.flag = flag
         self.world = current_world()
-        self.saver = saver
+        self.saver = opened.saver
+        self.constant, self.programs = constant, programs  # of what a checkpoint says beside the state
         self.records = records
         self.display = display
-        self.metric_names = position.metric_names
-        self.restored_from = position.status
+        self.metric_names = opened.found.metric_names
+        self.restored_from = opened.status
         self.stopped_by: str | None = None
         self.uncounted: set[str] = set()  # metrics of the last record that are means of nothing
         self.randomness = Randomness()
@@ -316,9 +320,17 @@ class Run:
     def _save(self, state: TrainState, *, status: str = "COMPLETE", metric: float | None = None) -> None:
         if self.saver is None:
             return
-        stream, rows = self.feed.stream.state_dict(), self.runner.rows
-        position = Position(len(self.records), self.feed.size, self.metric_names, stream, rows, self.records.mark())
-        self.saver.save(state, position, status=status, metric=metric)
+        metadata = self.constant.at(
+            state,
+            records=len(self.records),
+            log=self.records.mark(),
+            metric_names=self.metric_names,
+            batch_size=self.feed.size,
+            stream=self.feed.stream.state_dict(),
+            settings={**self.constant.settings, "micro_batch": self.runner.rows},
+            programs=self.programs.known(),
+        )
+        self.saver.save(state, metadata, status=status, metric=metric)
 
     def _save_if_due(self, state: TrainState) -> None:
         """The last update of an epoch, or of the run, is saved when its record is there, and not twice."""

@@ -10,27 +10,27 @@ from collections.abc import Callable
 from typing import Any
 
 from functrain.loop.resume import opening
-from functrain.loop.resume.saving import Position
+from functrain.loop.resume.metadata import RunMetadata
 from functrain.step import execution
 from functrain.step.state import TrainState
 
-Fault = Callable[[TrainState, TrainState, Position], tuple[TrainState, Position]]
+Fault = Callable[[TrainState, TrainState, RunMetadata], tuple[TrainState, RunMetadata]]
 
 
 def _keeps(*names: str) -> Fault:
     """These parts of the state stay as they are in a fresh one."""
-    return lambda state, fresh, position: (state.replace(**{n: getattr(fresh, n) for n in names}), position)
+    return lambda state, fresh, metadata: (state.replace(**{n: getattr(fresh, n) for n in names}), metadata)
 
 
-def _forgets_buffers(state: TrainState, fresh: TrainState, position: Position) -> tuple[TrainState, Position]:
+def _forgets_buffers(state: TrainState, fresh: TrainState, metadata: RunMetadata) -> tuple[TrainState, RunMetadata]:
     """Of the open window, too, which holds those that its end will bring."""
     accumulator = dataclasses.replace(state.accumulator, buffers=fresh.accumulator.buffers)
-    return state.replace(buffers=fresh.buffers, accumulator=accumulator), position
+    return state.replace(buffers=fresh.buffers, accumulator=accumulator), metadata
 
 
 FAULTS: dict[str, Fault] = {
-    "key": lambda state, fresh, position: (state.replace(key=state.key ^ 1), position),
-    "order": lambda state, fresh, position: (state.replace(batch_idx=max(state.batch_idx - 1, 0)), position),
+    "key": lambda state, fresh, metadata: (state.replace(key=state.key ^ 1), metadata),
+    "order": lambda state, fresh, metadata: (state.replace(batch_idx=max(state.batch_idx - 1, 0)), metadata),
     "buffers": _forgets_buffers,
     "optimizer": _keeps("opt_state"),
     "accumulator": _keeps("accumulator"),
@@ -38,9 +38,9 @@ FAULTS: dict[str, Fault] = {
     "loss scale": _keeps("loss_scale"),
     "epoch totals": _keeps("epoch_totals"),
     "rules": _keeps("plateau", "stopper"),
-    "stream": lambda state, fresh, position: (state, dataclasses.replace(position, stream={})),
-    "log": lambda state, fresh, position: (state, dataclasses.replace(position, records=position.records - 1)),
-    "sums": lambda state, fresh, position: (state, position),
+    "stream": lambda state, fresh, metadata: (state, dataclasses.replace(metadata, stream={})),
+    "log": lambda state, fresh, metadata: (state, dataclasses.replace(metadata, records=metadata.records - 1)),
+    "sums": lambda state, fresh, metadata: (state, metadata),
 }
 
 
@@ -51,7 +51,7 @@ def plant(name: str) -> None:
     restore, fault = opening.restore, FAULTS[name]
 
     def broken(checkpointer: Any, like: TrainState, *args: Any, **kwargs: Any) -> Any:
-        state, position, info = restore(checkpointer, like, *args, **kwargs)
-        return *fault(state, like, position), info
+        state, metadata, info = restore(checkpointer, like, *args, **kwargs)
+        return *fault(state, like, metadata), info
 
     opening.restore = broken

@@ -11,6 +11,7 @@ from functrain.app.config.schema import Config
 from functrain.app.config.signature import canonical, is_signed, is_signed_yaml
 from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.errors import ConfigError
+from functrain.loop.resume.metadata import metadata_of
 
 WAY_OUT = "If you trust where it comes from, give --trust"
 
@@ -52,8 +53,8 @@ def trust_run(config: Config, run: Path, trust: bool) -> Config:
 
 def trust_checkpoint(config: Config, info: CheckpointInfo, trust: bool) -> Config:
     """The configuration that a checkpoint carries, likewise."""
-    values = info.metadata.get("config")
-    own = isinstance(values, dict) and is_signed(canonical(values), info.metadata.get("signature"))
+    metadata = metadata_of(info)
+    own = isinstance(metadata.config, dict) and is_signed(canonical(metadata.config), metadata.signature)
     return _trust_foreign(config, info.path, info.path.resolve().parent.parent, own, trust)
 
 

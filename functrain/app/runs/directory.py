@@ -22,6 +22,7 @@ from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.foundation.paths import shown_path
 from functrain.loop.output.log_files import LogWarning, Record, readable_records
 from functrain.loop.output.tensorboard import FOLDER
+from functrain.loop.resume.metadata import metadata_of
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def status(info: CheckpointInfo, config: Config) -> str:
     if is_finished(info, config):
         return "finished"
     rule = config.training.early_stopping
-    stopped = rule is not None and info.metadata.get("bad_evaluations", 0) >= rule.patience
+    stopped = rule is not None and metadata_of(info).bad_evaluations >= rule.patience
     return "finished (early stopping)" if stopped and info.status == "COMPLETE" else "unfinished"
 
 
@@ -154,18 +155,18 @@ def is_finished(info: CheckpointInfo, config: Config) -> bool:
     training = config.training
     if info.status != "COMPLETE":
         return False
-    epochs_done = training.epochs is not None and info.metadata.get("epoch", 0) >= training.epochs
+    epochs_done = training.epochs is not None and (metadata_of(info).epoch or 0) >= training.epochs
     return epochs_done or (training.steps is not None and info.step >= training.steps)
 
 
 def position(info: CheckpointInfo) -> str:
     """Where a checkpoint stands, in words: 'step 120, epoch 8, batch 1'."""
-    epoch, batch = info.metadata.get("epoch"), info.metadata.get("batch_idx")
-    if epoch is None:
+    metadata = metadata_of(info)
+    if metadata.epoch is None:
         return f"step {info.step}"
-    if not batch:
-        return f"step {info.step}, after epoch {epoch}"
-    return f"step {info.step}, in epoch {epoch + 1} after batch {batch}"
+    if not metadata.batch_idx:
+        return f"step {info.step}, after epoch {metadata.epoch}"
+    return f"step {info.step}, in epoch {metadata.epoch + 1} after batch {metadata.batch_idx}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from functrain.app.runs.from_checkpoint import checkpoint_at, config_of
 from functrain.app.tables import print_lines, size
 from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
 from functrain.foundation.errors import ConfigError
+from functrain.loop.resume.metadata import metadata_of
 from functrain.optim import learning_rate, no_decay_1d
 from functrain.step import TrainState, to_module
 
@@ -74,11 +75,11 @@ def _check_suffix(out: Path, optimizer: bool) -> None:
 
 def _header(info: CheckpointInfo, ema: bool) -> dict[str, str]:
     """What a safetensors file says besides its tensors."""
-    which = "averaged" if ema else "trained"
+    which, epoch = ("averaged" if ema else "trained"), metadata_of(info).epoch
     return {
         "functrain": version("functrain"),
         "step": str(info.step),
-        "epoch": str(info.metadata.get("epoch", "")),
+        "epoch": "" if epoch is None else str(epoch),
         "parameters": which,
     }
 

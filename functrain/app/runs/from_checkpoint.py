@@ -15,6 +15,7 @@ from functrain.app.runs.directory import runs_beside
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.data import Loader
 from functrain.foundation.errors import ConfigError
+from functrain.loop.resume.metadata import metadata_of
 from functrain.step import TrainState
 
 INDEX = "functrain.json"  # of a checkpoint
@@ -83,7 +84,7 @@ def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
             names functions, and it is not this user's (see `functrain.app.config.trust`).
     """
     info = read_info(checkpoint)
-    values: Any = info.metadata.get("config")
+    values: Any = metadata_of(info).config
     if values is None:
         raise ConfigError(
             f"{checkpoint} carries no configuration: it was not made by 'functrain train'. In Python there are "

@@ -1,6 +1,5 @@
 """`functrain show`: show the progress of a run, or what a checkpoint holds."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
 from functrain.loop.output.progress import format_value
 from functrain.loop.output.progress_line import PREFIXES, exact
+from functrain.loop.resume.metadata import metadata_of
 
 LAST_RECORDS = 5
 
@@ -60,9 +60,9 @@ def _show_run(path: Path, console: Console) -> None:
 def _row(info: CheckpointInfo, best: str | None, newest: str | None) -> list[str]:
     marks = [word for word, name in (("best", best), ("last", newest)) if name == info.name]
     metric = "" if info.metric is None else exact(info.metric)
-    epoch = str(info.metadata.get("epoch", ""))
+    epoch = metadata_of(info).epoch
     when = info.time[:16].replace("T", " ")
-    return [info.name, ", ".join(marks), info.status, when, str(info.step), epoch, metric]
+    return [info.name, ", ".join(marks), info.status, when, str(info.step), "" if epoch is None else str(epoch), metric]
 
 
 def _print_records(run: RunDirectory, console: Console) -> None:
@@ -83,14 +83,14 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:
-    metadata = info.metadata
+    metadata = metadata_of(info)
     facts = [
         ("status", info.status),
         ("position", position(info)),
-        ("samples seen", f"{metadata.get('samples_seen', 0):,}"),
+        ("samples seen", f"{metadata.samples_seen:,}"),
         ("metric", "none" if info.metric is None else exact(info.metric)),
         ("saved", f"{info.time} (UTC)"),
-        ("format", f"version {info.format_version}, functrain {metadata.get('functrain', 'unknown')}"),
+        ("format", f"version {info.format_version}, functrain {metadata.functrain}"),
     ]
     print_facts(console, str(info.path), facts)
     groups = [
@@ -102,6 +102,5 @@ def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:
     if numbers:
         groups.append(["counters and the like", f"{sum(len(info.groups[name]) for name in numbers):,}", ""])
     print_table(console, ["group", "leaves", "size"], [*groups, ["all", "", size(sum(info.nbytes.values()))]])
-    environment: Mapping[str, Any] = metadata.get("environment", {})
-    if environment:
-        print_facts(console, "environment", [(name, str(value)) for name, value in environment.items()])
+    if metadata.environment:
+        print_facts(console, "environment", [(name, str(value)) for name, value in metadata.environment.items()])

@@ -3,17 +3,18 @@
 import dataclasses
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock, import_orbax
 from functrain.distributed import barrier
 from functrain.loop.output.log_files import CSV, JSON, NO_MARK
 from functrain.loop.output.tensorboard import FOLDER
-from functrain.loop.resume.saving import Position, Saver, restore
+from functrain.loop.resume.metadata import RunMetadata
+from functrain.loop.resume.saving import Saver, restore
 from functrain.step.state import TrainState
 
 LOGS = (JSON, CSV, FOLDER)
@@ -28,7 +29,7 @@ class Opening:
         resume: "auto", "never", or a checkpoint's name or path.
         keep, keep_best: how many of the newest and of the best checkpoints stay.
         watch_mode: whether a smaller ("min") or a larger ("max") metric is better.
-        constant: metadata that every checkpoint carries.
+        metadata: of the run at hand, with what every checkpoint of it says.
         copy: a saved state's storage will be written to while it is being saved (donation).
         leads: this process writes; of several ranks one does.
         strict_resume: refuse a resume that would not be bit for bit.
@@ -39,14 +40,30 @@ class Opening:
     keep: int
     keep_best: int
     watch_mode: Literal["min", "max"]
-    constant: Mapping[str, Any]
+    metadata: RunMetadata
     copy: bool
     leads: bool
     strict_resume: bool = False
 
 
-def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Saver | None, TrainState, Position]:
-    """What writes the run's checkpoints, and the state and position to start from.
+class Opened(NamedTuple):
+    """A run's directory, opened.
+
+    Attributes:
+        saver: writes the run's checkpoints; None: nothing is kept, or another rank writes.
+        state: to start from.
+        found: what its checkpoint says beside it.
+        status: of that checkpoint; "" for a run that starts afresh.
+    """
+
+    saver: Saver | None
+    state: TrainState
+    found: RunMetadata = RunMetadata()
+    status: str = ""
+
+
+def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> Opened:
+    """What writes the run's checkpoints, and what to start from.
 
     Args:
         opening: how.
@@ -61,7 +78,7 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
     if opening.run_dir is None:
         if opening.resume not in ("auto", "never"):
             raise ValueError("resume=PATH continues in a run directory: give run_dir too")
-        return None, state, Position()
+        return Opened(None, state)
     run_dir, leads = opening.run_dir, opening.leads
     if opening.resume not in ("auto", "never"):
         Checkpointer(run_dir / "checkpoints", read_only=True).locate(opening.resume)  # before the directory is made
@@ -83,20 +100,20 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> tuple[Sav
     )
     if leads:
         import_orbax()  # before anything is drawn
-    saver = Saver(checkpointer, opening.constant, copy=opening.copy, lock=lock) if leads else None
+    saver = Saver(checkpointer, copy=opening.copy, lock=lock) if leads else None
+    opened = Opened(saver, state)
     if opening.resume not in ("auto", "never"):
-        state, position, info = restore(
-            checkpointer, state, opening.constant, opening.resume, strict=opening.strict_resume
+        state, found, info = restore(
+            checkpointer, state, opening.metadata, opening.resume, strict=opening.strict_resume
         )
-        position = _make_room(run_dir, checkpointer, info, position, leads)
+        opened = Opened(saver, state, _make_room(run_dir, checkpointer, info, found, leads), info.status)
     elif checkpointer.names():
-        state, position, _ = restore(checkpointer, state, opening.constant, "last", strict=opening.strict_resume)
-    else:
-        position = Position()
+        state, found, info = restore(checkpointer, state, opening.metadata, "last", strict=opening.strict_resume)
+        opened = Opened(saver, state, found, info.status)
     if leads:
         checkpointer.tidy()  # a run that is finished saves nothing more, which would do it
     barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read
-    return saver, state, position
+    return opened
 
 
 def _lock(run_dir: Path, stack: ExitStack) -> RunLock:
@@ -128,8 +145,8 @@ def set_aside(run_dir: Path) -> None:
 
 
 def _make_room(
-    run_dir: Path, checkpointer: Checkpointer, info: CheckpointInfo, position: Position, leads: bool
-) -> Position:
+    run_dir: Path, checkpointer: Checkpointer, info: CheckpointInfo, found: RunMetadata, leads: bool
+) -> RunMetadata:
     """Arrange the run's directory behind a checkpoint that was named: what came after it must not be the newest.
 
     Continuing a checkpoint from elsewhere, the log that belongs to it comes along.
@@ -137,7 +154,7 @@ def _make_room(
     log = info.path.parent.parent / LOGS[0]
     inside = info.path.parent == checkpointer.directory.resolve()
     if not inside and not log.is_file():
-        position = dataclasses.replace(position, records=0, log=NO_MARK)
+        found = dataclasses.replace(found, records=0, log=NO_MARK)
     barrier()
     if leads and inside:
         names = checkpointer.names()
@@ -147,7 +164,7 @@ def _make_room(
         for name in LOGS[:2]:  # the second to mend the first by
             if log.with_name(name).is_file():
                 shutil.copyfile(log.with_name(name), run_dir / name)
-    return position
+    return found
 
 
 def _move(paths: Iterable[Path], run_dir: Path) -> None:
