@@ -166,8 +166,7 @@ def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[
         state = after
     if state.batch_idx == 0:
         raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
-    totals = torch.zeros_like(state.epoch_totals)
-    yield Passage(state, None, state.replace(epoch=state.epoch + 1, batch_idx=0, epoch_totals=totals), {})
+    yield Passage(state, None, state.after_epochs(state.epoch + 1), {})
 
 
 def opened_feed(state: TrainState, loader: Any, info: CheckpointInfo | None) -> Feed:

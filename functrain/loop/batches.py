@@ -71,6 +71,11 @@ class Feed:
         self.size = self._known_size()  # what earlier passes saw must not show in this one's rounding
         return self._prepared(self.stream.batches(epoch))
 
+    def micro_batches(self, epoch: int, accumulate: int, tail: str) -> int | None:
+        """How many micro-batches of an epoch are trained on; None if that is not known."""
+        length = self.stream.length(epoch)
+        return None if length is None else windows_in(length, accumulate, tail)
+
     def _known_size(self) -> int:
         """Rows of a padded batch before the first one; an iterable may end before it has filled its `batch_size`."""
         return (self.stream.batch_size or 0) if self.stream.kind == "indexed" else 0

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,8 +18,12 @@ from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
 from functrain.loop.batches import Feed
+from functrain.loop.ending import Ending
 from functrain.loop.events import Callbacks
+from functrain.loop.keeping import Keeper
 from functrain.loop.keywords import takes
+from functrain.loop.listeners import Listeners
+from functrain.loop.measuring import Measuring
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.output import progress as displays
 from functrain.loop.output.records import Records
@@ -27,6 +32,7 @@ from functrain.loop.process.heap import kept_heap
 from functrain.loop.process.interactive import is_interactive, returns_result
 from functrain.loop.process.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.loop.refused import nothing_left_if_refused
+from functrain.loop.report import Report
 from functrain.loop.result import FitResult
 from functrain.loop.resume.environment import described, fingerprint
 from functrain.loop.resume.environment import settings as settings_of
@@ -36,6 +42,10 @@ from functrain.loop.resume.programs import Programs
 from functrain.loop.resume.saving import initial_learning_rate
 from functrain.loop.run import Run
 from functrain.loop.settings import Settings
+from functrain.loop.skips import SkipWatch
+from functrain.loop.stepping import Stepping
+from functrain.loop.updates_per_call import UpdatesPerCall
+from functrain.loop.watching import watched_metric
 from functrain.step.arguments import check_whole_batches
 from functrain.step.execution import Runner
 from functrain.step.state import TrainState
@@ -76,7 +86,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     refuse_import_by_worker()
     world = current_world()
     settings.check(state)
-    listeners = Callbacks(settings.callbacks)
+    callbacks = Callbacks(settings.callbacks)
     runner = runner_for(settings.compile, donate=settings.donate, backend=settings.backend, mode=settings.mode)
     check_micro_batch(settings.micro_batch, world)
     if settings.micro_batch is not None:
@@ -93,16 +103,26 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         opening = _opening(settings, state, feeds[0], leads=world.rank == 0)
         stack.enter_context(nothing_left_if_refused(opening.run_dir if opening.leads else None))
         opened = open_run(opening, state, stack)
-        records, display = _outputs(settings, opening, opened, stack)
+        report = _report(settings, opening, opened, stack)
         programs = Programs(opened.found.programs if settings.compile else {}, settings.strict_resume)
-        runner = _connected(runner, settings, state, opened.found, programs, display)
+        runner = _connected(runner, settings, state, opened.found, programs, report.display)
         feeds[0].size = max(feeds[0].size, opened.found.batch_size)
         if opened.found.stream:
             feeds[0].stream.load_state_dict(opened.found.stream)
-        run = Run(settings, feeds, runner, listeners, flag, opened, opening.metadata, programs, records, display)
+        keeper = Keeper(
+            settings=settings,
+            saver=opened.saver,
+            constant=opening.metadata,
+            programs=programs,
+            feed=feeds[0],
+            runner=runner,
+            report=report,
+            world=world,
+        )
         state = settings.decisions.prepared(opened.state)
+        run = _run(settings, state, feeds, callbacks, Ending(settings, flag, world), keeper)
         with explained(lambda: feeds[0].size):
-            result = run.to_the_end(copy_tensors(state) if opening.copy else state)
+            result = run.to_the_end(copy_tensors(state) if opening.copy else state, opened.status)
         if result.stopped_by == "early_stopping" and settings.decisions.restores_best and opening.run_dir is not None:
             result = dataclasses.replace(result, state=best_state(opening.run_dir, result.state))
     if not returns_result(settings.on_signal, result.stopped_by, flag.number):
@@ -124,9 +144,48 @@ def _opening(settings: Settings, state: TrainState, feed: Feed, *, leads: bool) 
     )
 
 
-def _outputs(
-    settings: Settings, opening: Opening, opened: Opened, stack: ExitStack
-) -> tuple[Records, displays.Display]:
+def _run(
+    settings: Settings, state: TrainState, feeds: Sequence[Feed], callbacks: Callbacks, ending: Ending, keeper: Keeper
+) -> Run:
+    """The parts of a run, each of which knows those before it only."""
+    runner, report, world = keeper.runner, keeper.report, keeper.world
+    listeners = Listeners(callbacks, ending, donates=runner.donate)
+    watched = watched_metric(settings, state.recipe.objective)
+    one_by_one = settings.deterministic or state.accumulator is not None or listeners.want_steps
+    stepping = Stepping(
+        settings=settings,
+        runner=runner,
+        world=world,
+        ending=ending,
+        listeners=listeners,
+        report=report,
+        keeper=keeper,
+        skips=SkipWatch(settings, state),
+        watched=watched,
+        per_call=UpdatesPerCall(settings, world, one_by_one=one_by_one or not runner.makes_series),
+    )
+    measuring = Measuring(
+        settings=settings,
+        feed=feeds[1] if len(feeds) > 1 else None,
+        runner=runner,
+        watched=watched,
+        report=report,
+        keeper=keeper,
+        ending=ending,
+    )
+    return Run(
+        settings=settings,
+        feed=feeds[0],
+        ending=ending,
+        listeners=listeners,
+        report=report,
+        keeper=keeper,
+        measuring=measuring,
+        stepping=stepping,
+    )
+
+
+def _report(settings: Settings, opening: Opening, opened: Opened, stack: ExitStack) -> Report:
     records = Records(
         opening.run_dir,
         opened.found.records,
@@ -138,7 +197,7 @@ def _outputs(
     stack.callback(records.close)
     display = displays.display(settings.progress if opening.leads else False)
     stack.callback(display.close)
-    return records, display
+    return Report(settings, records, display, opened.found.metric_names)
 
 
 def _connected(

@@ -1,4 +1,4 @@
-"""Looking at updates that were refused, and ending a run because of them.
+"""Updates that were refused, and whether they end a run.
 
 A window whose weights sum to 0 is left out too, but is no failure and ends nothing.
 
@@ -6,89 +6,104 @@ Whether an update was refused is known on the device alone. On a CPU looking cos
 wait for the device, so it looks once in `log_every` updates.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
-from functrain.foundation.errors import NonFiniteError
-from functrain.loop.failures import nonfinite_message, too_many_skips_message
 from functrain.loop.reading import numbers
 from functrain.loop.settings import Settings
+from functrain.step.nonfinite import nonfinite_message, too_many_skips_message
 from functrain.step.state import TrainState
 
 COUNTERS = ("step", "epoch", "batch_idx", "samples_seen")
 
 
+class Update(NamedTuple):
+    """An update, but for the state after it.
+
+    Attributes:
+        old: the state before it, if there is one still.
+        counters: those of `COUNTERS` before it.
+        batch: the micro-batch that ended its window.
+        metrics: its metrics.
+    """
+
+    old: TrainState | None
+    counters: Sequence[int]
+    batch: Any
+    metrics: Mapping[str, Any]
+
+
+class Refusal(NamedTuple):
+    """An update that was refused, and that ends the run.
+
+    Attributes:
+        state: to be saved: that before the update, or the last good one.
+        message: what happened.
+        message_when_saved: the same, if the state was saved.
+    """
+
+    state: TrainState
+    message: str
+    message_when_saved: str
+
+
 class SkipWatch:
-    """Ends a run after an update that was refused, or after too many in a row, as `on_nonfinite` says.
+    """Finds updates that were refused and end the run, as `on_nonfinite` says: the first, or too many in a row.
 
     Args:
         settings: the run's.
         state: the run's first.
-        save: saves a state as NONFINITE and says whether there is a place to save to.
     """
 
-    def __init__(self, settings: Settings, state: TrainState, save: Callable[[TrainState], bool]) -> None:
+    def __init__(self, settings: Settings, state: TrainState) -> None:
         adapts = state.loss_scale is not None and state.recipe.scaling is not None
         self._stops_at_first = settings.on_nonfinite == "stop" and not adapts
         self._most = settings.max_consecutive_skips
         self._look_every = 1 if reading_is_free(state.device) else settings.log_every
-        self._save = save
         self._unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # step, skipped, weight_sum: not looked at yet
 
-    def after(
-        self, new: TrainState, old: TrainState | None, counters: Sequence[int], batch: Any, metrics: Mapping[str, Any]
-    ) -> None:
-        """After an update.
+    def after(self, new: TrainState, update: Update) -> Refusal | None:
+        """Look at an update, if its turn has come.
 
         Args:
             new: the state after it.
-            old: the state before it, if there is one still.
-            counters: those of `COUNTERS` before it.
-            batch: the micro-batch that ended its window.
-            metrics: the update's.
-
-        Raises:
-            NonFiniteError: if the run shall end.
+            update: it.
         """
+        metrics = update.metrics
         if self._stops_at_first:
             if self._look_every == 1 and not _was_refused(metrics):
-                return
+                return None
             self._unread.append((new.step, metrics["skipped"], metrics["weight_sum"]))
             if len(self._unread) == self._look_every:
-                self.look(new, lambda: _before(new, old, counters), batch, metrics)
+                return self.look(new, update)
         elif self._most is not None and new.step % self._look_every == 0:
             skips = int(new.counts.skipped_in_a_row.item())
             if skips >= self._most:
-                before = _before(new, old, counters)
-                message = too_many_skips_message(before, batch, skips, self._most, metrics)
-                raise NonFiniteError(message + (" The state was saved (status NONFINITE)." * self._save(before)))
+                before = _before(new, update)
+                message = too_many_skips_message(before, update.batch, skips, self._most, metrics)
+                return Refusal(before, message, f"{message} The state was saved (status NONFINITE).")
+        return None
 
-    def look(
-        self,
-        state: TrainState,
-        before: Callable[[], TrainState] | None = None,
-        batch: Any = None,
-        metrics: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Stop at the first update that was refused since the last look, unless that is wanted."""
+    def look(self, state: TrainState, update: Update | None = None) -> Refusal | None:
+        """The first update that was refused since the last look, unless that is wanted; `update` is the last one."""
         unread, self._unread = self._unread, []
         # One transfer, however many steps: each flag by itself would make the host wait for the device.
         read = numbers([number.double() for _, *flags in unread for number in flags])
         bad = [step for (step, *_), skipped, weight in zip(unread, read[::2], read[1::2]) if skipped and weight != 0]
         if not bad:
-            return
-        if before is not None and metrics is not None and bad[0] == state.step:
-            state = before()
-            message = nonfinite_message(state, batch, metrics)
+            return None
+        if update is not None and bad[0] == state.step:
+            state = _before(state, update)
+            message = nonfinite_message(state, update.batch, update.metrics)
         else:
             message = (
                 f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
                 "since then were applied, that one was not)."
             )
-        saved = ". The last good state was saved (status NONFINITE)" * self._save(state)
-        raise NonFiniteError(message.removesuffix(".") + saved)
+        message = message.removesuffix(".")
+        return Refusal(state, message, f"{message}. The last good state was saved (status NONFINITE)")
 
     def wants(self, step: int, metrics: Mapping[str, Any]) -> bool:
         """Within a call of several updates: whether this one must be the call's last, for `after` to look at it."""
@@ -113,8 +128,8 @@ def reading_is_free(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def _before(new: TrainState, old: TrainState | None, counters: Sequence[int]) -> TrainState:
+def _before(new: TrainState, update: Update) -> TrainState:
     """The state before a refused update: an update that is refused keeps every leaf but the counters."""
-    if old is not None:
-        return old
-    return new.replace(**dict(zip(COUNTERS, counters))) if new.accumulator is None else new
+    if update.old is not None:
+        return update.old
+    return new.replace(**dict(zip(COUNTERS, update.counters))) if new.accumulator is None else new

@@ -5,12 +5,21 @@ from typing import Any
 
 from functrain.foundation.errors import NoLossError
 from functrain.loop.memory import split_batch
+from functrain.loop.settings import Settings
 from functrain.loop.watched_names import watched_prefixes
 from functrain.objectives.examples import takes_lists
+from functrain.objectives.supervised import Objective, may_lack_loss
 from functrain.step.naming import metric_names
 from functrain.step.state import TrainState
 
 LOSS = "loss"  # every objective has it
+
+
+def watched_metric(settings: Settings, objective: Objective) -> "Watched":
+    """What a run watches; the default counts as named where a rule decides by it."""
+    evaluates = settings.eval_loader is not None
+    name = settings.watch or ("eval_loss" if evaluates and settings.decisions.decide else None)
+    return Watched(name, evaluates, has_loss=not (evaluates and may_lack_loss(objective)))
 
 
 class Watched:

@@ -153,6 +153,10 @@ class TrainState:
         """A state that differs in these fields."""
         return dataclasses.replace(self, **changes)
 
+    def after_epochs(self, number: int) -> "TrainState":
+        """The state between epochs, when so many are completed."""
+        return self.replace(epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(self.epoch_totals))
+
     def __repr__(self) -> str:
         """A few lines, not the numbers."""
         return as_text("TrainState", facts_of(self))

@@ -18,9 +18,8 @@ from functrain.compiler import CompilingRunner
 from functrain.distributed import World
 from functrain.foundation.errors import NonFiniteError
 from functrain.foundation.trees import copy_tensors
-from functrain.loop.calls import Calls
-from functrain.loop.events import Callbacks
 from functrain.loop.settings import Settings
+from functrain.loop.updates_per_call import UpdatesPerCall
 from functrain.step.updates import Updates
 
 STEPS = 6  # of an epoch of 22 examples in batches of 4, the last of them ragged
@@ -44,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             lengths.append(self.step - self._begin)
             return super().end()
 
-    monkeypatch.setattr("functrain.loop.calls.Updates", Counted)
+    monkeypatch.setattr("functrain.loop.stepping.Updates", Counted)
     return lengths
 
 
@@ -223,7 +222,7 @@ def test_by_default_quick_updates_come_in_calls_and_slow_ones_one_by_one(
 ) -> None:
     results = []
     for seconds in (0.01, 1.0):  # a question and the next: the call between them
-        monkeypatch.setattr("functrain.loop.calls.perf_counter", itertools.count(0.0, seconds).__next__)
+        monkeypatch.setattr("functrain.loop.updates_per_call.perf_counter", itertools.count(0.0, seconds).__next__)
         calls.clear()
         results.append(quick_fit(make_state(), make_loader(), epochs=3))
         assert calls == ([2, 2, 6, 6] if seconds < 0.05 else [])
@@ -233,12 +232,11 @@ def test_by_default_quick_updates_come_in_calls_and_slow_ones_one_by_one(
 
 def test_by_default_ranks_go_step_by_step() -> None:
     state = make_state()
-    options = {"ends": lambda step, metrics: False, "seen": lambda at, metrics: None}
     settings = Settings(epochs=1, log_every=1, max_consecutive_skips=None)
     for size in (1, 2):
-        calls = Calls(settings, CompilingRunner(backend="eager"), Callbacks([]), state, World(0, size), **options)
-        calls.size(state, None)
-        assert calls.size(state, None) == (2 if size == 1 else 1)
+        per_call = UpdatesPerCall(settings, World(0, size), one_by_one=False)
+        per_call.next(state, None)
+        assert per_call.next(state, None) == (2 if size == 1 else 1)
 
 
 def test_a_number_of_steps_that_is_none_is_refused() -> None:

@@ -16,7 +16,7 @@ from loop_helpers import EXAMPLES, assert_same_bits, make_loader, make_state, qu
 
 import functrain as ft
 from functrain.checkpoint import read_info
-from functrain.loop import run
+from functrain.loop import measuring
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
@@ -164,9 +164,9 @@ def test_a_signal_that_also_ends_the_workers_saves_its_snapshot(
 
     loaders = {"loader": make_loader(num_workers=1), "eval_loader": make_loader(8, num_workers=1)}
     options = {"epochs": 1, "run_dir": tmp_path, **loaders}
-    eval_step = run.eval_step
+    eval_step = measuring.eval_step
     if during == "evaluation":
-        monkeypatch.setattr(run, "eval_step", evaluate)
+        monkeypatch.setattr(measuring, "eval_step", evaluate)
     callbacks = [ft.on("after_step")(send)] if during == "training" else []
     with pytest.raises(ft.Interrupted) as caught:
         quick_fit(make_state(), callbacks=callbacks, **options)

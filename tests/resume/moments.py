@@ -16,7 +16,7 @@ from torch import nn
 import functrain as ft
 from functrain.checkpoint import files, orbax_io
 from functrain.compiler import backends, runner
-from functrain.loop import run
+from functrain.loop import measuring
 from functrain.loop.output import records
 from functrain.loop.resume import opening, saving
 
@@ -104,7 +104,7 @@ def watch(last_batch: tuple[int, int]) -> list[Any]:
 
     around(runner._Program, "__call__", after="in a step, its program run")
     around(backends, "build", before="compiling")
-    around(run, "eval_step", before="evaluating")
+    around(measuring, "eval_step", before="evaluating")
     around(files, "make_directory", before="before the first checkpoint is begun")
     around(orbax_io, "save_items", before="while a checkpoint is written", after="while a checkpoint is written")
     around(files, "commit", before="checkpoint written, not renamed", after="checkpoint renamed")

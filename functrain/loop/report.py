@@ -1,0 +1,65 @@
+"""What a run tells of itself: its records, and the display."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from functrain.loop.output.progress import Display
+from functrain.loop.output.records import Record, Records
+from functrain.loop.reading import step_record
+from functrain.loop.settings import Settings
+from functrain.step.state import TrainState
+from functrain.step.train import is_about_update
+from functrain.step.updates import Updates
+
+
+class Report:
+    """Writes records and shows progress.
+
+    Attributes:
+        records: the log, which goes into the run directory if there is one.
+        display: what a person sees.
+        metric_names: what the slots of `epoch_totals` hold; none before the first micro-batch.
+    """
+
+    def __init__(self, settings: Settings, records: Records, display: Display, metric_names: tuple[str, ...]) -> None:
+        self.records, self.display, self.metric_names = records, display, metric_names
+        self._settings = settings
+
+    def begin(self, state: TrainState, per_epoch: int | None) -> None:
+        """Tell the display how many micro-batches are done, and how many that will be in the end, if that is known.
+
+        Args:
+            state: the run's first.
+            per_epoch: micro-batches of an epoch.
+        """
+        settings, accumulate = self._settings, state.recipe.accumulate
+        done = state.step * accumulate + state.micro_step  # an epoch's short last window counts as a whole one
+        ends = [] if settings.steps is None else [settings.steps * accumulate]
+        if per_epoch is not None and settings.epochs is not None:
+            ends.append(done + per_epoch * (settings.epochs - state.epoch) - state.batch_idx)
+        self.display.start(state, min(ends, default=None), done, settings.epochs)
+
+    def micro_batch(self, state: TrainState, metrics: Mapping[str, Any], count: int = 1) -> None:
+        """A micro-batch is done, or so many; state and metrics are those after the last."""
+        if not self.metric_names:
+            self.metric_names = tuple(name for name in metrics if not is_about_update(name))
+        self.display.step(state, metrics, count)
+
+    def update(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
+        """An update is done: record it, if its turn has come."""
+        if at.step % self._settings.log_every == 0 and self.records.keeps_steps:
+            self.records.append(step_record(at, metrics))
+
+    def epoch(self, record: Record) -> None:
+        """An epoch, or a run within one, is at its end."""
+        self.records.append(record)
+        self.display.epoch(record)
+
+    def say(self, text: str) -> None:
+        """Tell the person something."""
+        self.display.say(text)
+
+    def tells_of(self, state: TrainState) -> bool:
+        """Whether a record tells of this state; of one between epochs, and one that is not trained, nothing is told."""
+        told = self.records.epochs[-1]["step"] if self.records.epochs else None
+        return state.batch_idx == 0 or not self.metric_names or told == state.step
