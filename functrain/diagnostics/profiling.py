@@ -31,6 +31,7 @@ from functrain.foundation.trees import copy_tensors, nbytes
 from functrain.loop.batches import Feed, MicroBatch
 from functrain.loop.memory import InParts, check_micro_batch
 from functrain.loop.resume.environment import fingerprint
+from functrain.metrics.reading import numbers
 from functrain.step import TrainState, train_step
 from functrain.step.execution import Runner, eager
 
@@ -202,7 +203,7 @@ class _Work:
             for part in window:
                 self.state, metrics = train_step(self.state, part.batch, run=self.run, **_options(part))
         with self._phase("metrics", device):
-            torch.stack([value.double() for value in metrics.values()]).tolist()
+            numbers(metrics.values())
         return window
 
     @contextmanager

@@ -5,8 +5,8 @@ from typing import Any
 
 from functrain.loop.output.progress import Display
 from functrain.loop.output.records import Record, Records
-from functrain.loop.reading import step_record
 from functrain.loop.settings import Settings
+from functrain.metrics.reading import numbers
 from functrain.step.state import TrainState
 from functrain.step.train import is_about_update
 from functrain.step.updates import Updates
@@ -48,7 +48,8 @@ class Report:
     def update(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
         """An update is done: record it, if its turn has come."""
         if at.step % self._settings.log_every == 0 and self.records.keeps_steps:
-            self.records.append(step_record(at, metrics))
+            counters = {"kind": "step", "epoch": at.epoch + 1, "step": at.step, "samples": at.samples_seen}
+            self.records.append(counters | dict(zip(metrics, numbers(metrics.values()))))
 
     def epoch(self, record: Record) -> None:
         """An epoch, or a run within one, is at its end."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from functrain.loop.reading import numbers
 from functrain.loop.settings import Settings
+from functrain.metrics.reading import numbers
 from functrain.step.nonfinite import nonfinite_message, too_many_skips_message
 from functrain.step.state import TrainState
 
@@ -90,7 +90,7 @@ class SkipWatch:
         """The first update that was refused since the last look, unless that is wanted; `update` is the last one."""
         unread, self._unread = self._unread, []
         # One transfer, however many steps: each flag by itself would make the host wait for the device.
-        read = numbers([number.double() for _, *flags in unread for number in flags])
+        read = numbers(number for _, *flags in unread for number in flags)
         bad = [step for (step, *_), skipped, weight in zip(unread, read[::2], read[1::2]) if skipped and weight != 0]
         if not bad:
             return None

@@ -20,7 +20,7 @@ from torch import nn
 
 import functrain as ft
 from functrain.loop.output import elapsed, progress
-from functrain.loop.output.progress_line import Pace, Sight, epoch_line
+from functrain.loop.output.progress_line import Pace, LiveLine, epoch_line
 
 RECORD = {"kind": "epoch", "epoch": 12, "step": 204, "samples": 12936, "train_loss": 0.52331, "train_accuracy": 1.0}
 RECORD |= {"eval_loss": 0.53881, "eval_accuracy": 0.99444}
@@ -297,8 +297,8 @@ def test_a_pause_and_the_first_micro_batch_do_not_count_for_the_speed() -> None:
 
 def test_a_learning_rate_that_is_missing_within_a_window_stays() -> None:
     pace = Pace()
-    sight = Sight().at(1, 1, METRICS, pace).at(1, 2, {"loss": torch.tensor(0.25)}, pace)
-    assert (sight.fields["lr"], sight.fields["loss"]) == ("lr 9.5e-03", "loss 0.250")
+    live_line = LiveLine().at(1, 1, METRICS, pace).at(1, 2, {"loss": torch.tensor(0.25)}, pace)
+    assert (live_line.fields["lr"], live_line.fields["loss"]) == ("lr 9.5e-03", "loss 0.250")
 
 
 def test_elsewhere_there_is_a_line_an_epoch_and_no_control_code(

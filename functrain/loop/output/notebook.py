@@ -83,7 +83,7 @@ class Notebook(Moving):
         """Add the record's line."""
         if self._curve is not None and "eval_loss" in record:
             self._curve.add("validation loss", record["step"], record["eval_loss"])
-        self._add(epoch_line(record, epochs=self._sight.epochs))
+        self._add(epoch_line(record, epochs=self._live_line.epochs))
 
     def say(self, text: str) -> None:
         """Add a line."""
@@ -111,7 +111,7 @@ class Notebook(Moving):
     def _show(self) -> None:
         from IPython.display import display
 
-        parts = self._sight.parts(200) if self._live else []
+        parts = self._live_line.parts(200) if self._live else []
         now = "  ".join(text for name, text in parts if name != "bar")
         shown = self._lines[-MOST_LINES:]
         page = _page(shown, now, self._fraction(), "" if self._curve is None else self._curve.svg())
@@ -122,8 +122,8 @@ class Notebook(Moving):
             self._handle.update(output, raw=True)
 
     def _fraction(self) -> float | None:
-        total = self._sight.total
-        return min(self._sight.done / total, 1.0) if self._live and total else None
+        total = self._live_line.total
+        return min(self._live_line.done / total, 1.0) if self._live and total else None
 
 
 def _page(lines: Sequence[str], now: str, fraction: float | None, curve: str) -> str:

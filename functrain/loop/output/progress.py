@@ -32,7 +32,7 @@ class Lines(Moving):
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the record."""
-        self.say(epoch_line(record, epochs=self._sight.epochs))
+        self.say(epoch_line(record, epochs=self._live_line.epochs))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -46,7 +46,7 @@ class Lines(Moving):
         now = self._redraw_at - self.every
         if self._line_at is None or now >= self._line_at:
             if self._line_at is not None:
-                self._print(self._sight.line())
+                self._print(self._live_line.line())
             self._line_at = now + self.every
         self._redraw_at = self._line_at
 
@@ -73,7 +73,7 @@ class Bar(Moving):
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line above the bar."""
-        self._print(epoch_line(record, self._console.width, epochs=self._sight.epochs))
+        self._print(epoch_line(record, self._console.width, epochs=self._live_line.epochs))
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -97,7 +97,7 @@ class Bar(Moving):
         self._look(state, metrics)
         with self._writing():
             self._live.start()
-            self._live.update(self._sight, refresh=True)
+            self._live.update(self._live_line, refresh=True)
         if self._gone:
             self._redraw_at = float("inf")
 

@@ -65,7 +65,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Sight:
+class LiveLine:
     """What the live line shows, at any width: rich renders it.
 
     Attributes:
@@ -79,7 +79,7 @@ class Sight:
     done: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
 
-    def at(self, epoch: int, done: int, metrics: Mapping[str, Any], pace: Pace) -> "Sight":
+    def at(self, epoch: int, done: int, metrics: Mapping[str, Any], pace: Pace) -> "LiveLine":
         """The line at another moment; a metric that is not given, as the learning rate within a window, stays."""
         of = "" if self.epochs is None else f"/{self.epochs}"
         fields = {**self.fields, "epoch": f"epoch {epoch:{max(len(of) - 1, 1)}d}{of}"}

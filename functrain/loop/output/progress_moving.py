@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from functrain.loop.output.progress_line import Pace, Sight
+from functrain.loop.output.progress_line import Pace, LiveLine
 from functrain.step.state import TrainState
 
 
@@ -52,7 +52,7 @@ class Moving(Display):
 
     def __init__(self) -> None:
         self._pace = Pace()
-        self._sight = Sight()
+        self._live_line = LiveLine()
         self._batches = 0
         self._redraw_at = 0.0
 
@@ -64,7 +64,7 @@ class Moving(Display):
         epochs: int | None = None,
     ) -> None:
         """Remember where training starts; nothing is shown before the first micro-batch."""
-        self._sight = Sight(epochs=epochs, total=total)
+        self._live_line = LiveLine(epochs=epochs, total=total)
         self._batches = done
         self._pace = Pace()
 
@@ -83,4 +83,4 @@ class Moving(Display):
         now = time.perf_counter()
         self._redraw_at = now + self.every
         self._pace.mark(now, self._batches, state.samples_seen)
-        self._sight = self._sight.at(state.epoch + 1, self._batches, metrics, self._pace)
+        self._live_line = self._live_line.at(state.epoch + 1, self._batches, metrics, self._pace)
