@@ -12,8 +12,9 @@ from torch import Tensor
 from functrain.compiler import runner_for
 from functrain.diagnostics.host_memory import within_available_memory
 from functrain.diagnostics.trials import own_copy, trial_feed
-from functrain.foundation.errors import DataError, OutOfMemoryError
+from functrain.foundation.errors import OutOfMemoryError
 from functrain.foundation.numbers import is_integer
+from functrain.loop.batches import no_training_data
 from functrain.loop.memory import is_out_of_memory, release
 from functrain.objectives.examples import length_of, map_examples, require_examples, takes_lists
 from functrain.step import train_step
@@ -105,7 +106,7 @@ def find_batch_size(
     with trial_feed(state, loader) as feed:
         micro_batch = next(feed.windows(0, 0, 1, "extend"), None)
         if micro_batch is None:
-            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+            raise no_training_data()
         known, size = feed.stream.length(0), feed.stream.batch_size
     if limit is None:
         limit = max(start, known * size) if known and size else 2**16

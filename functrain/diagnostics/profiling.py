@@ -21,14 +21,14 @@ from functrain.data import as_stream
 from functrain.diagnostics.flops import count_flops, peak_flops
 from functrain.diagnostics.peak_memory import PeakMemory
 from functrain.distributed import current_world
-from functrain.foundation.errors import DataError, FunctrainError
+from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.numbers import is_integer
 from functrain.foundation.scratch import scratch_folder
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.tf32 import tf32_flags
 from functrain.foundation.trees import copy_tensors, nbytes
-from functrain.loop.batches import Feed, MicroBatch
+from functrain.loop.batches import Feed, MicroBatch, no_training_data
 from functrain.loop.memory import InParts, check_micro_batch
 from functrain.loop.resume.environment import fingerprint
 from functrain.metrics.reading import numbers
@@ -282,7 +282,7 @@ def _windows(feed: Feed, accumulate: int, tail: str) -> Iterator[list[MicroBatch
                 yield window
                 window = []
         if not found:
-            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+            raise no_training_data()
 
 
 def _options(part: MicroBatch) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from functrain.compiler import runner_for
 from functrain.data import as_stream
 from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.distributed import current_world
-from functrain.foundation.errors import CheckpointError, DataError
+from functrain.foundation.errors import CheckpointError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.numbers import is_integer
-from functrain.loop.batches import Feed, MicroBatch
+from functrain.loop.batches import Feed, MicroBatch, no_training_data
 from functrain.loop.memory import InParts
 from functrain.loop.resume.environment import (
     described,
@@ -165,7 +165,7 @@ def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[
         yield Passage(state, micro_batch, after, metrics)
         state = after
     if state.batch_idx == 0:
-        raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+        raise no_training_data()
     yield Passage(state, None, state.after_epochs(state.epoch + 1), {})
 
 

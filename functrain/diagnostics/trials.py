@@ -8,10 +8,9 @@ from typing import Any
 from functrain.data import as_stream
 from functrain.data.randomness import Randomness
 from functrain.distributed import World
-from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import copy_tensors
-from functrain.loop.batches import Feed, MicroBatch
+from functrain.loop.batches import Feed, MicroBatch, no_training_data
 from functrain.step.state import TrainState
 
 
@@ -51,7 +50,7 @@ def endless(feed: Feed, accumulate: int) -> Iterator[MicroBatch]:
         for number, micro_batch in enumerate(feed.windows(epoch, 0, accumulate, "extend")):  # noqa: B007
             yield micro_batch
         if number < 0:
-            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+            raise no_training_data()
         epoch += 1
 
 

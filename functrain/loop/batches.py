@@ -125,6 +125,11 @@ class Feed:
                 return
 
 
+def no_training_data() -> DataError:
+    """The error of a loader that gives no batch to train on."""
+    return DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+
+
 def windows_in(length: int, accumulate: int, tail: str) -> int:
     """Micro-batches that are trained on in an epoch of `length` batches.
 

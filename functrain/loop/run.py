@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from functrain.foundation.errors import DataError
-from functrain.loop.batches import Feed
+from functrain.loop.batches import Feed, no_training_data
 from functrain.loop.ending import Ending
 from functrain.loop.keeping import Keeper
 from functrain.loop.listeners import Listeners
@@ -82,7 +81,7 @@ class Run:
         ):
             state, there_are_more = self.stepping.advance(state, micro_batches, per_epoch)
         if state.batch_idx == 0 and not self.ending.has_come(state):
-            raise DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
+            raise no_training_data()
         return state if self.ending.reason is not None else self._end_epoch(state)
 
     def _end_epoch(self, state: TrainState) -> TrainState:

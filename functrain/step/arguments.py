@@ -21,6 +21,7 @@ def check_arguments(
     model: Any,
     objective: Any,
     optimizer: Any,
+    *,
     precision: str,
     accumulate: int,
     clip_norm: float | None,

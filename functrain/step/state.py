@@ -1,15 +1,14 @@
 """The training state: one immutable value."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from functrain.foundation.dtypes import PRECISIONS
 from functrain.foundation.errors import DonatedStateError
-from functrain.foundation.keys import root_key
 from functrain.foundation.names import name_of
 from functrain.foundation.trees import copy_tensors, node, static
 from functrain.metrics.totals import no_totals
@@ -19,22 +18,16 @@ from functrain.optim import (
     EmaState,
     Optimizer,
     PlateauState,
-    early_stopping,
-    plateau,
 )
-from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
 from functrain.step.collectives import ALONE, Collectives
-from functrain.step.devices import usable_device
-from functrain.step.execution import refuse_inference_mode
-from functrain.step.modules import without_compilers
 from functrain.step.network import Network
-from functrain.step.scaling import DEFAULT, LossScale, LossScaling, initial_loss_scale
+from functrain.step.scaling import DEFAULT, LossScale, LossScaling
 from functrain.step.summary import as_html, as_text, facts_of
 
 Params = dict[str, Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What is constant over a run and no tensor: how a state and a batch become the next state."""
 
@@ -217,114 +210,6 @@ def _donated(name: str) -> NoReturn:
     )
 
 
-def init_state(
-    model: nn.Module,
-    objective: Callable[[Any, Any], Any],
-    optimizer: Optimizer,
-    *,
-    seed: int = 0,
-    precision: str = "fp32",
-    accumulate: int = 1,
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-    ema_decay: float | None = None,
-    ema: Ema | None = None,
-    loss_scale: float | LossScaling | None = None,
-    statistics: str | None = None,
-    activation_checkpointing: str | Sequence[str] = (),
-    activations: bool = False,
-    device: torch.device | str | None = None,
-) -> TrainState:
-    """The state before the first step. The model is copied, never changed.
-
-    Args:
-        model: any module. Parameters with `requires_grad=False` are frozen. If it is in training mode its
-            submodules' modes are kept as they are (a BatchNorm in eval mode stays so); if it is in
-            evaluation mode it is trained in training mode.
-        objective: `(model, batch) -> Loss`, such as `classification()` or `supervised(F.cross_entropy)`.
-        optimizer: a pair (init, update), such as `optim.adamw(1e-3)`.
-        seed: of the run's randomness: order of the data, dropout, augmentation. Not of the model's
-            initial parameters, which are the model's own.
-        precision: "fp32", "bf16", "fp16" (forward and backward under autocast, parameters float32) or
-            "fp64" (everything float64). Parameters and floating-point inputs are cast accordingly.
-        accumulate: micro-batches per update.
-        clip_norm: largest global norm of the gradient.
-        clip_value: largest magnitude of a gradient's element, applied before `clip_norm`.
-        ema_decay: decay of an exponential moving average of the parameters, kept when given; short for
-            `ema=optim.ema(ema_decay)`.
-        ema: the rule of that average: with a warm-up of the decay, every so many updates, of the buffers too.
-        loss_scale: a constant to multiply the loss by before the backward pass, in any precision (the gradient is
-            divided by it again), instead of fp16's scale that adapts itself (a power of two changes no bit); or
-            how it adapts itself, such as `LossScaling(growth_interval=100)`.
-        statistics: "parameter" or "module": each update's metrics hold `grad/<layer>/...` and `update/<layer>/...` of
-            each parameter, or of each module's parameters together: norm, mean, max (of the magnitudes), zeros (the
-            fraction) and, of updates, ratio (to the weights' norm). None costs nothing.
-        activation_checkpointing: patterns of the paths of modules, such as "blocks.*", that keep no activations but
-            their inputs, and run again in the backward pass: less memory for more time, the same gradients.
-        activations: each update's metrics hold `activation/<module>/...` of the output of each module that has no
-            modules in it: norm, mean, max, zeros; of the last micro-batch in the window, on this process, padding
-            included. False costs nothing.
-        device: where the state goes; default: where the model is.
-
-    Raises:
-        TypeError: for a model, objective or optimizer of the wrong kind.
-        ValueError: for a value that is not allowed, a model without trainable parameters, or a lazy one, or an
-            optimizer that freezes all of them.
-        FunctrainError: within `torch.inference_mode()`.
-
-    Example:
-        >>> import functrain as ft
-        >>> state = ft.init_state(nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
-        >>> sorted(state.params), state.step
-        (['bias', 'weight'], 0)
-    """
-    refuse_inference_mode()
-    check_arguments(
-        model, objective, optimizer, precision, accumulate, clip_norm, clip_value, loss_scale, statistics, activations
-    )
-    average, device = one_average(ema_decay, ema), usable_device(device)
-    model = without_compilers(model)
-    recipe = Recipe(
-        Network(model, activation_checkpointing),
-        objective,
-        optimizer,
-        precision,
-        accumulate,
-        clip_norm,
-        clip_value,
-        average,
-        loss_scale,
-        statistics,
-        activations,
-    )
-    params = _copies(model.named_parameters(), recipe.param_dtype, device)
-    buffers = _copies(model.named_buffers(), recipe.param_dtype, device)
-    trainable = {name: params[name] for name in recipe.network.trainable}
-    device = next(iter(trainable.values())).device
-    opt_state = optimizer.init(trainable)
-    check_trains(opt_state, trainable)
-    if accumulate > 1:
-        check_whole_batches(opt_state, f"accumulate={accumulate}")
-    return TrainState(
-        params=params,
-        buffers=buffers,
-        opt_state=opt_state,
-        loss_scale=initial_loss_scale(precision, loss_scale, device),
-        accumulator=empty_accumulator(trainable, buffers) if accumulate > 1 else None,
-        ema=None if average is None else average.init(trainable, buffers),
-        counts=UpdateCounts(*(torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))),
-        epoch_totals=no_totals(device),
-        plateau=plateau().init(),
-        stopper=early_stopping().init(),
-        key=root_key(seed),
-        step=0,
-        epoch=0,
-        batch_idx=0,
-        samples_seen=0,
-        recipe=recipe,
-    )
-
-
 def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
     """The window before its first micro-batch."""
     device = next(iter(trainable.values())).device
@@ -335,14 +220,6 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
         count=0,
         used=torch.zeros(len(trainable), dtype=torch.bool, device=device),
     )
-
-
-def _copies(named: Any, dtype: torch.dtype, device: torch.device | str | None) -> Params:
-    def copy(tensor: Tensor) -> Tensor:
-        target = dtype if tensor.dtype.is_floating_point else tensor.dtype
-        return tensor.detach().to(device=device, dtype=target, copy=True)
-
-    return {name: copy(tensor) for name, tensor in named}
 
 
 def require_state(name: str, state: Any) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 
 import functrain as ft
 from functrain.loop.output import elapsed, progress
-from functrain.loop.output.progress_line import Pace, LiveLine, epoch_line
+from functrain.loop.output.progress_line import LiveLine, Pace, epoch_line
 
 RECORD = {"kind": "epoch", "epoch": 12, "step": 204, "samples": 12936, "train_loss": 0.52331, "train_accuracy": 1.0}
 RECORD |= {"eval_loss": 0.53881, "eval_accuracy": 0.99444}

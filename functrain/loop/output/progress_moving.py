@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from functrain.loop.output.progress_line import Pace, LiveLine
+from functrain.loop.output.progress_line import LiveLine, Pace
 from functrain.step.state import TrainState
 
 
