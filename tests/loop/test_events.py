@@ -78,3 +78,17 @@ def test_callbacks_that_are_no_list_are_refused_before_anything_is_made(tmp_path
         with pytest.raises(TypeError, match=r"callbacks must be a list of functions, such as \[report\]"):
             quick_fit(make_state(), make_loader(), epochs=1, callbacks=callbacks, run_dir=tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_run_that_goes_back_to_the_state_of_an_earlier_epoch_does_not_do_that_epoch_again() -> None:
+    states: list[ft.TrainState] = []
+
+    @ft.on("after_epoch")
+    def back(event: ft.Event) -> ft.TrainState:
+        states.append(event.state)
+        return states[0]
+
+    result = quick_fit(make_state(), make_loader(), epochs=3, callbacks=[back])
+    assert (len(states), result.state.epoch, result.state.batch_idx) == (3, 3, 0)
+    assert [record["epoch"] for record in result.history] == [1, 2, 3]
+    assert torch.equal(result.state.params["0.weight"], states[0].params["0.weight"])
