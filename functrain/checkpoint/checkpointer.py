@@ -270,7 +270,7 @@ class Checkpointer:
         infos, failures = self._catalogue.read()
         damaged = [error for error in failures if isinstance(error, DamagedCheckpointError)]
         if other := next((error for error in failures if error not in damaged), None):
-            raise other  # a newer functrain's, say: it may be the best one
+            raise other  # such as a newer functrain's: it may be the best one
         ranked = [info.path for info in rank_by_metric(infos, self._mode)]
         if infos and not ranked:
             raise CheckpointError(

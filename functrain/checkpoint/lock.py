@@ -121,7 +121,7 @@ class RunLock:
         if _is_current(descriptor, self.path):
             try:
                 self.path.unlink()
-            except OSError:  # read-only by now, say: an empty file names no owner
+            except OSError:  # read-only by now, for example: an empty file names no owner
                 os.ftruncate(descriptor, 0)
         os.close(descriptor)
 

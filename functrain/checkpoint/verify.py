@@ -22,7 +22,7 @@ class CheckpointVerdict:
     Attributes:
         name: of its directory.
         status: "good"; "damaged": bytes are missing or not those that were written; "unreadable": it could not
-            be judged, for it is a newer functrain's, say, or may not be read.
+            be judged. A newer functrain may have written it, or it may not be read.
         reason: why it is not good, else "".
         info: what a good one says about itself, else None.
     """

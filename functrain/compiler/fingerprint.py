@@ -61,7 +61,7 @@ def _inputs(examples: list[Tensor]) -> str:
 
 
 def _add_constants(digest: "hashlib._Hash", graph: torch.fx.GraphModule) -> None:
-    """Tensors that the graph holds: a model's plain tensor attributes, say."""
+    """Tensors that the graph holds, such as a model's plain tensor attributes."""
     for node in graph.graph.nodes:
         if node.op == "get_attr" and isinstance(value := getattr(graph, str(node.target), None), Tensor):
             digest.update(f"{node.target}{_inputs([value])}".encode())

@@ -87,7 +87,7 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
     _refuse_non_loaders(loader, what)
     if callable(getattr(loader, "state_dict", None)) and callable(getattr(loader, "load_state_dict", None)):
         return StatefulStream(loader, key, what)
-    # a subclass with an __iter__ of its own (moving batches to a device, say) would lose it when re-driven
+    # a subclass with an __iter__ of its own (which moves batches to a device, for example) would lose it when re-driven
     plain = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
     if plain and not isinstance(loader.dataset, IterableDataset):
         return _redriven(loader, key, what)

@@ -63,7 +63,7 @@ class ReplayReport:
         start: the name of the checkpoint that it started from.
         steps: optimizer updates done again.
         compared: the checkpoints on the way; after one that differs there are no more.
-        missed: checkpoints that should have been met and were not: the data have another length by now, say.
+        missed: checkpoints that should have been met and were not. The data may have another length by now.
         environment: what is not as it was when the first checkpoint was saved, a sentence each.
     """
 

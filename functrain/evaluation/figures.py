@@ -26,7 +26,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path, *, t
     Args:
         records: of a run: `fit(...).history`, or what `metrics.jsonl` holds, which adds the values of single steps.
         path: the image to write; its ending says the format (.png, .pdf, .svg).
-        title: above the panels, the run's name say.
+        title: above the panels, such as the run's name.
 
     Returns:
         The path.

@@ -29,7 +29,7 @@ def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool 
         loader: gives batches `(inputs, targets)`, `(inputs, targets, weight)` or mappings with these keys, of which
             the inputs are used; or inputs only: a tensor, a sequence of one, or a mapping of named inputs.
             Make it without shuffling. With an objective that takes lists, such as `model_loss()`, inputs that are a
-            list are one argument of the model, with an element for each example: images of several sizes, say.
+            list are one argument of the model, with an element for each example, such as images of several sizes.
         ema: use the averaged parameters.
         compile: compile the forward pass first, which pays for long loaders only.
 

@@ -58,7 +58,7 @@ def register_containers(tree: Any) -> None:
 
 
 def objects_in(tree: Any) -> list[Any]:
-    """The objects in a tree that are taken apart only to find their tensors: a graph, say.
+    """The objects in a tree that are taken apart only to find their tensors, such as a graph.
 
     Their tensors need not have a row for each example, so a batch that holds one can neither be padded nor split.
 
@@ -124,7 +124,7 @@ class _Constant:
         try:
             return hash(self.key)
         except TypeError:
-            return hash(type(self.key))  # a list, say: equal ones have one type
+            return hash(type(self.key))  # such as a list: equal ones have one type
 
     def __repr__(self) -> str:
         return repr(self.key)

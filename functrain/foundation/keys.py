@@ -56,7 +56,7 @@ def fold_in(key: int, *data: int | str) -> int:
     An integer of NumPy's counts as the Python integer it equals.
 
     Raises:
-        TypeError: for anything else, a float say.
+        TypeError: for anything else, such as a float.
 
     Example:
         >>> key = root_key(0)

@@ -3,7 +3,7 @@
 Where an epoch's batches do not fill the last accumulation window, `tail` says what happens: "extend" draws on
 from the start of the epoch's order, "short" makes a smaller window, "drop" leaves the rest out.
 A ragged batch is padded with examples of weight zero, so that there is one shape and one compilation. One that holds an
-object (a graph, say) or lists of examples stays as it is.
+object (such as a graph) or lists of examples stays as it is.
 """
 
 from collections.abc import Iterator

@@ -61,14 +61,14 @@ LAYERS: Mapping[str, Callable[[str], str]] = {"parameter": each_parameter, "modu
 
 
 def tree_statistics(tree: Any, *, layer: Callable[[str], str] = each_parameter) -> Statistics:
-    """Norm, mean, largest magnitude and fraction of zeros of each layer of a tree of gradients, say.
+    """Norm, mean, largest magnitude and fraction of zeros of each layer of a tree, such as gradients.
 
     Not finite elements make their layer's numbers so, which shows where an overflow began.
 
     Args:
         tree: floating-point tensors, of any shapes.
         layer: from the path of a leaf, as `foundation.trees.paths` names it, to that of its layer; leaves of one
-            layer are taken together. `each_parameter` or `module_of`, say.
+            layer are taken together. For example `each_parameter` or `module_of`.
 
     Raises:
         ValueError: for a tree without leaves.

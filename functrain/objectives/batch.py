@@ -117,7 +117,7 @@ def batch_length(batch: Any) -> int:
 
 
 def refuse_objects(batch: Any, what: str) -> None:
-    """Refuse a batch with an object in it, a graph say, whose tensors need not have a row for each example.
+    """Refuse a batch with an object in it, such as a graph, whose tensors need not have a row for each example.
 
     Args:
         batch: any batch.

@@ -93,7 +93,7 @@ def require_examples(batch: Any, what: str, *, lists: bool) -> None:
         raise TypeError(
             f"{what} needs a batch whose tensors have a row for each example; this one holds a list, and its tensors "
             f"differ in their first dimension ({length} and {other}). If the list has an element for each example "
-            "(images of several sizes, say), tell it by an attribute of the objective: objective.takes_lists = True"
+            "(such as images of several sizes), tell it by an attribute of the objective: objective.takes_lists = True"
         )
 
 

@@ -47,7 +47,7 @@ def model_loss(
 
     Args:
         mean_over: see above. None: "labels" for integer labels `[B]`, "examples" for floating-point ones and where
-            there are none; integer labels `[B, T]` are refused until you say.
+            there are none; integer labels `[B, T]` are refused until you choose.
         loss: name or index of the loss among the outputs.
         ignore_index: label that the model's loss does not count.
         metrics: name -> `(outputs, batch) -> 0-d mean` over the same.

@@ -153,7 +153,7 @@ def identity() -> Optimizer:
     """The transform that changes nothing.
 
     It stands in a chain for a part that is switched off, so that the state's structure, and with it a
-    checkpoint, does not depend on whether, say, `weight_decay` is 0.
+    checkpoint, does not depend on whether a hyperparameter such as `weight_decay` is 0.
 
     Example:
         >>> identity().update({"w": 1.0}, (), {})

@@ -48,7 +48,7 @@ def too_many_skips_message(state: TrainState, batch: Any, skips: int, most: int,
 def first_nonfinite(state: TrainState, batch: Any) -> str | None:
     """The first leaf with NaN or infinity in it: of the batch, the parameters, the buffers or the batch's gradient.
 
-    None if it is none of these: an earlier micro-batch of the window was the one, say.
+    None if it is none of these: for example, an earlier micro-batch of the window was the one.
     """
     key = fold_in(state.key, "step", state.step, state.micro_step, state.recipe.collectives.rank)
     recipe = dataclasses.replace(state.recipe, collectives=ALONE)  # the other processes may not ask

@@ -17,7 +17,7 @@ PREFIXES = ("train_", "eval_", "ema_")
 
 
 class Pace:
-    """How fast training goes, from marks in time. What a pause takes, a compilation say, does not count.
+    """How fast training goes, from marks in time. A pause, such as a compilation, does not count.
 
     It begins in a pause, which the first mark ends: the first micro-batch may have taken minutes to compile.
     """

@@ -1,9 +1,9 @@
 """The log of a run, as JSON Lines, as CSV and for TensorBoard, that can be cut back.
 
 `metrics.jsonl` is the truth: one record a line, appended. `metrics.csv` is the same table for
-spreadsheets; a column that appears late (the first evaluation, say) makes it be written anew.
+spreadsheets; a column that appears late (such as the first evaluation) makes it be written anew.
 Nothing in a record depends on the clock, so that an interrupted run's files equal an uninterrupted one's.
-A file that cannot be written, on a full disk say, does not end the run: see `AppendedFile`.
+A file that cannot be written, on a full disk for example, does not end the run: see `AppendedFile`.
 """
 
 import hashlib
