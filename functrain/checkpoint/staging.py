@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from functrain.checkpoint import arrays
+from functrain.foundation.torch_internals import copy_all
 
 _ALIGNMENT = 64
 # Larger tensors are copied in pieces by several threads, smaller ones one after the other.
@@ -71,7 +72,7 @@ def _places(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
 def _fill(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
     small = [pair for pair in pairs if pair[0].nbytes < _LARGE_NBYTES]
     if small:
-        torch._foreach_copy_([target for target, _ in small], [source.detach() for _, source in small])
+        copy_all([target for target, _ in small], [source.detach() for _, source in small])
     pieces = [
         (target[start : start + _PIECE_NBYTES], source[start : start + _PIECE_NBYTES])
         for pair in pairs

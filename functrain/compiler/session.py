@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from functrain.compiler.kept_calls import KeptCalls
-from functrain.foundation.compiling import compiling
 from functrain.foundation.errors import TracingError
 from functrain.foundation.recursion import deep_calls
+from functrain.foundation.torch_internals import compiling
 from functrain.step.execution import run_again
 
 T = TypeVar("T")

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
+from functrain.foundation.torch_internals import cpu_attention
 from functrain.step import TrainState, train_step
 from functrain.step.execution import Runner, eager
 
@@ -72,11 +71,7 @@ def count_flops(state: TrainState, batch: Any, *, run: Runner = eager, **options
     from torch.utils.flop_counter import FlopCounterMode
 
     # The CPU's attention is missing in torch's own table.
-    operations = torch.ops.aten
-    own = {
-        operations._scaled_dot_product_flash_attention_for_cpu: _attention,
-        operations._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-    }
+    own = dict(zip(cpu_attention(), (_attention, _attention_backward)))
     with FlopCounterMode(display=False, custom_mapping=own) as counter:
         train_step(state, batch, run=run, **options)
     return counter.get_total_flops()

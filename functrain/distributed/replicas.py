@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import _functional_collectives as collectives
 
 from functrain.distributed.world import World, current_world
+from functrain.foundation.torch_internals import all_reduced
 from functrain.foundation.trees import flatten, tensors, unflatten
 from functrain.metrics.totals import Totals
 from functrain.objectives.examples import length_of, map_examples, require_examples
@@ -38,7 +38,7 @@ def sum_over_ranks(parts: Sequence[Tensor]) -> list[Tensor]:
     for dtype in dict.fromkeys(part.dtype for part in parts):
         places = [place for place, part in enumerate(parts) if part.dtype == dtype]
         bucket = torch.cat([parts[place].reshape(-1) for place in places])
-        total = collectives.wait_tensor(collectives.all_reduce(bucket, "sum", group))
+        total = all_reduced(bucket, group)
         pieces = total.split([parts[place].numel() for place in places])
         for place, piece in zip(places, pieces):
             summed[place] = piece.view(parts[place].shape)

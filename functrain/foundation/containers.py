@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optree
-import torch.utils._pytree as torch_pytree
 from torch import Generator, Tensor, nn
 
+from functrain.foundation.torch_internals import torch_nodes
 from functrain.foundation.trees import NAMESPACE
 
 _LEAVES: set[type] = {Tensor, nn.Parameter, int, float, bool, complex, str, bytes}  # grows
@@ -90,7 +90,7 @@ def _register_new(leaves: Iterable[Any]) -> bool:
 def _register(kind: type, leaf: Any) -> bool:
     if isinstance(leaf, (Tensor, nn.Module, Generator)):
         return False
-    if kind in torch_pytree.SUPPORTED_NODES:
+    if kind in torch_nodes:
         flatten, unflatten = _as_torch_does(kind)
     elif isinstance(leaf, (dict, collections.UserDict)):
         flatten, unflatten = _flatten_mapping, _unflatten_mapping
@@ -131,7 +131,7 @@ class _Constant:
 
 
 def _as_torch_does(kind: type) -> tuple[Any, Any]:
-    definition = torch_pytree.SUPPORTED_NODES[kind]
+    definition = torch_nodes[kind]
 
     def flatten(value: Any) -> tuple[Any, _Constant]:
         children, context = definition.flatten_fn(value)

@@ -1,12 +1,13 @@
 """Sums in a fixed order on the CPU."""
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from functrain.foundation.torch_internals import inductor_settings
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def _ask() -> bool:
             if torch.are_deterministic_algorithms_enabled():
                 return False
             settings: Any = torch.utils.deterministic
-            inductor: Any = sys.modules.get("torch._inductor.config")
+            inductor: Any = inductor_settings()
             _Asked.before = settings.fill_uninitialized_memory, inductor is not None and inductor.deterministic
             torch.set_deterministic_debug_mode("warn")
             settings.fill_uninitialized_memory = False  # writing to memory that will be written to anyway takes time
@@ -68,6 +69,6 @@ def _ask_no_more() -> None:
         settings.fill_uninitialized_memory, inductors = _Asked.before
         torch.set_deterministic_debug_mode("default")
         # Who saves torch's setting within and puts it back (torch.cond does) sets inductor's too.
-        inductor: Any = sys.modules.get("torch._inductor.config")
+        inductor: Any = inductor_settings()
         if inductor is not None and inductor.deterministic != inductors:
             inductor.deterministic = inductors

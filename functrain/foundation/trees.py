@@ -11,7 +11,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 import optree
 import torch
-import torch.utils._pytree as torch_pytree
+
+from functrain.foundation.torch_internals import register_with_torch
 
 NAMESPACE = "functrain"
 
@@ -57,15 +58,11 @@ def node(cls: type[T]) -> type[T]:
         path_entry_type=optree.GetAttrEntry,
         namespace=NAMESPACE,
     )
-    torch_pytree.register_pytree_node(
+    register_with_torch(
         data,
         lambda value: (list(flatten(value)[0]), flatten(value)[1]),
         lambda child_values, constant_values: unflatten(constant_values, tuple(child_values)),
-        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
-        flatten_with_keys_fn=lambda value: (
-            [(torch_pytree.GetAttrKey(c), getattr(value, c)) for c in children],
-            flatten(value)[1],
-        ),
+        children,
     )
     return data
 

@@ -3,10 +3,11 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.torch_internals import is_eager
 from functrain.foundation.trees import Tree
 from functrain.optim.base import Optimizer, stateless
 from functrain.optim.checks import require_positive
-from functrain.optim.foreach import foreach, is_eager, sums_of_squares
+from functrain.optim.foreach import foreach, sums_of_squares
 
 # Keeps the quotient finite for a zero norm; torch.nn.utils.clip_grad_norm_ has the same constant.
 NORM_EPS = 1e-6

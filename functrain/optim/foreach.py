@@ -4,14 +4,13 @@ One foreach call treats all leaves at once: one kernel launch in eager mode and 
 kernel when compiled, where a loop over leaves would take hundreds.
 """
 
-import sys
 from typing import Any
 
 import optree
 import torch
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from functrain.foundation import trees
+from functrain.foundation.torch_internals import foreach_operator, inside_transform, is_eager, references
 from functrain.foundation.trees import Tree
 
 Scalar = float | torch.Tensor
@@ -36,10 +35,11 @@ def foreach(op: str, leaves: list[torch.Tensor], *args: Any, **kwargs: Any) -> l
     if not leaves:  # torch refuses empty lists
         return []
     args = _spread(op, leaves, args)
-    if inside_transform():
+    operator = foreach_operator(op)
+    if operator is None or inside_transform():
         results = _one_by_one(op, leaves, args, kwargs)
     else:
-        results = getattr(torch, f"_foreach_{op}")(leaves, *args, **kwargs)
+        results = operator(leaves, *args, **kwargs)
     # A float64 0-d scalar leaves a float32 leaf of one or more dimensions alone, but promotes a 0-d one.
     return [new if new.dtype == old.dtype else new.to(old.dtype) for new, old in zip(results, leaves)]
 
@@ -56,9 +56,10 @@ def overwrite(op: str, temporaries: list[torch.Tensor], *args: Any, **kwargs: An
     """
     # Where gradients flow through an update, autograd may have kept a temporary for the backward pass.
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in temporaries)
-    if not temporaries or recorded or inside_transform():
+    operator = foreach_operator(f"{op}_")
+    if operator is None or not temporaries or recorded or inside_transform():
         return foreach(op, temporaries, *args, **kwargs)
-    getattr(torch, f"_foreach_{op}_")(temporaries, *_spread(op, temporaries, args), **kwargs)
+    operator(temporaries, *_spread(op, temporaries, args), **kwargs)
     return temporaries
 
 
@@ -72,23 +73,10 @@ def are_ours(leaves: list[torch.Tensor]) -> bool:
     """
     if not is_eager():
         return False
-    alone = _references([torch.empty(1)])[0]
-    return all(type(leaf) is torch.Tensor for leaf in leaves) and set(_references(leaves)) <= {alone}
-
-
-def _references(leaves: list[torch.Tensor]) -> list[tuple[int, int]]:
-    """Of each tensor: to its Python object, and to its memory."""
-    return [(sys.getrefcount(leaf), torch._C._storage_Use_Count(leaf.untyped_storage()._cdata)) for leaf in leaves]
-
-
-def is_eager() -> bool:
-    """Whether what is done now is done at once and once: no graph, no transform, no recording of it is made."""
-    return (
-        not torch.compiler.is_compiling()
-        and not inside_transform()
-        and get_proxy_mode() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-    )
+    alone, found = references([torch.empty(1)]), references(leaves)
+    if alone is None or found is None:
+        return False
+    return all(type(leaf) is torch.Tensor for leaf in leaves) and set(found) <= set(alone)
 
 
 def divide_into(temporaries: list[torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -186,14 +174,6 @@ def _one_by_one(
 ) -> list[torch.Tensor]:
     columns = [arg if isinstance(arg, list) else [arg] * len(leaves) for arg in args]
     return [getattr(torch, op)(*row, **kwargs) for row in zip(leaves, *columns, strict=True)]
-
-
-def inside_transform() -> bool:
-    """Whether a torch.func transform is active: foreach operators have no batching rule (torch 2.13).
-
-    torch has no public way to ask; of the private ones this is the one that torch.compile can trace.
-    """
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def aligned_leaves(**named_trees: Tree) -> tuple[optree.PyTreeSpec, list[list[Any]]]:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.torch_internals import have_no_values
 from functrain.foundation.trees import Tree, node, static
 from functrain.optim.base import Optimizer, zero_count, zeros_like
 from functrain.optim.foreach import aligned_leaves, foreach
 from functrain.optim.rates import LearningRateState, initial_rate, next_rate
-from functrain.optim.torch_step import Slot, first_slots, is_traced, layout, step_once
+from functrain.optim.torch_step import Slot, first_slots, layout, step_once
 
 
 @node
@@ -98,7 +99,7 @@ def _stepped(state: FromTorchState, old: list[Slot], step: Callable[[list[Slot] 
     if not state.special_start:
         return step(old)
     first = state.count == 0
-    if not is_traced([first]):
+    if not have_no_values([first]):
         return step(None if first else old)
     return trees.tree_map(lambda one, other: torch.where(first, one, other), step(None), step(old))
 

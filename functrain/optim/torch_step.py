@@ -9,11 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch._subclasses import FakeTensor
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from functrain.foundation.compiling import compiling
-from functrain.optim.foreach import inside_transform
+from functrain.foundation.torch_internals import compiling, have_no_values
 
 Slot = dict[str, Any]  # the state of one parameter: name -> tensor or None
 Factory = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
@@ -41,7 +38,7 @@ def step_once(
     optimizer, leaves = _built(factory, params, grads)
     if slots is not None:
         optimizer.state.update({leaf: _copied(slot) for leaf, slot in zip(leaves, slots)})
-    _step(optimizer, lr, traced=is_traced([*params, *grads]))
+    _step(optimizer, lr, traced=have_no_values([*params, *grads]))
     return leaves, _slots(optimizer, leaves)
 
 
@@ -67,16 +64,6 @@ def first_slots(factory: Factory, params: list[torch.Tensor]) -> tuple[list[Slot
             if _same_bits([*leaves, *_values(after)], [*again_leaves, *_values(again)]):
                 return begin, True
     return zeros, False
-
-
-def is_traced(tensors: list[torch.Tensor]) -> bool:
-    """Whether the tensors' values cannot be read, since a graph is being made of what is done to them."""
-    return (
-        torch.compiler.is_compiling()
-        or get_proxy_mode() is not None
-        or inside_transform()
-        or any(isinstance(tensor, FakeTensor) for tensor in tensors)
-    )
 
 
 def _built(

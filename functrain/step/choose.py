@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.foundation.torch_internals import is_eager
 from functrain.foundation.trees import flatten, tree_map, unflatten
-from functrain.optim.foreach import is_eager
 
 
 def choose(condition: Tensor, after: Any, before: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.errors import FunctrainError
+from functrain.foundation.torch_internals import inside_transform, is_eager
 from functrain.foundation.trees import tree_map
 from functrain.metrics.layer_statistics import Statistics
 from functrain.metrics.totals import Totals
@@ -17,7 +18,7 @@ from functrain.objectives.loss import Loss
 from functrain.objectives.supervised import takes_step, takes_weight
 from functrain.objectives.uncounted import finite_batch
 from functrain.optim import ascended_params
-from functrain.optim.foreach import are_ours, foreach, inside_transform, is_eager, overwrite
+from functrain.optim.foreach import are_ours, foreach, overwrite
 from functrain.step.activations import Seen, activation_statistics
 from functrain.step.choose import is_readable
 from functrain.step.collectives import ALONE, Collectives

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +11,14 @@ from torch import Tensor, nn
 
 from functrain.foundation.errors import TracingError
 from functrain.foundation.recursion import deep_calls
+from functrain.foundation.torch_internals import (
+    MEMBERS,
+    apply,
+    apply_by,
+    inside_compiled,
+    own_buffers,
+    own_parameters,
+)
 
 
 def deep_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -36,15 +43,12 @@ def without_compilers(model: nn.Module) -> nn.Module:
         >>> [name for name, _ in without_compilers(net).named_parameters()]
         ['0.weight', '0.bias']
     """
-    dynamo = sys.modules.get("torch._dynamo")  # slow to import, and nobody calls torch.compile without it
-    if dynamo is None:
-        return model
-    wrappers = [module for module in model.modules() if isinstance(module, dynamo.OptimizedModule)]
-    if not wrappers:
+    wrapped = [(module, inner) for module in model.modules() if (inner := inside_compiled(module)) is not None]
+    if not wrapped:
         return model
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    for wrapper in reversed(wrappers):  # inner ones first
-        memo[id(wrapper)] = deep_copy(wrapper._orig_mod, memo)
+    for wrapper, inner in reversed(wrapped):  # inner ones first
+        memo[id(wrapper)] = deep_copy(inner, memo)
     return deep_copy(model, memo)
 
 
@@ -55,14 +59,14 @@ def convert_purely(model: nn.Module) -> None:
     """
     for module in model.modules():
         if not isinstance(module, torch.jit.ScriptModule):
-            vars(module)["_apply"] = partial(_converted, module)
+            apply_by(module, partial(_converted, module))
 
 
 def _converted(module: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
     if recurse:
         for child in module.children():
-            child._apply(fn)
-    places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            apply(child, fn)
+    places: tuple[dict[str, Any], ...] = (own_parameters(module), own_buffers(module))
     for members in places:
         members.update({key: fn(tensor) for key, tensor in members.items() if tensor is not None})
     return module
@@ -74,7 +78,7 @@ def put_back(model: nn.Module) -> Iterator[None]:
     kept: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (own, own.copy())
         for module in model.modules()
-        for own in (vars(module), *(vars(module)[name] for name in ("_parameters", "_buffers", "_modules")))
+        for own in (vars(module), *(vars(module)[name] for name in MEMBERS))
     ]
     try:
         yield

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from functrain.optim.foreach import is_eager
+from functrain.foundation.torch_internals import has_gradient_hook, is_eager, is_traced, own_buffers, own_parameters
 from functrain.step.activations import Seen, watching
 from functrain.step.module_errors import named_by_module
 from functrain.step.modules import containers, convert_purely, deep_copy, put_back, refuse_growth, refuse_unregistered
-from functrain.step.recomputation import checkpoint_blocks, is_traced
+from functrain.step.recomputation import checkpoint_blocks
 
 Place = tuple[Any, Any]  # the dict or list, and the key in it, where a module keeps a tensor
 
@@ -31,7 +31,7 @@ class _Harness:
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net
-        self._places = _places(net, "_parameters") | _places(net, "_buffers")
+        self._places = _places(net, own_parameters) | _places(net, own_buffers)
 
     @contextlib.contextmanager
     def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -85,12 +85,12 @@ class _Copies:
             self._free.append(harness)
 
 
-def _places(net: nn.Module, kind: str) -> dict[str, list[Place]]:
+def _places(net: nn.Module, own: Callable[[nn.Module], dict[str, Any]]) -> dict[str, list[Place]]:
     """Name, as `named_parameters` or `named_buffers` gives it, -> all places of the tensor; of tied ones several."""
     names: dict[int, str] = {}
     places: dict[str, list[Place]] = {}
     for path, module in net.named_modules():
-        members: dict[str, Any] = getattr(module, kind)
+        members = own(module)
         for key, tensor in members.items():
             if tensor is not None:
                 name = names.setdefault(id(tensor), f"{path}.{key}" if path else key)
@@ -221,7 +221,7 @@ def _to_evaluate(skeleton: nn.Module) -> nn.Module:
 
 
 def _refuse_hook(name: str, parameter: Tensor) -> None:
-    if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+    if has_gradient_hook(parameter):
         raise ValueError(
             f"parameter {name!r} has a hook on its gradient (register_hook), which a step would not call: it "
             "differentiates with respect to the state's tensors. Let the optimizer change gradients (optim.chain), or "

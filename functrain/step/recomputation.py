@@ -9,7 +9,6 @@ and in a traced step, whose graph has no such states, `functrain.compiler.draws`
 
 import difflib
 import fnmatch
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from functrain.optim.foreach import inside_transform
+from functrain.foundation.torch_internals import inside_transform
 
 _NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
@@ -108,9 +107,3 @@ def _forward(block: nn.Module, body: _Body, *args: Any, **kwargs: Any) -> Any:
     for name, b in live.items():
         b.copy_(after[name])
     return out
-
-
-def is_traced() -> bool:
-    """Whether a graph is being made of what is done."""
-    tracer = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and not there if nobody traces
-    return tracer is not None and tracer.get_proxy_mode() is not None

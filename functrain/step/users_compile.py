@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from functrain.foundation.errors import TracingError
 from functrain.foundation.names import name_of, named
+from functrain.foundation.torch_internals import TorchDispatchMode
 from functrain.step.evaluate import EVALUATE
 from functrain.step.execution import HOST, Core, run_again
 from functrain.step.state import Recipe

@@ -1,0 +1,254 @@
+"""The private names of torch that functrain needs outside of its compiler, each with a way to do without it.
+
+torch has no public way to ask whether a transform, a trace or a dispatch mode is active, nor who else holds a tensor's
+memory. A release may rename what this module uses. Each name is therefore looked up once, when the module is imported,
+and where it is missing a public or a conservative substitute takes its place: steps get slower, not wrong.
+
+`nn.Module` keeps its members in `_parameters`, `_buffers` and `_modules`. They have no substitute: every pickled module
+holds these names.
+"""
+
+import contextlib
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from functrain.foundation.errors import FunctrainError
+
+
+def _find(module: str, name: str, otherwise: Any = None) -> Any:
+    """The attribute `name` (dotted) of a module, or the substitute in a release that has no such name."""
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return otherwise
+
+
+_probe = torch.empty(0)
+
+
+def _interpreter_by_requires_grad() -> Any:
+    """torch refuses `requires_grad_` within each of its transforms, in public."""
+    try:
+        _probe.requires_grad_()
+    except RuntimeError:
+        return _probe
+    return None
+
+
+def _proxy_mode_by_dispatch() -> Any:
+    return _probe if _dispatch_modes() else None
+
+
+def _some_mode() -> int:
+    """Some dispatch mode may be active."""
+    return 1
+
+
+_interpreter = _find("torch._C", "_functorch.peek_interpreter_stack", _interpreter_by_requires_grad)
+_dispatch_modes = _find("torch._C", "_len_torch_dispatch_stack", _some_mode)
+_proxy_mode = _find("torch.fx.experimental.proxy_tensor", "get_proxy_mode", _proxy_mode_by_dispatch)
+_fake_tensor = _find("torch._subclasses", "FakeTensor")
+_has_flag = hasattr(torch.compiler, "_is_compiling_flag")
+
+
+def inside_transform() -> bool:
+    """Whether a torch.func transform is active: foreach operators have no batching rule (torch 2.13).
+
+    Of the private ways to ask this is the one that torch.compile can trace.
+    """
+    return _interpreter() is not None
+
+
+def is_eager() -> bool:
+    """Whether what is done now is done at once and once: no graph, no transform, no recording of it is made."""
+    return (
+        not torch.compiler.is_compiling()
+        and not inside_transform()
+        and _proxy_mode() is None
+        and _dispatch_modes() == 0
+    )
+
+
+def is_traced() -> bool:
+    """Whether a graph is being made of what is done."""
+    return _proxy_mode() is not None
+
+
+def have_no_values(tensors: list[Tensor]) -> bool:
+    """Whether the tensors' values cannot be read, since a graph is being made of what is done to them."""
+    return (
+        torch.compiler.is_compiling() or _proxy_mode() is not None or inside_transform() or any(map(_is_fake, tensors))
+    )
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    return isinstance(tensor, _fake_tensor) if _fake_tensor else type(tensor).__name__ == "FakeTensor"
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Make `torch.compiler.is_compiling()` true, as it is within torch.compile and torch.export.
+
+    The flag is the process's, so all threads see it. A release without the flag leaves it as it is: what asks for it
+    then runs as in eager mode, and tracing names the line that needs a value.
+
+    Example:
+        >>> with compiling():
+        ...     torch.compiler.is_compiling()
+        True
+    """
+    if not _has_flag:
+        yield
+        return
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
+
+
+class _NoDispatchMode:
+    def __enter__(self) -> Any:
+        raise FunctrainError(
+            f"torch {torch.__version__} has no TorchDispatchMode, which this needs. "
+            "Install a release that functrain was tested with (docs/versions.md), or run without compiling"
+        )
+
+    def __exit__(self, *error: Any) -> None:
+        """Never entered."""
+
+
+TorchDispatchMode: Any = _find("torch.utils._python_dispatch", "TorchDispatchMode", _NoDispatchMode)
+
+_use_count = _find("torch._C", "_storage_Use_Count")
+
+
+def references(leaves: list[Tensor]) -> list[tuple[int, int]] | None:
+    """Of each tensor: how many references its Python object has, and its memory; None where torch has no count."""
+    if _use_count is None:
+        return None
+    return [(sys.getrefcount(leaf), _use_count(leaf.untyped_storage()._cdata)) for leaf in leaves]
+
+
+def foreach_operator(name: str) -> Callable[..., Any] | None:
+    """torch's operator on lists of tensors, such as "add" or "add_" (in place); None if torch has none."""
+    return getattr(torch, f"_foreach_{name}", None)
+
+
+def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy each source into its target."""
+    copy = foreach_operator("copy_")
+    if copy is not None:
+        copy(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+def all_reduced(tensor: Tensor, group: Any) -> Tensor:
+    """The sum of a tensor over the ranks of a process group: a new tensor, in a form that a compiled graph can hold.
+
+    The substitute is torch's sum in place, of a copy, which not every compiler takes.
+    """
+    collectives = _collectives()
+    if collectives is not None:
+        return collectives.wait_tensor(collectives.all_reduce(tensor, "sum", group))
+    total = tensor.clone()
+    torch.distributed.all_reduce(total, group=group)
+    return total
+
+
+@functools.cache
+def _collectives() -> Any:
+    """torch's traceable collectives, imported with the first sum over ranks; None in a release without them."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module("torch.distributed._functional_collectives")
+    return None
+
+
+def cpu_attention() -> list[Any]:
+    """The operators of attention on a CPU, forward and backward; empty in a release that has others."""
+    name = "_scaled_dot_product_flash_attention_for_cpu"
+    found = [getattr(torch.ops.aten, each, None) for each in (name, f"{name}_backward")]
+    return [] if None in found else found
+
+
+_register_node = _find("torch.utils._pytree", "register_pytree_node")
+_attribute_key = _find("torch.utils._pytree", "GetAttrKey", str)
+torch_nodes: dict[type, Any] = _find("torch.utils._pytree", "SUPPORTED_NODES", {})
+"""The types that torch's pytree knows, with how each is flattened; empty where torch does not say."""
+
+
+def register_with_torch(
+    kind: type,
+    flatten: Callable[[Any], tuple[list[Any], Any]],
+    unflatten: Callable[[list[Any], Any], Any],
+    names: tuple[str, ...],
+) -> None:
+    """Let torch.func, torch.export and torch.compile see through a type; without this they take it as one value.
+
+    Args:
+        kind: the class.
+        flatten: gives the children and all else.
+        unflatten: puts them together again.
+        names: the children's attributes.
+    """
+    if _register_node is None:
+        return
+
+    def with_keys(value: Any) -> tuple[list[tuple[Any, Any]], Any]:
+        children, rest = flatten(value)
+        return list(zip(map(_attribute_key, names), children)), rest
+
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    _register_node(kind, flatten, unflatten, serialized_type_name=name, flatten_with_keys_fn=with_keys)
+
+
+MEMBERS = ("_parameters", "_buffers", "_modules")  # where a module keeps them, each a dictionary
+
+
+def own_parameters(module: nn.Module) -> dict[str, Tensor | None]:
+    """The dictionary in which a module keeps its own parameters."""
+    return module._parameters  # type: ignore[return-value]
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """The dictionary in which a module keeps its own buffers."""
+    return module._buffers
+
+
+def apply_by(module: nn.Module, fn: Callable[[Callable[[Tensor], Tensor], bool], Any]) -> None:
+    """Let `module.to(...)`, and the like, call `fn(convert, recurse)`."""
+    vars(module)["_apply"] = fn
+
+
+def apply(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> None:
+    """Convert a module's tensors, as `module.to(...)` does."""
+    module._apply(convert)
+
+
+def has_gradient_hook(parameter: Tensor) -> bool:
+    """Whether something is called with a parameter's gradient, as far as torch says."""
+    return bool(getattr(parameter, "_backward_hooks", None) or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+def inductor_settings() -> Any:
+    """Inductor's settings, if something has imported them; to import them takes seconds."""
+    return sys.modules.get("torch._inductor.config")
+
+
+def inside_compiled(module: nn.Module) -> nn.Module | None:
+    """The module that `torch.compile` was given, if `module` is what it made of it."""
+    dynamo = sys.modules.get("torch._dynamo")  # nobody has called torch.compile without it
+    if dynamo is None:
+        return None
+    wrapper = getattr(dynamo, "OptimizedModule", nn.Module)
+    inner = module._modules.get("_orig_mod")
+    return inner if isinstance(module, wrapper) else None
