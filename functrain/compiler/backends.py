@@ -4,43 +4,29 @@ With inductor that is an ahead-of-time package, kept in the user's store for the
 serves a run's first start and every later one, so that its bits are the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from functrain.compiler import packages
-from functrain.compiler.packages import Program
+from functrain.compiler.packages import Loaded
+from functrain.compiler.patches import COMPILING
+from functrain.compiler.patches.patch import Patch
 from functrain.compiler.sizes import fakes_of
 from functrain.compiler.store import default_store
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.scratch import scratch_folder
 from functrain.foundation.summation import repeatable_sums
 
-BACKENDS = ("inductor", "aot_eager", "eager")  # those that the tests run
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _WRONG_STRIDES = "view size is not compatible with input tensor's size and stride"
 
+Key = Callable[[Sequence[Patch]], str]  # of a program, by the patches that it was to be compiled with
 
-def check(backend: str, mode: str) -> None:
-    """Refuse what cannot be compiled for, before anything is traced.
 
-    Raises:
-        ValueError: naming what there is.
-    """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
-    if mode != "default" and backend != "inductor":
-        raise ValueError(f"mode={mode!r} is a mode of backend='inductor'; got backend={backend!r}")
-    if backend in BACKENDS:  # listing torch's takes a second, with all that it imports
-        return
-    others = [name for name in torch.compiler.list_backends(exclude_tags=()) if name not in BACKENDS]
-    if backend not in others:
-        raise ValueError(
-            f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}. (Names that torch lists are taken too, "
-            f"and are not tested: {', '.join(others)})"
-        )
+def _no_key(_patches: Sequence[Patch]) -> str:
+    return ""
 
 
 def build(
@@ -49,9 +35,9 @@ def build(
     *,
     backend: str,
     mode: str,
-    key: str = "",
+    key: Key = _no_key,
     symbols: bool = False,
-) -> Program:
+) -> Loaded:
     """Compile a flat graph without autograd to a program for inputs like `examples`.
 
     The graph goes to the compiler directly: `torch.compile` would put Dynamo's guards before every call
@@ -81,7 +67,7 @@ def build(
                     raise
                 raise _layout_unknown(backend) from error
 
-    return run
+    return Loaded(run, "")
 
 
 def _with_any_strides(graph: torch.fx.GraphModule, _examples: list[Tensor]) -> Callable[..., Any]:
@@ -105,15 +91,16 @@ def _layout_unknown(backend: str) -> FunctrainError:
     )
 
 
-def kept(key: str, device: torch.device) -> Program | None:
-    """The program that an earlier start built with this key, if the store has it."""
-    path = default_store().get(key)
+def kept(key: Key, device: torch.device) -> Loaded | None:
+    """The program that an earlier start built, if the store has it; without patches if it could not be built with."""
+    store = default_store()
+    path = store.get(key(COMPILING)) or store.get(key(()))
     return None if path is None else packages.load(path, device)
 
 
-def _build_package(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, key: str) -> Program:
+def _build_package(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, key: Key) -> Loaded:
     with scratch_folder() as folder:
         made = folder / "program.pt2"
-        packages.make(graph, examples, mode, made)
-        path = default_store().put(key, made)
+        patches = packages.make(graph, examples, mode, made)
+        path = default_store().put(key(patches), made)
         return packages.load(path or made, examples[0].device)

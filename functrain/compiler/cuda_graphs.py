@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from functrain.compiler.packages import Program
+from functrain.compiler.request import Program
 
 MODES = ("reduce-overhead", "max-autotune")
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from functrain.compiler.sizes import form
 from functrain.foundation.errors import TracingError
+from functrain.foundation.torch_internals import TorchDispatchMode
 
 
 class KeptDraws(TorchDispatchMode):
@@ -30,6 +29,11 @@ class KeptDraws(TorchDispatchMode):
         super().__init__()
         self._name = name
         self._kept: dict[Any, tuple[Any, int]] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether something was drawn."""
+        return bool(self._kept)
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -78,7 +82,12 @@ def _generator_of(args: Any, kwargs: Any) -> torch.Generator:
 def _forms(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(map(_forms, value))
-    return form(value) if isinstance(value, Tensor) else repr(value)
+    return _form(value) if isinstance(value, Tensor) else repr(value)
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """Shape and dtype of a tensor, as a key; a size that is not known is like any other such."""
+    return tuple([size if isinstance(size, int) else "?" for size in tensor.shape]), tensor.dtype
 
 
 def _copied(value: Any) -> Any:

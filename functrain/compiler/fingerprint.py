@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.compiler.patches import COMPILING, TRACING
+from functrain.compiler.patches.patch import Patch
 from functrain.foundation.tf32 import matmul_precision, tf32_flags
 
 
-def program_key(computation: str, examples: list[Tensor], mode: str, *, donate: bool) -> str:
+def program_key(
+    computation: str, examples: list[Tensor], mode: str, *, donate: bool, patches: Sequence[Patch] = COMPILING
+) -> str:
     """The key of a program for inputs like `examples`: 64 hexadecimal digits.
 
     Args:
@@ -27,9 +32,12 @@ def program_key(computation: str, examples: list[Tensor], mode: str, *, donate: 
         examples: tensors of the inputs' shapes, strides, dtypes and devices; their values do not matter.
         mode: inductor's.
         donate: whether the results are written into the inputs.
+        patches: those that it is compiled with.
     """
     digest = hashlib.sha256()
-    for part in (_own_code(), computation, mode, donate, _inputs(examples), *_environment(examples), *_flags()):
+    changed = [patch.name for patch in (*TRACING, *patches)]
+    parts = (_own_code(), computation, mode, donate, changed, _inputs(examples), *_environment(examples), *_flags())
+    for part in parts:
         digest.update(f"{part}\n".encode())
     return digest.hexdigest()
 

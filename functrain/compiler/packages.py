@@ -11,55 +11,100 @@ import threading
 import warnings
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from functrain.compiler import summation
 from functrain.compiler.constants import constants_as_operations
-from functrain.compiler.inductor import hastened, prepare, whole_files
+from functrain.compiler.patches import COMPILING, write_order
+from functrain.compiler.patches.patch import Patch, applied
+from functrain.compiler.preparation import fewer_collections, prepare
+from functrain.compiler.request import Program
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.scratch import ScratchFolder
 
-Program = Callable[[list[Tensor]], list[Tensor]]
+
+class Loaded(NamedTuple):
+    """A program, and the names of the patches that were in force when it was compiled."""
+
+    run: Program
+    patches: str
+
 
 _NAME = "model"
+_PATCHES = "functrain_patches"  # among the metadata of a package
 _NO_COMPILER = (
     "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one in the environment "
     "variable CXX), or run without compiling (compile=False; in a config compile: false)"
 )
 
-# Elements of a loop below which one thread takes it: to wake the others takes longer. (With inductor's own bound, 512
-# for each thread, a tiny network's program took a sixth longer on two threads than on one.)
-_PARALLEL_FROM = 8192
+
+class PatchWarning(UserWarning):
+    """A step was compiled without functrain's changes of torch, since with them the compilation failed."""
 
 
-def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
+def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> Sequence[Patch]:
     """Compile a flat graph without autograd for inputs like `examples`, and write it to `path`.
+
+    A compilation that fails with patches is tried once without them; then settings of inductor's avoid the fault that
+    the patch `write_order` mends.
+
+    Returns:
+        The patches that it was compiled with; of these, the ones that fit this release of torch were in force.
 
     Raises:
         FunctrainError: if there is no working C++ compiler.
     """
-    with _without_torchs_warnings(), whole_files():
+    with _without_torchs_warnings():
         importlib.import_module("torch._inductor.compile_fx")
-        threading.Thread(target=prepare, args=[examples[0].device.type], daemon=True).start()
-        from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
-
         try:
-            _compile(graph, examples, mode, path)
+            _compile(graph, examples, mode, path, COMPILING)
+            return COMPILING
         except Exception as error:
-            for cause in _causes(error):
-                if isinstance(cause, InvalidCxxCompiler):
-                    raise FunctrainError(_NO_COMPILER) from error
-                if isinstance(cause, CppCompileError):
-                    raise FunctrainError(
-                        f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
-                        "(compile=False; in a config compile: false) it would run"
-                    ) from error
-            raise
+            if _compiler_is_missing(error):
+                raise FunctrainError(_NO_COMPILER) from error
+            first = error
+        try:
+            _compile(graph, examples, mode, path, ())
+        except Exception as error:
+            raise _explained(error) from None
+    warnings.warn(
+        "the step was compiled without functrain's patches of torch's compiler, since with them compiling failed "
+        f"({type(first).__name__}: {_first_line(first)}). The program is right, and may be slower. The patches are "
+        f"{', '.join(patch.name for patch in COMPILING)}",
+        PatchWarning,
+        stacklevel=2,
+    )
+    return ()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _compiler_is_missing(error: Exception) -> bool:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    return any(isinstance(cause, InvalidCxxCompiler) for cause in _causes(error))
+
+
+def _explained(error: Exception) -> Exception:
+    """The error, or one that says what to do if the C++ compiler failed."""
+    from torch._inductor.exc import CppCompileError
+
+    for cause in _causes(error):
+        if isinstance(cause, CppCompileError):
+            explained = FunctrainError(
+                f"the C++ compiler failed on the compiled step: {cause}. Without compiling "
+                "(compile=False; in a config compile: false) it would run"
+            )
+            explained.__cause__ = error
+            return explained
+    return error
 
 
 @contextlib.contextmanager
@@ -87,35 +132,35 @@ def check_compiler() -> None:
         raise FunctrainError(_NO_COMPILER) from error
 
 
-def _compile(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> None:
+def _compile(
+    graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path, patches: Sequence[Patch]
+) -> None:
     from torch._inductor import aot_compile
     from torch._inductor.package import package_aoti
 
-    options = _options(mode, examples[0].device)
-    with torch.no_grad(), hastened():
+    device = examples[0].device
+    with torch.no_grad(), fewer_collections(), applied(patches, device) as patched:
+        threading.Thread(target=prepare, args=[device.type], daemon=True).start()
+        options = _options(mode, device) | dict(patched.options)
+        if write_order.PATCH.name not in patched.names:
+            options |= write_order.avoided(device)
+        options["aot_inductor.metadata"] = {_PATCHES: ", ".join(patched.names)}
         files = aot_compile(graph, tuple(examples), options=options)
     package_aoti(str(path), files)  # type: ignore[arg-type]
 
 
 def _options(mode: str, device: torch.device) -> dict[str, Any]:
-    """Inductor's, where they are not its defaults."""
-    from torch._inductor import config, list_mode_options
+    """Inductor's that a program needs to be right."""
+    from torch._inductor import list_mode_options
 
     options: dict[str, Any] = {} if mode == "default" else list_mode_options(mode)
     options.pop("triton.cudagraphs", None)  # a package has none of its own
     options |= {"aot_inductor.package": True, "post_grad_custom_pre_pass": _rewrite, **summation.OPTIONS}
-    # Inductor's own order moves what a checkpointed module computes again to the front, where it lies in memory for as
-    # long as if it had been kept (52 MiB against 35 for four blocks).
-    options["reorder_for_locality"] = False
     options["size_asserts"] = False  # of inputs, off when a program runs: the runner has looked
     if device.type == "cpu":
         # Random numbers as torch draws them, and in the order of the model's calls: a step's bits with dropout are then
         # those of the step without compiling. (On a GPU inductor's own draws are part of its kernels, and faster.)
         options["fallback_random"] = True
-        options["cpp.min_chunk_size"] = max(config.cpp.min_chunk_size, _PARALLEL_FROM // torch.get_num_threads())
-        # All updates read the few numbers of a step (guard, rate), so inductor tries to fuse each with the next 64 that
-        # do: an eighth of a compilation. Those that share more are neighbours. (On a GPU a kernel saved is a launch.)
-        options["max_fusion_buffer_group_pairwise_attempts"] = 8
     return options
 
 
@@ -125,8 +170,8 @@ def _rewrite(graph: torch.fx.Graph) -> None:
     summation.order_sums(graph)
 
 
-def load(path: Path, device: torch.device) -> Program:
-    """The program in a package.
+def load(path: Path, device: torch.device) -> Loaded:
+    """The program in a package, and the patches that were in force when it was compiled.
 
     Raises:
         FunctrainError: if the system's temporary folder has no room for it.
@@ -149,9 +194,13 @@ def load(path: Path, device: torch.device) -> Program:
         loader = load(str(unpacked), *how)
     except RuntimeError:  # an earlier torch, which unpacks a package itself, into a folder that a killed process leaves
         folder.remove()
-        return load(str(path), *how).boxed_run
+        return _loaded(load(str(path), *how))
     weakref.finalize(loader, folder.remove)  # on a GPU kernels are read from it when they are first used
-    return loader.boxed_run
+    return _loaded(loader)
+
+
+def _loaded(loader: Any) -> Loaded:
+    return Loaded(loader.boxed_run, loader.get_metadata().get(_PATCHES, ""))
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from functrain.compiler.layout import Layout
+from functrain.compiler.refusals import chooses
 from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
+from functrain.foundation.torch_internals import TorchDispatchMode
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core
 
@@ -118,7 +119,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         self.add(str(func), args, sorted(kwargs.items()))
         own_generator = any(isinstance(value, torch.Generator) for value in (*args, *kwargs.values()))
-        self.fixed = self.fixed and not _chooses(func, args)
+        self.fixed = self.fixed and not chooses(func, args)
         self.reads = self.reads or own_generator or torch.Tag.data_dependent_output in func.tags
         self.random = self.random or torch.Tag.nondeterministic_seeded in func.tags
         result = func(*args, **kwargs)
@@ -151,10 +152,3 @@ class _Recorder(TorchDispatchMode):
         # Neither an argument nor computed: a constant of the code's, which is part of the program.
         content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         return f"{form}{hashlib.sha256(content).hexdigest()}"
-
-
-def _chooses(func: Any, args: Any) -> bool:
-    """Whether an operation chooses elements by their values. An index has the tag too, but only a mask does so."""
-    if func is torch.ops.aten.index.Tensor:
-        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
-    return torch.Tag.dynamic_output_shape in func.tags

@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from functrain.compiler import backends, cuda_graphs, fingerprint, packages, releases
+from functrain.compiler import cuda_graphs, engines, fingerprint, releases
 from functrain.compiler.layout import Layout
-from functrain.compiler.repeatability import record_twice
+from functrain.compiler.request import MADE, Program, Request
 from functrain.compiler.shapes import LIMIT, Shapes
-from functrain.compiler.trace import Graph, trace
-from functrain.foundation.errors import FunctrainError, TracingError
 from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core, Runner
@@ -32,7 +30,7 @@ class _Program:
         last_use: the runner's count of calls at its last one.
     """
 
-    run: backends.Program
+    run: Program
     out: Layout
     random: bool
     symbols: bool = False
@@ -75,8 +73,9 @@ class CompilingRunner(Runner):
         compilations: how many programs of each kind of core there are, by its name; programs that a store had
             count too.
         on_compile: called with the core's name when a compilation starts.
+        engine: what compiles, as in `compile`.
         on_program: called for each program with what it is for (the core's name comes first) and a digest of what it
-            computes.
+            computes; and with the core's name, `MADE` and how it was compiled.
     """
 
     makes_series: ClassVar[bool] = True
@@ -84,6 +83,7 @@ class CompilingRunner(Runner):
     donate: bool = False
     mode: str = "default"
     backend: str = "inductor"
+    engine: str = "package"
     compilations: Counter[str] = field(default_factory=Counter)
     on_compile: Callable[[str], None] | None = None
     on_program: Callable[[str, str], None] | None = None
@@ -171,54 +171,22 @@ class CompilingRunner(Runner):
     ) -> _Program:
         """The program of a core for arguments like these: from the store, or traced and compiled."""
         releases.warn_if_untested()
-        donates = self.donate and core.carries_state
-
-        def program_key(digest: str) -> str:
-            return fingerprint.program_key(digest, inputs, self.mode, donate=donates)
-
-        @functools.cache
-        def kept(digest: str) -> backends.Program | None:
-            return backends.kept(program_key(digest), inputs[0].device)
-
-        stores, recording = self.backend == "inductor", None
-        if stores:
-            recording = record_twice(core, state, batch, inputs, key=key, known=lambda made: bool(kept(made.digest)))
-        if recording is not None and self.on_program is not None:
-            self.on_program(fingerprint.form(f"{core.name} recorded", inputs), recording.digest)
-        if recording is not None and (program := kept(recording.digest)):
-            return _Program(program, recording.out, recording.random)
-        if recording is not None:  # before the wait for the tracer; without a recording the store may yet have it
-            packages.check_compiler()
-        graph = trace(core, state, batch, inputs, donate=donates)
-        digest = recording.digest if recording else ""
-        if recording is None and (stores or self.on_program is not None):
-            digest = fingerprint.graph_digest(graph.module)
-        if recording is None and self.on_program is not None:
-            self.on_program(fingerprint.form(f"{core.name} traced", inputs), digest)
-        if stores and (program := kept(digest)):
-            return _Program(program, graph.out, graph.random, bool(graph.unknown))
-        if stores and recording is None:
-            packages.check_compiler()
-        if self.on_compile is not None:
-            self.on_compile(core.name)
-        program = self._build(graph, inputs, program_key(digest) if stores else "")
-        return _Program(program, graph.out, graph.random, bool(graph.unknown))
-
-    def _build(self, graph: Graph, inputs: list[Tensor], key: str) -> backends.Program:
-        how: Any = {"backend": self.backend, "mode": self.mode, "key": key, "symbols": bool(graph.unknown)}
-        try:
-            return backends.build(graph.module, inputs, **how)
-        except FunctrainError:
-            raise
-        except Exception as error:
-            if not graph.unknown:
-                raise
-            raise TracingError(
-                f"the backend {self.backend!r} cannot compile the step: the sizes of some tensors depend on values "
-                f"(first at {graph.unknown}), which not all operations allow. Take all elements and torch.where in "
-                "place of a mask as index, or run without compiling (compile=False; in a config compile: "
-                "false)"
-            ) from error
+        request = Request(
+            core=core,
+            state=state,
+            batch=batch,
+            inputs=inputs,
+            key=key,
+            donate=self.donate and core.carries_state,
+            backend=self.backend,
+            mode=self.mode,
+            on_compile=self.on_compile,
+            on_program=self.on_program,
+        )
+        made = engines.make(self.engine, request)
+        if self.on_program is not None:
+            self.on_program(fingerprint.form(f"{core.name} {MADE}", inputs), made.how)
+        return _Program(made.run, made.out, made.random, made.symbols)
 
 
 class CompiledSeries:

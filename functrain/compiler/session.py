@@ -1,11 +1,11 @@
 """Runs a model's code for tracing and recording: as an eager step does, and then as torch.compile does."""
 
-import contextlib
-import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from functrain.compiler.kept_calls import KeptCalls
+from functrain.compiler.patches import nested_compilers
+from functrain.compiler.patches.patch import applied
 from functrain.foundation.errors import TracingError
 from functrain.foundation.recursion import deep_calls
 from functrain.foundation.torch_internals import compiling
@@ -23,7 +23,7 @@ def run_model(fn: Callable[[], T]) -> T:
     Raises:
         Exception: what the first run raised, or the second if that alone is a `TracingError`.
     """
-    with deep_calls(), _without_nested_compilers(), KeptCalls():
+    with deep_calls(), applied([nested_compilers.PATCH]), KeptCalls():
         try:
             return run_again(fn)
         except Exception as first:
@@ -33,9 +33,3 @@ def run_model(fn: Callable[[], T]) -> T:
             except Exception as second:
                 use_second = isinstance(second, TracingError) and not isinstance(first, TracingError)
                 raise (second if use_second else first) from None
-
-
-def _without_nested_compilers() -> contextlib.AbstractContextManager[Any]:
-    """Functions that a user gave to torch.compile are traced as plain Python, since the whole step is compiled."""
-    dynamo = sys.modules.get("torch._dynamo")  # slow to import, and nobody calls torch.compile without it
-    return contextlib.nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)

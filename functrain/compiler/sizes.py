@@ -6,23 +6,7 @@ A graph without such sizes is traced without symbols: they would let pass what a
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses import FakeTensorMode
-
-from functrain.foundation.errors import TracingError
-
-
-class UnknownSizeError(TracingError):
-    """A size depends on the values of tensors, and the step was traced without symbols.
-
-    Args:
-        message: for the user.
-        line: of the user's code that makes such a tensor.
-    """
-
-    def __init__(self, message: str, line: str) -> None:
-        super().__init__(message)
-        self.line = line
 
 
 def fake_mode(*, symbols: bool) -> FakeTensorMode:
@@ -38,21 +22,6 @@ def fake_mode(*, symbols: bool) -> FakeTensorMode:
     )
 
 
-def is_unknown(error: BaseException) -> bool:
-    """Whether tracing failed at a size that is not known, for which there was no symbol."""
-    return type(error).__name__ == "DynamicOutputShapeException"
-
-
-def is_asked_for(error: BaseException) -> bool:
-    """Whether tracing failed where the number behind a symbol is asked for, as an `if` or `len()` does."""
-    return type(error).__name__ == "GuardOnDataDependentSymNode"
-
-
 def fakes_of(graph: torch.fx.GraphModule) -> list[Any]:
     """The fake tensors that a graph was traced with: a compiler that gets them knows its symbols."""
     return [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
-
-
-def form(tensor: Tensor) -> tuple[Any, ...]:
-    """Shape and dtype of a tensor, as a key; a size that is not known is like any other such."""
-    return tuple([size if isinstance(size, int) else "?" for size in tensor.shape]), tensor.dtype

@@ -4,20 +4,27 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from functrain.compiler import backends
+from functrain.compiler.request import check
 from functrain.compiler.runner import CompilingRunner
 from functrain.step.execution import Runner, eager
 
 
-def runner_for(compile: bool, *, donate: bool = False, backend: str = "inductor", mode: str = "default") -> Runner:
+def runner_for(
+    compile: bool,
+    *,
+    donate: bool = False,
+    backend: str = "inductor",
+    mode: str = "default",
+    engine: str = "package",
+) -> Runner:
     """What runs steps: compiled, or operation by operation.
 
     Args:
         compile: whether they are compiled. The other arguments are for that, as of `functrain.compile`.
-        donate, backend, mode: see there.
+        donate, backend, mode, engine: see there.
 
     Raises:
-        ValueError: for an unknown mode or backend.
+        ValueError: for an unknown mode, backend or engine.
 
     Example:
         >>> runner_for(False), runner_for(True, donate=True).donate
@@ -25,12 +32,17 @@ def runner_for(compile: bool, *, donate: bool = False, backend: str = "inductor"
     """
     if not compile:
         return eager
-    backends.check(backend, mode)
-    return CompilingRunner(donate=donate, mode=mode, backend=backend)
+    check(backend, mode, engine)
+    return CompilingRunner(donate=donate, mode=mode, backend=backend, engine=engine)
 
 
 def compile(
-    step: Callable[..., Any], *, donate: bool = False, mode: str = "default", backend: str = "inductor"
+    step: Callable[..., Any],
+    *,
+    donate: bool = False,
+    mode: str = "default",
+    backend: str = "inductor",
+    engine: str = "package",
 ) -> Callable[..., Any]:
     """Compile a step: forward, backward and update become one graph.
 
@@ -48,13 +60,14 @@ def compile(
             donated steps on CUDA devices become CUDA graphs.
         backend: "inductor", "aot_eager", "eager" (runs the traced graph as it is), or another that
             torch lists.
+        engine: "package", whose programs are kept for the next start, or "torch", which is `torch.compile` alone.
 
     Returns:
         A function with the same arguments and results. Its attribute `runner.compilations` counts.
 
     Raises:
         TypeError: if the step takes no `run`.
-        ValueError: for an unknown mode or backend.
+        ValueError: for an unknown mode, backend or engine.
 
     Example:
         >>> import torch, functrain as ft
@@ -71,8 +84,8 @@ def compile(
             "compile takes train_step, eval_step or a step with a keyword argument `run` that it hands on to "
             f"them; got {getattr(step, '__name__', step)!r}"
         )
-    backends.check(backend, mode)
-    runner = CompilingRunner(donate=donate, mode=mode, backend=backend)
+    check(backend, mode, engine)
+    runner = CompilingRunner(donate=donate, mode=mode, backend=backend, engine=engine)
     compiled = functools.partial(step, run=runner)
     functools.update_wrapper(compiled, step)
     compiled.runner = runner  # type: ignore[attr-defined]

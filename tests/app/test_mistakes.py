@@ -347,7 +347,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_run_can_be_saved(funct
 
 
 def test_without_a_compiler_the_message_says_what_to_do(functrain, monkeypatch):
-    monkeypatch.setattr("functrain.compiler.runner.backends.build", _no_compiler)
+    monkeypatch.setattr("functrain.compiler.backends.build", _no_compiler)
     code, _, err = functrain("train", "tiny.yaml", "--no-progress", "compile.enabled=true")
     assert code == 2
     assert "needs a C++ compiler" in err

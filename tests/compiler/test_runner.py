@@ -9,6 +9,7 @@ from torch import nn
 
 import functrain as ft
 from functrain.compiler import backends, runner
+from functrain.compiler.packages import Loaded
 from functrain.foundation import trees
 from functrain.foundation.errors import FunctrainError
 from functrain.step.execution import eager
@@ -198,13 +199,13 @@ def test_forward_backward_and_update_are_one_program_that_is_called_once_per_ste
 
     def counting(graph, examples, **options):
         graphs.append(graph)
-        program = build(graph, examples, **options)
+        program, how = build(graph, examples, **options)
 
         def run(tensors):
             calls.append(len(tensors))
             return program(tensors)
 
-        return run
+        return Loaded(run, how)
 
     monkeypatch.setattr(backends, "build", counting)
     state, step = perceptron_state(), ft.compile(ft.train_step, backend=BACKEND)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import functrain as ft
-from functrain.compiler import runner
+from functrain.compiler import package_engine
+from functrain.compiler.packages import Loaded
 from functrain.foundation.errors import FunctrainError
 
 
@@ -76,13 +77,13 @@ def test_what_is_traced_so_has_a_program_that_the_next_start_finds(module, vecto
     kept = []
 
     def keep(graph, inputs, **_):
-        kept.append(lambda tensors: list(graph(*tensors)))
+        kept.append(Loaded(lambda tensors: list(graph(*tensors)), ""))
         return kept[0]
 
-    monkeypatch.setattr(runner.backends, "kept", lambda key, device: kept[0] if kept else None)
-    monkeypatch.setattr(runner.backends, "build", keep)
+    monkeypatch.setattr(package_engine.backends, "kept", lambda key, device: kept[0] if kept else None)
+    monkeypatch.setattr(package_engine.backends, "build", keep)
     first, _ = ft.compile(ft.train_step)(state, vectors())
-    monkeypatch.setattr(runner, "trace", None)
+    monkeypatch.setattr(package_engine, "trace", None)
     second, _ = ft.compile(ft.train_step)(state, vectors())
     torch.testing.assert_close(first.params, second.params, rtol=0, atol=0)
     torch.testing.assert_close(first.params, ft.train_step(state, vectors())[0].params)
@@ -91,8 +92,8 @@ def test_what_is_traced_so_has_a_program_that_the_next_start_finds(module, vecto
 def test_a_missing_compiler_is_found_before_anything_is_traced(vectors, monkeypatch):
     import torch._inductor.config as config
 
-    monkeypatch.setattr(runner, "trace", None)
-    monkeypatch.setattr(runner.backends, "kept", lambda key, device: None)
+    monkeypatch.setattr(package_engine, "trace", None)
+    monkeypatch.setattr(package_engine.backends, "kept", lambda key, device: None)
     state = ft.init_state(nn.Linear(4, 3), ft.classification(), ft.optim.sgd(0.1))
     missing = config.patch({"cpp.cxx": (None, "no-such-compiler")})
     with missing, pytest.raises(FunctrainError, match=r"needs a C\+\+ compiler, and none was found.*compile=False"):

@@ -303,6 +303,7 @@ def test_a_branch_with_cond_beside_dropout_is_compiled_with_eagers_draws() -> No
 
 def test_a_branch_with_cond_is_compiled(monkeypatch: Any) -> None:
     from functrain.compiler import backends
+    from functrain.compiler.packages import Loaded
 
     def objective(model: Any, batch: Any) -> ft.Loss:
         outputs = model(batch[0])
@@ -311,7 +312,7 @@ def test_a_branch_with_cond_is_compiled(monkeypatch: Any) -> None:
 
     warnings.simplefilter("ignore")  # torch's, of its own making; pytest puts the filters back
     monkeypatch.setattr(backends, "kept", lambda key, device: None)
-    monkeypatch.setattr(backends, "build", lambda graph, inputs, **_: lambda tensors: list(graph(*tensors)))
+    monkeypatch.setattr(backends, "build", lambda graph, inputs, **_: Loaded(lambda tensors: list(graph(*tensors)), ""))
     state = ft.init_state(nn.Linear(4, 3), objective, ft.optim.sgd(0.1), precision="fp64")
     step = ft.compile(ft.train_step)
     for sign in (1, -1):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import functrain as ft
-from functrain.compiler import runner
+from functrain.compiler import package_engine
 
 INPUTS, TARGETS = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 BATCHES = [(INPUTS, TARGETS)] * 3
@@ -26,7 +26,7 @@ def fit(state, **options):
 
 @pytest.mark.parametrize("watch", ["eval_auc", "train_auc"])
 def test_nothing_is_compiled_or_left_behind(tmp_path, monkeypatch, watch):
-    monkeypatch.setattr(runner, "trace", lambda *_, **__: pytest.fail("a step was compiled"))
+    monkeypatch.setattr(package_engine, "trace", lambda *_, **__: pytest.fail("a step was compiled"))
     with pytest.raises(ValueError, match=f"watch must be one of {EVERY}; got '{watch}'"):
         fit(init(), compile=True, backend="aot_eager", watch=watch, run_dir=tmp_path / "a" / "run")
     assert not list(tmp_path.iterdir())

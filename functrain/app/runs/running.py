@@ -23,7 +23,7 @@ from functrain.app.runs.beginning import begin
 from functrain.app.runs.changes import changes_since, refuse
 from functrain.app.runs.directory import RunDirectory, position
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
-from functrain.compiler.backends import check as check_backend
+from functrain.compiler.request import check as check_backend
 from functrain.data import Loader
 from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError, NonFiniteError

@@ -6,7 +6,8 @@ from torch._inductor.ir import ComputedBuffer
 from torch._inductor.virtualized import V
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from functrain.compiler import scalars
+from functrain.compiler.patches import numbers_once
+from functrain.compiler.patches.patch import applied
 
 
 def corrected(moment: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
@@ -25,5 +26,5 @@ def buffers() -> list[tuple[int, ...]]:
 
 def test_a_number_that_tensors_are_computed_with_is_kept_in_memory() -> None:
     assert buffers() == [(64,)]  # computed anew for each element
-    with scalars.computed_once():
+    with applied([numbers_once.PATCH]):
         assert buffers() == [(), (64,)]

@@ -10,7 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import functrain as ft
 from functrain.compiler import packages
-from functrain.compiler.inductor import hastened
+from functrain.compiler.patches import COMPILING, write_order
+from functrain.compiler.patches.patch import applied
 
 
 class InOrderError(Exception):
@@ -20,17 +21,18 @@ class InOrderError(Exception):
         self.nodes = nodes
 
 
-def operations_in_order(function, *examples):
+def operations_in_order(patches, more, function, *examples):
     """The operations of a program as inductor puts them in order; each has a name and those that it must wait for."""
 
     def stop(nodes):
         raise InOrderError([node.get_nodes() for node in nodes])
 
-    options = packages._options("default", torch.device("cpu")) | {"_post_fusion_custom_pass": stop}
+    options = packages._options("default", torch.device("cpu")) | {"_post_fusion_custom_pass": stop} | more
     graph = make_fx(function, tracing_mode="fake")(*examples)
     without_warnings = packages._without_torchs_warnings()
-    with torch.no_grad(), hastened(), without_warnings, pytest.raises(Exception, match=InOrderError.__name__) as caught:
-        aot_compile(graph, examples, options=options)
+    raises = pytest.raises(Exception, match=InOrderError.__name__)
+    with torch.no_grad(), applied(patches) as patched, without_warnings, raises as caught:
+        aot_compile(graph, examples, options=options | dict(patched.options))
     return caught.value.inner_exception.nodes
 
 
@@ -48,10 +50,17 @@ def normalised(x):
     return x * x.square().mean(-1, keepdim=True).rsqrt()
 
 
-def test_no_operation_runs_before_one_that_it_must_wait_for_and_draws_are_in_the_models_order():
+WITHOUT = [patch for patch in COMPILING if patch.name != write_order.PATCH.name]
+AVOIDED = write_order.avoided(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("patches", "options"), [(COMPILING, {}), (WITHOUT, AVOIDED), ((), AVOIDED)], ids=["patched", "avoided", "plain"]
+)
+def test_no_operation_runs_before_one_that_it_must_wait_for_and_draws_are_in_the_models_order(patches, options):
     examples = torch.randn(50, 32), torch.randn(32, 32), torch.randn(32, 32), torch.randint(50, (3, 12))
     done, draws = set(), []
-    for operations in operations_in_order(two_masks, *examples):
+    for operations in operations_in_order(patches, options, two_masks, *examples):
         done |= {operation.get_name() for operation in operations}
         for operation in operations:
             assert operation.ancestors <= done, operation

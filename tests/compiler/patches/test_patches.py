@@ -16,7 +16,9 @@ from torch._inductor.scheduler import SchedulerNode
 from torch._inductor.virtualized import V
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from functrain.compiler import inductor
+from functrain.compiler import preparation
+from functrain.compiler.patches import COMPILING, TRACING, whole_files
+from functrain.compiler.patches.patch import Patch, applied
 
 CHANGED = [
     (DtypePropagationOpsHandler, "__init__"),
@@ -31,17 +33,30 @@ CHANGED = [
 
 def test_every_part_is_in_force_in_this_release_of_torch_and_undone_afterwards() -> None:
     before = [vars(owner)[name] for owner, name in CHANGED]
-    thresholds = gc.get_threshold()
-    with inductor.hastened():
+    with applied(COMPILING) as patched:
+        assert patched.names == tuple(patch.name for patch in COMPILING)
         assert all(vars(owner)[name] is not old for (owner, name), old in zip(CHANGED, before))
-        assert gc.get_threshold()[0] > thresholds[0]
     assert [vars(owner)[name] for owner, name in CHANGED] == before
+
+
+def test_every_patch_says_what_it_gains_and_where_that_was_checked() -> None:
+    names = [patch.name for patch in (*TRACING, *COMPILING)]
+    assert len(set(names)) == len(names)
+    for patch in (*TRACING, *COMPILING):
+        assert all((patch.does, patch.gain, patch.needed))
+        assert "2.13" in patch.checked
+
+
+def test_garbage_is_sought_less_often_while_a_program_is_compiled() -> None:
+    thresholds = gc.get_threshold()
+    with preparation.fewer_collections():
+        assert gc.get_threshold()[0] > thresholds[0]
     assert gc.get_threshold() == thresholds
 
 
 def test_all_is_undone_after_an_error_too() -> None:
     before = [vars(owner)[name] for owner, name in CHANGED]
-    with pytest.raises(ZeroDivisionError), inductor.hastened():
+    with pytest.raises(ZeroDivisionError), applied(COMPILING):
         raise ZeroDivisionError
     assert [vars(owner)[name] for owner, name in CHANGED] == before
 
@@ -50,7 +65,7 @@ def test_a_garbage_collector_that_was_off_stays_off() -> None:
     thresholds = gc.get_threshold()
     gc.set_threshold(0)
     try:
-        with inductor.hastened():
+        with preparation.fewer_collections():
             assert gc.get_threshold()[0] == 0
     finally:
         gc.set_threshold(*thresholds)
@@ -58,13 +73,21 @@ def test_a_garbage_collector_that_was_off_stays_off() -> None:
 
 def test_a_release_without_a_part_compiles_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(CppWrapperCpu, "generate_input_output_runtime_checks")
-    with inductor.hastened():
+    with applied(COMPILING) as patched:
         assert not hasattr(CppWrapperCpu, "generate_input_output_runtime_checks")
+    assert set(patched.names) == {patch.name for patch in COMPILING} - {"input_checks"}
+
+
+def test_a_patch_that_sets_what_inductor_lacks_is_left_out() -> None:
+    unknown = Patch(name="a", does="", gain="", checked=(), needed="", options=lambda device: {"cpp.no_such": 1})
+    with applied([unknown, *COMPILING]) as patched:
+        assert "a" not in patched.names
+        assert "cpp.no_such" not in patched.options
 
 
 def test_dtype_rules_are_as_without_the_change() -> None:
     importlib.import_module("torch._inductor.lowering")  # which defines them
-    with inductor.hastened():
+    with applied(COMPILING):
         handler = DtypePropagationOpsHandler()
         assert vars(handler)["add"](torch.ones(1).int(), torch.ones(1)) == torch.float32
         rules = dict(vars(handler))
@@ -92,7 +115,7 @@ def places() -> int:
 
 def test_before_a_tensor_is_overwritten_only_values_that_are_used_later_are_kept() -> None:
     assert places() == 5
-    with inductor.hastened():
+    with applied(COMPILING):
         assert places() == 3  # the new moment, its copy, what was doubled before
 
 
@@ -123,7 +146,7 @@ def instruction_sets(monkeypatch: pytest.MonkeyPatch, **works: bool) -> list[str
 
 def test_the_best_instructions_that_work_are_picked_and_no_others_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = instruction_sets(monkeypatch, unknown=True, good=False, fair=True, poor=True)
-    with inductor.hastened():
+    with applied(COMPILING):
         assert str(cpu_vec_isa.pick_vec_isa()) == str(cpu_vec_isa.pick_vec_isa()) == "fair"
     assert tried == ["good", "fair"]
 
@@ -131,14 +154,14 @@ def test_the_best_instructions_that_work_are_picked_and_no_others_tried(monkeypa
 def test_instructions_that_the_user_names_are_picked_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = instruction_sets(monkeypatch, good=True, fair=True, poor=True)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    with inductor.hastened():
+    with applied(COMPILING):
         assert cpu_vec_isa.pick_vec_isa() is cpu_vec_isa.invalid_vec_isa
     assert tried == ["good", "fair", "poor"]
 
 
 def test_where_no_instructions_work_none_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     instruction_sets(monkeypatch, good=False, poor=False)
-    with inductor.hastened():
+    with applied(COMPILING):
         assert cpu_vec_isa.pick_vec_isa() is cpu_vec_isa.invalid_vec_isa
 
 
@@ -171,14 +194,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_wrapper_compiles_beside_the_kernels_and_before_the_linker(built: list[str]) -> None:
-    with inductor.hastened():
+    with applied(COMPILING):
         for target in ("a.wrapper.o", "a.kernel.o", "a.so"):
             CppBuilder.build(Build(target))  # type: ignore[arg-type]
     assert built == ["a.kernel.o", "a.wrapper.o", "a.so"]
 
 
 def test_a_wrapper_that_does_not_compile_stops_the_linker(built: list[str]) -> None:
-    with inductor.hastened():
+    with applied(COMPILING):
         CppBuilder.build(Build("fails.wrapper.o"))  # type: ignore[arg-type]
         CppBuilder.build(Build("a.kernel.o"))  # type: ignore[arg-type]
         with pytest.raises(RuntimeError, match="does not like it"):
@@ -193,7 +216,7 @@ def builder(tmp_path: Path) -> CppBuilder:
 
 
 def test_what_a_compiler_has_built_is_where_inductor_looks_for_it(builder: CppBuilder, tmp_path: Path) -> None:
-    with inductor.whole_files():
+    with applied([whole_files.PATCH]):
         builder.build()
     assert {path.name for path in tmp_path.iterdir()} == {"one.cpp", Path(builder.get_target_file_path()).name}
 
@@ -208,6 +231,6 @@ def test_half_of_a_file_is_never_taken_over(
         raise RuntimeError("killed")
 
     monkeypatch.setattr(CppBuilder, "build", killed)
-    with inductor.whole_files(), pytest.raises(RuntimeError, match="killed"):
+    with applied([whole_files.PATCH]), pytest.raises(RuntimeError, match="killed"):
         builder.build()
     assert [path.name for path in tmp_path.iterdir()] == ["one.cpp"]
