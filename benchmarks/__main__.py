@@ -113,12 +113,14 @@ def functional_loop(make: Callable[[], tuple[nn.Module, Tensor]], *, guarded: bo
     return one_round
 
 
-def pure_step(make: Callable[[], tuple[nn.Module, Tensor]], *, compiled: bool, donate: bool = False) -> Round:
+def pure_step(
+    make: Callable[[], tuple[nn.Module, Tensor]], *, compiled: bool, donate: bool = False, engine: str = "package"
+) -> Round:
     """`train_step` alone on one batch."""
     model, inputs = make()
     batch = (inputs[:BATCH], torch.randint(0, 10, (BATCH,)))
     state = ft.init_state(model, ft.classification(), ft.optim.adamw(1e-3))
-    step = ft.compile(ft.train_step, donate=donate) if compiled else ft.train_step
+    step = ft.compile(ft.train_step, donate=donate, engine=engine) if compiled else ft.train_step
 
     def one_round() -> float:
         nonlocal state
@@ -183,6 +185,7 @@ def variants(make: Callable[[], tuple[nn.Module, Tensor]]) -> dict[str, Callable
         "functrain: train_step, eager": lambda: pure_step(make, compiled=False),
         "functrain: train_step, compiled": lambda: pure_step(make, compiled=True),
         "functrain: train_step, compiled, donated": lambda: pure_step(make, compiled=True, donate=True),
+        "functrain: the same, engine='torch'": lambda: pure_step(make, compiled=True, donate=True, engine="torch"),
         "functrain: fit, steps_per_call=1": lambda: one_by_one(make),
     }
 

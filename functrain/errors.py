@@ -32,6 +32,8 @@
 | `CheckpointWarning` | a checkpoint was skipped, or could not be written for the moment |
 | `LogWarning` | a log line could not be written for the moment |
 | `DataWarning` | a loader cannot be opened at the restored batch |
+| `EngineWarning` | a step is compiled by `torch.compile` alone, as torch lacks what functrain's own engine uses |
+| `PatchWarning` | a step is compiled without functrain's patches of torch's compiler, as compiling with them failed |
 | `ReleaseWarning` | torch is a release that functrain was not tested with |
 | `ShapeWarning` | batches of many shapes are compiled one by one |
 | `StoreWarning` | compiled programs cannot be kept for the next start |
@@ -42,6 +44,8 @@ from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpo
 from functrain.checkpoint.errors import MismatchError as MismatchError
 from functrain.checkpoint.errors import RunLockedError as RunLockedError
 from functrain.checkpoint.errors import RunLostError as RunLostError
+from functrain.compiler.engines import EngineWarning as EngineWarning
+from functrain.compiler.patches.patch import PatchWarning as PatchWarning
 from functrain.compiler.releases import ReleaseWarning as ReleaseWarning
 from functrain.compiler.shapes import ShapeWarning as ShapeWarning
 from functrain.compiler.store import StoreWarning as StoreWarning

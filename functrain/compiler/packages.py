@@ -21,7 +21,7 @@ from torch import Tensor
 from functrain.compiler import summation
 from functrain.compiler.constants import constants_as_operations
 from functrain.compiler.patches import COMPILING, write_order
-from functrain.compiler.patches.patch import Patch, applied
+from functrain.compiler.patches.patch import Patch, PatchWarning, applied
 from functrain.compiler.preparation import fewer_collections, prepare
 from functrain.compiler.request import Program
 from functrain.foundation.errors import FunctrainError
@@ -41,10 +41,6 @@ _NO_COMPILER = (
     "compiling a step needs a C++ compiler, and none was found: install g++ or clang (or name one in the environment "
     "variable CXX), or run without compiling (compile=False; in a config compile: false)"
 )
-
-
-class PatchWarning(UserWarning):
-    """A step was compiled without functrain's changes of torch, since with them the compilation failed."""
 
 
 def make(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, path: Path) -> Sequence[Patch]:

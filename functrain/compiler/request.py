@@ -69,6 +69,16 @@ class Made:
     symbols: bool = False
 
 
+def recorded(backend: str, mode: str, engine: str) -> str:
+    """How steps are compiled, as a checkpoint records it.
+
+    Example:
+        >>> recorded("inductor", "default", "package"), recorded("inductor", "default", "torch")
+        ('inductor/default', 'inductor/default/torch')
+    """
+    return f"{backend}/{mode}" + ("" if engine == "package" else f"/{engine}")
+
+
 def check(backend: str, mode: str, engine: str = "package") -> None:
     """Refuse what cannot be compiled for, before anything is traced.
 

@@ -1,7 +1,6 @@
 """Compiled steps."""
 
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field

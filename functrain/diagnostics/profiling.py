@@ -17,6 +17,7 @@ import torch
 
 from functrain.checkpoint import Checkpointer
 from functrain.compiler import runner_for
+from functrain.compiler.request import recorded
 from functrain.data import as_stream
 from functrain.diagnostics.flops import count_flops, peak_flops
 from functrain.diagnostics.peak_memory import PeakMemory
@@ -132,6 +133,7 @@ def profile(
     compile: bool = True,
     backend: str = "inductor",
     mode: str = "default",
+    engine: str = "package",
     donate: bool = True,
     tail: str = "extend",
     micro_batch: int | str | None = None,
@@ -145,7 +147,7 @@ def profile(
         steps: updates to time.
         out: directory for `trace.json`, and for the checkpoint that is written to be timed and removed; None makes no
             trace, and uses the system's temporary directory.
-        compile, backend, mode, donate, tail, micro_batch, tf32: as for `fit`.
+        compile, backend, mode, engine, donate, tail, micro_batch, tf32: as for `fit`.
 
     Raises:
         ValueError: for arguments that are not allowed.
@@ -168,7 +170,7 @@ def profile(
     if world.size > 1:
         raise FunctrainError("profile measures one process; start it without torchrun")
     check_micro_batch(micro_batch, world)
-    parts: list[Runner] = [runner_for(compile, donate=donate, backend=backend, mode=mode), eager]
+    parts: list[Runner] = [runner_for(compile, donate=donate, backend=backend, mode=mode, engine=engine), eager]
     if micro_batch is not None:
         parts = [InParts(run, micro_batch, state.recipe.objective) for run in parts]
     feed = Feed(
@@ -180,7 +182,9 @@ def profile(
     try:
         work = _Work(copy_tensors(state), _windows(feed, state.recipe.accumulate, tail), parts[0])
         with tf32_products(state.device, tf32):
-            return _measure(work, state, steps, folder, parts[1], f"{backend}/{mode}" if compile else "eager", donate)
+            return _measure(
+                work, state, steps, folder, parts[1], recorded(backend, mode, engine) if compile else "eager", donate
+            )
     finally:
         feed.stream.close()
 

@@ -11,6 +11,7 @@ import torch
 
 from functrain.checkpoint import Checkpointer, CheckpointInfo, read_checkpoint
 from functrain.compiler import runner_for
+from functrain.compiler.request import recorded
 from functrain.data import as_stream
 from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.distributed import current_world
@@ -89,6 +90,7 @@ def replay(
     compile: bool | None = None,
     backend: str | None = None,
     mode: str | None = None,
+    engine: str | None = None,
 ) -> ReplayReport:
     """Train again from a checkpoint, and compare with the checkpoints that follow it, bit for bit.
 
@@ -102,7 +104,8 @@ def replay(
         loader: the training data, as given to `fit`.
         checkpoint: a checkpoint's directory; its neighbours are the ones to compare with.
         steps: how many optimizer updates; default: up to the next checkpoint.
-        tail, compile, backend, mode: as for `fit`; default: as the run had them. (Whether steps donate changes no bit.)
+        tail, compile, backend, mode, engine: as for `fit`; default: as the run had them. (Whether steps donate changes
+            no bit.)
 
     Raises:
         ValueError: for arguments that are not allowed.
@@ -122,12 +125,12 @@ def replay(
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
     start, info = read_checkpoint(checkpoint, state)
     targets = _targets(info, steps)
-    options = recorded_options(info, tail=tail, compile=compile, backend=backend, mode=mode)
+    options = recorded_options(info, tail=tail, compile=compile, backend=backend, mode=mode, engine=engine)
     with ExitStack() as stack:
         stack.enter_context(as_recorded(metadata_of(info).environment, state.device))
         feed = opened_feed(state, loader, info)
         stack.callback(feed.stream.close)
-        runner = runner_for(options.compile, backend=options.backend, mode=options.mode)
+        runner = runner_for(options.compile, backend=options.backend, mode=options.mode, engine=options.engine)
         changed = _changed(info, state, feed, options)
         runner = in_parts_of(info, runner, state)
         compared, reached = _compare(start, feed, options.tail, runner, targets)
@@ -139,7 +142,7 @@ def replay(
 
 def _changed(info: CheckpointInfo, state: TrainState, feed: Feed, options: StepOptions) -> list[str]:
     """What is not as it was, a sentence each."""
-    how = f"{options.backend}/{options.mode}" if options.compile else "eager"
+    how = recorded(options.backend, options.mode, options.engine) if options.compile else "eager"
     now = RunMetadata(
         environment=fingerprint(state.device, how),
         settings=settings(state, feed.stream, options.tail),

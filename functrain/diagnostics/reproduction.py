@@ -23,6 +23,7 @@ class StepOptions(NamedTuple):
     compile: bool = True
     backend: str = "inductor"
     mode: str = "default"
+    engine: str = "package"
 
 
 def recorded_options(info: CheckpointInfo, **given: Any) -> StepOptions:
@@ -34,11 +35,11 @@ def recorded_options(info: CheckpointInfo, **given: Any) -> StepOptions:
     """
     metadata = metadata_of(info)
     recorded: dict[str, Any] = {} if metadata.tail is None else {"tail": metadata.tail}
-    backend, _, mode = metadata.compiled.partition("/")
+    backend, mode, engine, *_ = f"{metadata.compiled}///".split("/")
     if backend:
         recorded["compile"] = backend != "eager"
     if mode:
-        recorded |= {"backend": backend, "mode": mode}
+        recorded |= {"backend": backend, "mode": mode, "engine": engine or "package"}
     return StepOptions(**recorded | {name: value for name, value in given.items() if value is not None})
 
 

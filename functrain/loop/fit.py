@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from functrain.compiler import CompilingRunner, runner_for
+from functrain.compiler.request import recorded
 from functrain.data import as_stream
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
 from functrain.distributed import World, current_world, replicate
@@ -87,7 +88,13 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     world = current_world()
     settings.check(state)
     callbacks = Callbacks(settings.callbacks)
-    runner = runner_for(settings.compile, donate=settings.donate, backend=settings.backend, mode=settings.mode)
+    runner = runner_for(
+        settings.compile,
+        donate=settings.donate,
+        backend=settings.backend,
+        mode=settings.mode,
+        engine=settings.engine,
+    )
     check_micro_batch(settings.micro_batch, world)
     if settings.micro_batch is not None:
         check_whole_batches(state.opt_state, f"micro_batch={settings.micro_batch!r}")
@@ -228,7 +235,7 @@ def _prepare_process(stack: ExitStack, device: torch.device, tf32: bool | None, 
 
 def _constant(settings: Settings, state: TrainState, feed: Feed) -> RunMetadata:
     """What every checkpoint of the run says."""
-    compiled = f"{settings.backend}/{settings.mode}" if settings.compile else "eager"
+    compiled = recorded(settings.backend, settings.mode, settings.engine) if settings.compile else "eager"
     parts = {} if settings.micro_batch == "auto" else {"micro_batch": settings.micro_batch}
     return RunMetadata(
         environment=fingerprint(state.device, compiled),

@@ -136,6 +136,13 @@ class Compiling:
         'inductor\'s mode: "default", "max-autotune-no-cudagraphs", "reduce-overhead" or "max-autotune". The last '
         "two turn donated steps on CUDA devices into CUDA graphs.",
     )
+    engine: Literal["package", "torch"] = setting(
+        "package",
+        one_of("package", "torch"),
+        'what makes the graph and calls the compiler. "package" is functrain\'s own engine, whose programs are kept '
+        'for the next start. "torch" is torch.compile alone. It uses public functions of torch only, and takes longer '
+        'for each step. "package" uses it, with a warning, on a release of torch that lacks what it needs.',
+    )
     donate: bool = setting(
         True,
         FLAG,

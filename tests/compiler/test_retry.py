@@ -11,9 +11,8 @@ from torch._inductor.graph import GraphLowering
 import functrain as ft
 from functrain.compiler import backends, packages
 from functrain.compiler.fingerprint import program_key
-from functrain.compiler.packages import PatchWarning
 from functrain.compiler.patches import COMPILING
-from functrain.compiler.patches.patch import Patch, replaced
+from functrain.compiler.patches.patch import Patch, PatchWarning, replaced
 from functrain.compiler.store import Store
 from functrain.foundation.errors import FunctrainError
 

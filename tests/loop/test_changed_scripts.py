@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 import functrain as ft
 from functrain.loop.resume.changes import changes
 from functrain.loop.resume.describing import describe, describe_modules, describe_samples
+from functrain.loop.resume.programs import Programs
 
 FIRST = {"steps": 2, "save_every": 1}
 
@@ -139,6 +140,30 @@ def test_what_has_no_name_shows_in_the_compiled_step(tmp_path: Path) -> None:
             quick_fit(state(), make_loader(), **options, steps=4)
     finally:
         del sys.modules["hidden_settings"]
+
+
+def test_another_engine_is_named(tmp_path: Path, assert_close: Any) -> None:
+    options = {"compile": True, "backend": "aot_eager", "run_dir": tmp_path}
+    state = make()[0]
+    first = quick_fit(state, make_loader(), **options, **FIRST, engine="torch")
+    assert_close(first.state, quick_fit(state, make_loader(), steps=2).state, tolerance=1e-5)
+    said = "compile was aot_eager/default/torch and is aot_eager/default"
+    with pytest.raises(ft.ResumeRefusedError, match=said):
+        quick_fit(state, make_loader(), **options, steps=3, strict_resume=True)
+    with pytest.warns(ft.ResumeWarning, match=said):
+        quick_fit(state, make_loader(), **options, steps=3)
+
+
+def test_other_patches_of_the_compiler_are_named() -> None:
+    before = {"update made 1": "package, patches: a, b", "update recorded 1": "digest"}
+    programs = Programs(before)
+    programs("update recorded 1", "digest")
+    programs("update made 1", "package, patches: a, b")
+    said = r"the update step is compiled by other means.*\(was: package, patches: a, b; is: torch.compile\)"
+    with pytest.warns(ft.ResumeWarning, match=said):
+        programs("update made 1", "torch.compile")
+    with pytest.raises(ft.ResumeRefusedError, match=said):
+        Programs(before, strict=True)("update made 1", "torch.compile")
 
 
 def test_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ def profile(
         compile=compiling.enabled,
         backend=compiling.backend,
         mode=compiling.mode,
+        engine=compiling.engine,
         donate=compiling.donate,
         tail=training.tail,
         micro_batch=training.micro_batch,

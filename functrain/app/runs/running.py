@@ -68,7 +68,7 @@ def build(config: Config) -> Parts:
         FunctrainError, ValueError, TypeError: for what cannot be built.
     """
     if config.compile.enabled:
-        check_backend(config.compile.backend, config.compile.mode)
+        check_backend(config.compile.backend, config.compile.mode, config.compile.engine)
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
     return Parts(loaders, length, build_state(config, length))

@@ -31,7 +31,9 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
         for split, loader in (("train", loaders.train), ("val", loaders.val), ("test", loaders.test))
         if loader is not None
     ]
-    compiled = f"compiled ({compiling.backend}, {compiling.mode})" if compiling.enabled else "eager (not compiled)"
+    engine = "" if compiling.engine == "package" else f", engine {compiling.engine}"
+    how = f"compiled ({compiling.backend}, {compiling.mode}{engine})"
+    compiled = how if compiling.enabled else "eager (not compiled)"
     window = f", {training.accumulate} micro-batches an update" if training.accumulate > 1 else ""
     ranks = f"{world.size} processes, each " if world.size > 1 else ""
     threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"

@@ -18,6 +18,10 @@ def _no_options(_device: torch.device) -> dict[str, Any]:
     return {}
 
 
+class PatchWarning(UserWarning):
+    """A step was compiled without functrain's changes of torch, since with them the compilation failed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patch:
     """A change that is in force for the time of a context.

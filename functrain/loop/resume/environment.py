@@ -28,7 +28,7 @@ REASONS: Mapping[str, str] = {
     "deterministic": "torch.use_deterministic_algorithms selects other kernels",
     "float32_matmul_precision": "matrix products are computed in another precision",
     "tf32": "TF32 rounds the factors of float32 products and convolutions",
-    "compile": "compiled and eager steps, and other backends, order their sums differently",
+    "compile": "compiled and eager steps, and other backends and engines, order their sums differently",
     "machine": "another processor architecture has other kernels",
 }
 
@@ -60,7 +60,7 @@ def fingerprint(device: torch.device, compiled: str) -> dict[str, Any]:
 
     Args:
         device: where the state lives.
-        compiled: how steps run: "eager", or "backend/mode".
+        compiled: how steps run: "eager", or as `functrain.compiler.request.recorded` says it.
 
     Returns:
         JSON-able values: those in `REASONS`, and a few for people.

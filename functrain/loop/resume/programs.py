@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from functrain.compiler.request import MADE
 from functrain.loop.resume.saving import ResumeRefusedError, ResumeWarning
 
 
@@ -31,10 +32,10 @@ class Programs:
         return {**self.before, **self.now}
 
     def __call__(self, form: str, digest: str) -> None:
-        """Take down a step that is about to be compiled.
+        """Take down what a step that is about to be compiled computes, or how one was compiled.
 
         Raises:
-            ResumeRefusedError: if `strict`, and it computes something else than before.
+            ResumeRefusedError: if `strict`, and it computes something else than before, or was compiled otherwise.
         """
         differs = self.before.get(form, digest) != digest
         self.now[form] = digest
@@ -42,8 +43,12 @@ class Programs:
             return
         self._said = True
         text = (
-            f"the compiled {form.split()[0]} step computes something else than before: the code of the model, the "
-            "objective, the optimizer or functrain has changed, or a number that it uses"
+            _made_otherwise(form, self.before[form], digest)
+            if form.split()[1] == MADE
+            else (
+                f"the compiled {form.split()[0]} step computes something else than before: the code of the model, the "
+                "objective, the optimizer or functrain has changed, or a number that it uses"
+            )
         )
         if self.strict:
             raise ResumeRefusedError(
@@ -51,3 +56,9 @@ class Programs:
                 "Put that back as it was, or go on without strict_resume"
             )
         warnings.warn(f"this resume is not bit-for-bit because {text}", ResumeWarning, stacklevel=2)
+
+
+def _made_otherwise(form: str, before: str, now: str) -> str:
+    return (
+        f"the {form.split()[0]} step is compiled by other means, which may round otherwise (was: {before}; is: {now})"
+    )
