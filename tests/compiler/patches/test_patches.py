@@ -17,7 +17,7 @@ from torch._inductor.virtualized import V
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.compiler import preparation
-from functrain.compiler.patches import COMPILING, TRACING, whole_files
+from functrain.compiler.patches import COMPILING, TRACING, parallel_wrapper, whole_files
 from functrain.compiler.patches.patch import Patch, applied
 
 CHANGED = [
@@ -194,14 +194,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_wrapper_compiles_beside_the_kernels_and_before_the_linker(built: list[str]) -> None:
-    with applied(COMPILING):
+    with applied([parallel_wrapper.PATCH]):
         for target in ("a.wrapper.o", "a.kernel.o", "a.so"):
             CppBuilder.build(Build(target))  # type: ignore[arg-type]
     assert built == ["a.kernel.o", "a.wrapper.o", "a.so"]
 
 
 def test_a_wrapper_that_does_not_compile_stops_the_linker(built: list[str]) -> None:
-    with applied(COMPILING):
+    with applied([parallel_wrapper.PATCH]):
         CppBuilder.build(Build("fails.wrapper.o"))  # type: ignore[arg-type]
         CppBuilder.build(Build("a.kernel.o"))  # type: ignore[arg-type]
         with pytest.raises(RuntimeError, match="does not like it"):
