@@ -97,7 +97,9 @@ class CompilingRunner(Runner):
             series = CompiledSeries(self, state)
             out = series(core, batch, key=key, device=device)
             return series.end(), out
-        known, _ = self._known_of(state, separate=False)
+        known, new = self._known_of(state, separate=False)
+        if new and isinstance(state, TrainState):
+            state.__dict__["_known"] = known  # an evaluation gives the same state with each batch
         program, inputs = self._program_for(core, known, batch, key)
         return program.out.fill(program(inputs, key, device))
 

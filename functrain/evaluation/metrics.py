@@ -1,6 +1,5 @@
 """Metrics of a state over a loader."""
 
-from functools import partial
 from typing import Any
 
 from functrain.compiler import runner_for
@@ -9,7 +8,6 @@ from functrain.distributed import current_world
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
-from functrain.step import eval_step
 from functrain.step.state import TrainState, require_state
 
 
@@ -42,7 +40,7 @@ def evaluate(state: TrainState, loader: Any, *, ema: bool = False, compile: bool
     runner = runner_for(compile)
     try:
         feed = Feed(stream, state.recipe.objective, state.device, current_world())
-        totals = evaluate_pass(state, feed, partial(eval_step, run=runner), ema=ema)
+        totals = evaluate_pass(state, feed, runner, ema=ema)
     finally:
         stream.close()
     assert totals is not None  # only an interruption returns None, and nothing interrupts here

@@ -6,15 +6,15 @@ from functrain.distributed import totals_over_ranks
 from functrain.foundation.errors import DataError
 from functrain.loop.batches import Feed
 from functrain.metrics.totals import Totals
+from functrain.step.evaluate import Evaluation
+from functrain.step.execution import Runner
 from functrain.step.state import TrainState
-
-Evaluate = Callable[..., Totals]
 
 
 def evaluate_pass(
     state: TrainState,
     feed: Feed,
-    evaluate: Evaluate,
+    run: Runner,
     *,
     ema: bool = False,
     interrupted: Callable[[], bool] = lambda: False,
@@ -24,11 +24,11 @@ def evaluate_pass(
     Raises:
         DataError: if there is no batch.
     """
-    totals: Totals | None = None
+    totals, evaluate = None, Evaluation(state, ema=ema, run=run)
     for micro_batch in feed.one_pass(0):
         if interrupted():
             return None
-        batch_totals = evaluate(state, micro_batch.batch, ema=ema)
+        batch_totals = evaluate(micro_batch.batch)
         totals = batch_totals if totals is None else totals + batch_totals
     if totals is None:
         raise DataError("the evaluation data are empty: the loader gave no batch")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 from functrain.foundation.errors import NoLossError
@@ -15,7 +14,6 @@ from functrain.loop.report import Report
 from functrain.loop.settings import Settings
 from functrain.loop.watching import Watched
 from functrain.metrics.totals import Totals
-from functrain.step import eval_step
 from functrain.step.execution import Runner
 from functrain.step.state import TrainState
 
@@ -78,9 +76,8 @@ class Measuring:
         for prefix, ema in (("eval_", False), ("ema_", True)):
             if ema and state.ema is None:
                 continue
-            evaluate = partial(eval_step, run=self.runner)
             try:
-                totals = evaluate_pass(state, feed, evaluate, ema=ema, interrupted=self.ending.interrupts)
+                totals = evaluate_pass(state, feed, self.runner, ema=ema, interrupted=self.ending.interrupts)
             except NoLossError as error:
                 self._train_on_without(error, state)
                 break

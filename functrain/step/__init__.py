@@ -2,6 +2,7 @@
 
 from functrain.step.difference import Difference as Difference
 from functrain.step.difference import diff_states as diff_states
+from functrain.step.evaluate import Evaluation as Evaluation
 from functrain.step.evaluate import eval_step as eval_step
 from functrain.step.init_state import init_state as init_state
 from functrain.step.scaling import LossScaling as LossScaling

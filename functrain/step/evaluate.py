@@ -39,21 +39,44 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
         >>> sorted(totals.means()), totals.weight.item()
         (['loss', 'mae'], 8.0)
     """
-    require_state("eval_step", state)
-    refuse_autocast(state.device)
-    execute: Callable[..., Any] = run
-    if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
-        from functrain.step import users_compile
+    return Evaluation(state, ema=ema, run=run)(batch)
 
-        execute = users_compile.run
-    else:
-        register_containers(batch)
-    key = partial(fold_in, state.key, "evaluate", state.step)
-    evaluated = to_evaluate(state, ema=ema)
-    try:
-        return execute(EVALUATE, evaluated, batch, key=key, device=state.device)
-    except Exception as error:
-        raise_explained(error, batch, state.recipe.objective)
+
+class Evaluation:
+    """`eval_step` with one state for batch after batch: what depends on the state alone is done once.
+
+    Args:
+        state, ema, run: as of `eval_step`.
+
+    Example:
+        >>> import functrain as ft, torch
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> evaluate = Evaluation(state)
+        >>> (evaluate((torch.ones(4, 2), torch.zeros(4, 1))) + evaluate((torch.ones(1, 2), torch.zeros(1, 1)))).weight
+        tensor(5., dtype=torch.float64)
+    """
+
+    def __init__(self, state: TrainState, *, ema: bool = False, run: Runner = eager) -> None:
+        require_state("eval_step", state)
+        refuse_autocast(state.device)
+        self._state, self._device, self._objective = to_evaluate(state, ema=ema), state.device, state.recipe.objective
+        self._key = partial(fold_in, state.key, "evaluate", state.step)
+        self._run: Callable[..., Any] = run
+        self._within_users_compile = torch.compiler.is_dynamo_compiling() and run is eager
+        if self._within_users_compile:
+            from functrain.step import users_compile
+
+            self._run = users_compile.run
+
+    def __call__(self, batch: Any) -> Totals:
+        """The metric sums of a batch."""
+        if not self._within_users_compile:
+            register_containers(batch)
+        try:
+            totals: Totals = self._run(EVALUATE, self._state, batch, key=self._key, device=self._device)
+        except Exception as error:
+            raise_explained(error, batch, self._objective)
+        return totals
 
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:
