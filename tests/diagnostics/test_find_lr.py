@@ -1,5 +1,6 @@
 """find_lr: the sweep is what a hand-written loop does, and leaves no trace."""
 
+import functools
 import random
 from typing import Any
 
@@ -113,8 +114,7 @@ def global_random_state() -> Any:
 def test_state_loader_and_random_generators_are_as_before(compile: bool, bits: Any, monkeypatch: Any) -> None:
     from functrain.diagnostics import lr_range
 
-    plain = lr_range.CompilingRunner
-    monkeypatch.setattr(lr_range, "CompilingRunner", lambda **options: plain(**options, backend="eager"))
+    monkeypatch.setattr(lr_range, "runner_for", functools.partial(lr_range.runner_for, backend="eager"))
     state, loader = make_state(ema_decay=0.9), Stateful()
     before, random_before = bits(state), global_random_state()
     found = ft.find_lr(state, loader, steps=7, compile=compile)

@@ -17,14 +17,8 @@ EXAMPLES, WIDTH, CLASSES = 48, 8, 4
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Unflatten(1, (1, WIDTH)),
-        nn.Conv1d(1, 4, 3),
-        nn.BatchNorm1d(4),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.LazyLinear(CLASSES),
-    )
+    convolution = [nn.Unflatten(1, (1, WIDTH)), nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*convolution, nn.Linear(4 * (WIDTH - 2), CLASSES))
 
 
 def state(device, precision="fp32", dropout=False, **options):
