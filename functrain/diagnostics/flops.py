@@ -63,7 +63,7 @@ def count_flops(state: TrainState, batch: Any, *, run: Runner = eager, **options
         options: further arguments of `train_step`.
 
     Example:
-        >>> import functrain as ft
+        >>> import functrain as ft, torch
         >>> state = ft.init_state(torch.nn.Linear(8, 4), ft.regression(), ft.optim.sgd(0.1))
         >>> count_flops(state, (torch.ones(16, 8), torch.zeros(16, 4))) == 2 * (2 * 16 * 8 * 4)  # y = x W, dW = x' dy
         True
