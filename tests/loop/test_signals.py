@@ -16,7 +16,7 @@ from loop_helpers import EXAMPLES, assert_same_bits, make_loader, make_state, qu
 
 import functrain as ft
 from functrain.checkpoint import read_info
-from functrain.loop import measuring
+from functrain.step import Evaluation
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
@@ -158,15 +158,15 @@ def test_a_signal_that_also_ends_the_workers_saves_its_snapshot(
         subprocess.run(["kill", "-TERM", *map(str, numbers)], check=True)
         time.sleep(0.3)  # the workers' ends reach this process here, where nobody expects an exception
 
-    def evaluate(*arguments: Any, **options: Any) -> Any:
+    def evaluate(*arguments: Any) -> Any:
         send()
-        return eval_step(*arguments, **options)
+        return plain(*arguments)
 
     loaders = {"loader": make_loader(num_workers=1), "eval_loader": make_loader(8, num_workers=1)}
     options = {"epochs": 1, "run_dir": tmp_path, **loaders}
-    eval_step = measuring.eval_step
+    plain = Evaluation.__call__
     if during == "evaluation":
-        monkeypatch.setattr(measuring, "eval_step", evaluate)
+        monkeypatch.setattr(Evaluation, "__call__", evaluate)
     callbacks = [ft.on("after_step")(send)] if during == "training" else []
     with pytest.raises(ft.Interrupted) as caught:
         quick_fit(make_state(), callbacks=callbacks, **options)

@@ -16,9 +16,9 @@ from torch import nn
 import functrain as ft
 from functrain.checkpoint import files, orbax_io
 from functrain.compiler import backends, runner
-from functrain.loop import measuring
 from functrain.loop.output import records
 from functrain.loop.resume import opening, saving
+from functrain.step import Evaluation
 
 BEGUN = "the script has begun"  # where the clock of kills at a random time starts
 # What can be aimed at, and up to which time it is reached that a kill may come.
@@ -104,7 +104,7 @@ def watch(last_batch: tuple[int, int]) -> list[Any]:
 
     around(runner._Program, "__call__", after="in a step, its program run")
     around(backends, "build", before="compiling")
-    around(measuring, "eval_step", before="evaluating")
+    around(Evaluation, "__call__", before="evaluating")
     around(files, "make_directory", before="before the first checkpoint is begun")
     around(orbax_io, "save_items", before="while a checkpoint is written", after="while a checkpoint is written")
     around(files, "commit", before="checkpoint written, not renamed", after="checkpoint renamed")
