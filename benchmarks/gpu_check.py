@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ def main() -> int:
         # Behind the machine's own packages, which must win.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path[1:])])}
         print(f"Python {platform.python_version()}, {platform.platform()}")
-        subprocess.run(["nvidia-smi", "-L"], check=False) if _has("nvidia-smi") else print("no nvidia-smi here")
+        subprocess.run(["nvidia-smi", "-L"], check=False) if shutil.which("nvidia-smi") else print("no nvidia-smi here")
         python = [sys.executable, "-W", "ignore", "-m"]
         # Only these files: the others import references that such a machine lacks.
         files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
@@ -94,10 +95,6 @@ def main() -> int:
         table = ["--out", str(arguments.out / "gpu.md")]
         bench = [*python, "benchmarks.gpu", *table, *options]
         return 0 if run("benchmark", bench, BENCHMARK_LIMIT, arguments.out, environment) and tests else 1
-
-
-def _has(program: str) -> bool:
-    return any((Path(folder) / program).exists() for folder in os.environ.get("PATH", "").split(os.pathsep))
 
 
 if __name__ == "__main__":

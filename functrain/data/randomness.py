@@ -15,7 +15,7 @@ from functrain.foundation.keys import KEY_BITS
 
 _SIGN = 1 << (KEY_BITS - 1)
 _FIXED = 20  # any number
-KINDS = ("torch", "python", "numpy")
+KINDS = Mark._fields  # of global generators
 
 
 class Randomness:
@@ -84,8 +84,7 @@ class Randomness:
             {'python'}
         """
         assert self._watched is not None
-        mark, before = global_mark(), self._watched
-        return set() if mark == before else {kind for kind in KINDS if mark.of(kind) != before.of(kind)}
+        return {kind for kind, now, before in zip(KINDS, global_mark(), self._watched) if now != before}
 
     @contextmanager
     def preserved(self) -> Iterator[None]:

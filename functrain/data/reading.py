@@ -109,6 +109,7 @@ class Reader:
         except Exception:
             if self.randomness.drawn() <= known:
                 raise
+            # A sample that drew from another generator is read again with its own seed, with which it may not fail.
         further = self.randomness.drawn() - known
         setattr(self.drawing, part, known | further)
         return value, bool(further)

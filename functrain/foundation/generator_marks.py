@@ -34,10 +34,6 @@ class Mark(NamedTuple):
     python: tuple[Any, float | None]
     numpy: tuple[Any, Any]
 
-    def of(self, kind: str) -> Any:
-        """The part of one generator: "torch", "python" or "numpy"."""
-        return getattr(self, kind)
-
 
 def global_mark() -> Mark:
     """The mark of the global generators as they are now.

@@ -106,11 +106,10 @@ def test_evaluation_and_prediction_see_the_devices_state(device):
     assert (outputs.argmax(1) == examples()[1]).double().mean().item() == accuracy
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_cuda_graph_has_the_bits_of_the_compiled_step():
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=needs_gpu)])
+def test_a_cuda_graph_has_the_bits_of_the_compiled_step(device):
     def run(mode):
         step = ft.compile(ft.train_step, donate=True, mode=mode)
-        return trained(state("cuda"), step, "cuda")
+        return trained(state(device), step, device)
 
     assert not ft.diff_states(run("default"), run("reduce-overhead"))
