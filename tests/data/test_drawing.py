@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from torch.utils.data import DataLoader, default_collate
 
 from functrain.data import as_stream
-from functrain.data.randomness import KINDS
+from functrain.data.randomness import KINDS, Randomness
 from functrain.data.reading import Drawing
 from functrain.foundation.generators import preserved_generators
 
@@ -103,3 +103,11 @@ def test_an_error_without_draws_is_raised_at_the_first_reading():
         list(as_stream(DataLoader(Mapped(sample), 3, collate_fn=default_collate), 0).batches(0))
     assert read == [0]
     assert "while reading sample 0" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_stored_batches_are_given_without_seeding_a_generator(kind, monkeypatch):
+    stored = kind((torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3))
+    reading = as_stream(stored, 7).batches(0)
+    monkeypatch.setattr(Randomness, "seed", lambda *_: pytest.fail("a generator was seeded"))
+    assert list(map(id, reading)) == list(map(id, stored))
