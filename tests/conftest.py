@@ -26,6 +26,11 @@ settings.register_profile("explore", deadline=None, max_examples=100)
 settings.load_profile("functrain")
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

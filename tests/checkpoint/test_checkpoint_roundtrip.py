@@ -243,8 +243,6 @@ def test_copy_shields_a_save_from_later_writes(tmp_path, monkeypatch):
 
 @pytest.mark.gpu
 def test_device_tensors_are_saved_and_restored_to_the_device_of_like(tmp_path):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     tree = {"params": {"w": torch.randn(3, 4, device="cuda"), "cpu": torch.ones(2)}}
     expected = tree["params"]["w"].clone()
     with Checkpointer(tmp_path) as checkpointer:

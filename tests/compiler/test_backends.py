@@ -129,7 +129,9 @@ def test_inductor_runs_a_convolution_with_batchnorm_and_dropout(bits, assert_clo
     again = ft.compile(ft.train_step)
     assert bits(again(loud, batches[0])) == runs[0]
     [ours] = tmp_path.iterdir()
-    assert [program.name.split("-")[0] for program in ours.iterdir()] == ["program"]
+    # An earlier torch unpacks a program itself, in a folder of its own.
+    unpacked = ["program"] if torch.__version__ >= (2, 13) else []
+    assert [program.name.split("-")[0] for program in ours.iterdir()] == unpacked
     del again
     gc.collect()
     assert not list(ours.iterdir())

@@ -113,7 +113,6 @@ def test_on_a_cpu_there_are_none():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_a_run_of_replays_has_the_bits_of_a_run_without(perceptron_state, vectors):
     def run(mode):
         state = perceptron_state(precision="fp32", device="cuda", accumulate=2)

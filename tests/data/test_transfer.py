@@ -42,7 +42,6 @@ def test_objects_that_can_move_themselves_are_asked_to():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_pinned_batches_arrive_on_the_gpu():
     x = torch.arange(5.0).pin_memory()
     assert to_device((x,), "cuda", non_blocking=True)[0].tolist() == x.tolist()
@@ -56,7 +55,6 @@ def test_a_transfer_to_the_cpu_is_to_device():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_arrive_whole_while_the_gpu_computes_and_stay_so_while_it_uses_them():
     transfer = Transfer(torch.device("cuda", torch.cuda.current_device()))
     weights = torch.randn(2000, 2000, device="cuda")
@@ -74,7 +72,6 @@ def test_batches_arrive_whole_while_the_gpu_computes_and_stay_so_while_it_uses_t
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_batch_that_is_on_the_gpu_stays_where_it_is():
     x = torch.zeros(2, device="cuda")
     assert Transfer(x.device)((x,))[0] is x

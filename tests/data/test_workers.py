@@ -125,7 +125,6 @@ def test_a_spawned_worker_gives_the_same_batches():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_pinned_batches_have_the_same_bits(workers):
     stream = as_stream(Loader(Augmented(), 4, pin_memory=True, num_workers=workers), 1)

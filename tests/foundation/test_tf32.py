@@ -72,7 +72,6 @@ def test_a_resume_with_other_flags_says_so():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_tf32_rounds_products():
     a = torch.full((64, 64), 1 + 2**-12, device="cuda")
     with tf32(CUDA, False):

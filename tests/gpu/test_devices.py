@@ -9,8 +9,7 @@ from torch import nn
 
 import functrain as ft
 
-needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-on_each_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+on_each_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 BACKEND = {"cpu": "aot_eager", "cuda": "inductor"}
 EXAMPLES, WIDTH, CLASSES = 48, 8, 4
 
@@ -106,10 +105,10 @@ def test_evaluation_and_prediction_see_the_devices_state(device):
     assert (outputs.argmax(1) == examples()[1]).double().mean().item() == accuracy
 
 
-@pytest.mark.parametrize("device", [pytest.param("cuda", marks=needs_gpu)])
-def test_a_cuda_graph_has_the_bits_of_the_compiled_step(device):
+@pytest.mark.gpu
+def test_a_cuda_graph_has_the_bits_of_the_compiled_step():
     def run(mode):
         step = ft.compile(ft.train_step, donate=True, mode=mode)
-        return trained(state(device), step, device)
+        return trained(state("cuda"), step, "cuda")
 
     assert not ft.diff_states(run("default"), run("reduce-overhead"))

@@ -7,6 +7,7 @@ once without them (`functrain.compiler.packages`).
 from functrain.compiler.patches import (
     data_pointers,
     dead_values,
+    draw_order,
     dtype_rules,
     fusion_attempts,
     input_checks,
@@ -32,6 +33,7 @@ COMPILING = (
     dead_values.PATCH,
     numbers_once.PATCH,
     write_order.PATCH,
+    draw_order.PATCH,
     operation_order.PATCH,
     fusion_attempts.PATCH,
     parallel_loops.PATCH,

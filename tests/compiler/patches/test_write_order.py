@@ -31,7 +31,7 @@ def operations_in_order(patches, more, function, *examples):
     graph = make_fx(function, tracing_mode="fake")(*examples)
     without_warnings = packages._without_torchs_warnings()
     raises = pytest.raises(Exception, match=InOrderError.__name__)
-    with torch.no_grad(), applied(patches) as patched, without_warnings, raises as caught:
+    with torch.no_grad(), without_warnings, applied(patches) as patched, raises as caught:
         aot_compile(graph, examples, options=options | dict(patched.options))
     return caught.value.inner_exception.nodes
 
