@@ -80,6 +80,7 @@ def gradient(state: TrainState, batch: Any, buffers: Params, *, watch: bool = Fa
 
 
 Differentiated = tuple[Params, tuple[bool, ...], Any]
+_NOT_IN_A_TRANSFORM = ("saved tensor hooks", "setup_context", "does not have vmap support")  # torch's words, by release
 
 
 def _differentiate_network(
@@ -89,7 +90,7 @@ def _differentiate_network(
     try:
         return differentiate(fn, params, by_backward=network.calls_backward)
     except RuntimeError as error:
-        if inside_transform() and ("saved tensor hooks" in str(error) or "setup_context" in str(error)):
+        if inside_transform() and any(reason in str(error) for reason in _NOT_IN_A_TRANSFORM):
             raise FunctrainError(
                 f"{network.name} has code that torch.func cannot differentiate, so its steps cannot run within "
                 "torch.vmap: switch off the model's own activation checkpointing, or give its autograd.Function a "

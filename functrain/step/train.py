@@ -113,7 +113,7 @@ def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int,
     values = new.__dict__
     if new.accumulator is not None:
         new.accumulator.__dict__["count"] = 0 if closes else micro_step + 1
-    values["step"] += closes
+    values["step"] += int(closes)
     values["batch_idx"] += 1
     values["samples_seen"] += count_examples(new.recipe.objective)(batch) if examples is None else examples
     return new

@@ -103,6 +103,8 @@ def _out_form(call: str) -> Form:
 
 def _form(tree: Any, tensors: list[Tensor]) -> Form:
     """The form of a tree, whose tensors are appended to `tensors`. Host values are no part of it."""
+    if tree is None:
+        return None
     if isinstance(tree, Tensor):
         tensors.append(tree)
         return _TENSOR
@@ -123,7 +125,7 @@ def _form(tree: Any, tensors: list[Tensor]) -> Form:
             for field in fields
         ]
         return _name_of(type(tree)), tuple([field.name for field in fields]), tuple(children)
-    return None if tree is None else _HOST
+    return _HOST
 
 
 def _static(value: Any) -> Form:
