@@ -53,98 +53,100 @@ def test_the_demos_configuration_is_good():
     [
         (
             GOOD + "  # x\nfoo: 1",
-            "c.yaml:7: unknown key 'foo' at the top level; allowed: name, seed, code, model, data, objective, "
+            "c.yaml:7:1: unknown key 'foo' at the top level; allowed: name, seed, code, model, data, objective, "
             "optimizer, training, compile, evaluation, checkpoint, logging, init_from",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, epochss: 4"),
-            f"c.yaml:5: unknown key 'epochss' in training; did you mean 'epochs'? allowed: {KEYS}",
+            f"c.yaml:5:23: unknown key 'epochss' in training; did you mean 'epochs'? allowed: {KEYS}",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, learning_rat: 4"),
-            f"c.yaml:5: unknown key 'learning_rat' in training; did you mean 'optimizer.lr'? allowed: {KEYS}",
+            f"c.yaml:5:23: unknown key 'learning_rat' in training; did you mean 'optimizer.lr'? allowed: {KEYS}",
         ),
         (
             GOOD.replace("digits_cnn", "digits_cnn, chanels: 4"),
-            "c.yaml:1: unknown key 'chanels' in model (digits_cnn); did you mean 'channels'? allowed: name, channels, "
-            "dropout, num_classes",
+            "c.yaml:1:27: unknown key 'chanels' in model (digits_cnn); did you mean 'channels'? allowed: name, "
+            "channels, dropout, num_classes",
         ),
         (
             GOOD.replace("digits_cnn", "digits_cn"),
-            "c.yaml:1: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, or your own as "
+            "c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, or your own as "
             "package.module:function",
         ),
         (
             GOOD.replace("adamw", "adamww"),
-            f"c.yaml:4: unknown optimizer 'adamww'; did you mean 'adamw'? known: {', '.join(sorted(optim.REGISTRY))}, "
-            "or your own as package.module:function",
+            "c.yaml:4:13: unknown optimizer 'adamww'; did you mean 'adamw'? known: "
+            f"{', '.join(sorted(optim.REGISTRY))}, or your own as package.module:function",
         ),
         (
             GOOD.replace("lr: 3e-4", "lr: 3e-4, schedule: {name: cosin}"),
-            "c.yaml:4: unknown schedule 'cosin'; did you mean 'cosine'? known: "
+            "c.yaml:4:47: unknown schedule 'cosin'; did you mean 'cosine'? known: "
             f"{', '.join(sorted(schedules.REGISTRY))}, or your own as package.module:function",
         ),
         (
             GOOD.replace("lr: 3e-4", "lr: 3e-4, schedule: {name: exponential}"),
-            "c.yaml:4: missing key 'gamma' in optimizer.schedule: exponential has no default for it",
+            "c.yaml:4:36: missing key 'gamma' in optimizer.schedule: exponential has no default for it",
         ),
-        (GOOD.replace("[0.9, 0.99]", "0.9"), "c.yaml:4: optimizer.betas must be a list; got 0.9"),
-        (GOOD.replace("0.99]", "high]"), 'c.yaml:4: optimizer.betas must be a number; got [0.9, "high"]'),
-        (GOOD.replace("epochs: 3", "epochs: ten"), "c.yaml:5: training.epochs must be a whole number; got 'ten'"),
-        (GOOD.replace("epochs: 3", "epochs: 1e3"), "c.yaml:5: training.epochs must be a whole number; got 1e3"),
-        (GOOD.replace("epochs: 3", "epochs: yes"), "c.yaml:5: training.epochs must be a whole number; got yes"),
+        (GOOD.replace("[0.9, 0.99]", "0.9"), "c.yaml:4:36: optimizer.betas must be a list; got 0.9"),
+        (GOOD.replace("0.99]", "high]"), 'c.yaml:4:36: optimizer.betas must be a number; got [0.9, "high"]'),
+        (GOOD.replace("epochs: 3", "epochs: ten"), "c.yaml:5:12: training.epochs must be a whole number; got 'ten'"),
+        (GOOD.replace("epochs: 3", "epochs: 1e3"), "c.yaml:5:12: training.epochs must be a whole number; got 1e3"),
+        (GOOD.replace("epochs: 3", "epochs: yes"), "c.yaml:5:12: training.epochs must be a whole number; got yes"),
         (
             GOOD.replace("epochs: 3", "epochs: 0"),
-            "c.yaml:5: training.epochs must be greater than or equal to 1; got 0",
+            "c.yaml:5:12: training.epochs must be greater than or equal to 1; got 0",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, micro_batch: half"),
-            "c.yaml:5: training.micro_batch must be a whole number, 1 or more, or 'auto'; got 'half'",
+            "c.yaml:5:23: training.micro_batch must be a whole number, 1 or more, or 'auto'; got 'half'",
         ),
-        (GOOD.replace("lr: 3e-4", "lr: fast"), "c.yaml:4: optimizer.lr must be a number; got 'fast'"),
-        (GOOD.replace("lr: 3e-4", "lr: .nan"), "c.yaml:4: optimizer.lr must be a finite number; got .nan"),
-        (GOOD.replace("lr: 3e-4, ", ""), "c.yaml:4: missing key 'lr' in optimizer"),
-        (GOOD.replace("name: adamw", "name: 3"), "c.yaml:4: optimizer.name must be text (put it in quotes); got 3"),
+        (GOOD.replace("lr: 3e-4", "lr: fast"), "c.yaml:4:26: optimizer.lr must be a number; got 'fast'"),
+        (GOOD.replace("lr: 3e-4", "lr: .nan"), "c.yaml:4:26: optimizer.lr must be a finite number; got .nan"),
+        (GOOD.replace("lr: 3e-4, ", ""), "c.yaml:4:1: missing key 'lr' in optimizer"),
+        (GOOD.replace("name: adamw", "name: 3"), "c.yaml:4:13: optimizer.name must be text (put it in quotes); got 3"),
         (
             GOOD.replace("epochs: 3", "precision: fp8, epochs: 1"),
-            "c.yaml:5: training.precision must be 'fp32', 'bf16', 'fp16' or 'fp64'; got 'fp8'",
+            "c.yaml:5:12: training.precision must be 'fp32', 'bf16', 'fp16' or 'fp64'; got 'fp8'",
         ),
         (
             GOOD.replace("{epochs: 3}", "{}"),
-            "c.yaml:5: training needs to know how long to train: set epochs, steps, or both",
+            "c.yaml:5:1: training needs to know how long to train: set epochs, steps, or both",
         ),
         (
             GOOD.replace("{name: digits}", "digits"),
-            "c.yaml:2: data must be a section with keys of its own (name, batch_size, eval_batch_size, balanced, "
+            "c.yaml:2:1: data must be a section with keys of its own (name, batch_size, eval_batch_size, balanced, "
             "collate_fn, "
             "drop_last, num_workers, pin_memory, persistent_workers, prefetch_factor); got 'digits'",
         ),
         (
             "name: a/b" + GOOD,
-            "c.yaml:1: name must be usable as a folder's name: no slash, backslash or colon; got 'a/b'",
+            "c.yaml:1:1: name must be usable as a folder's name: no slash, backslash or colon; got 'a/b'",
         ),
         (
             "name: '..'" + GOOD,
-            "c.yaml:1: name must be usable as a folder's name: no slash, backslash or colon; got '..'",
+            "c.yaml:1:1: name must be usable as a folder's name: no slash, backslash or colon; got '..'",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, plateau: {factor: 2}"),
-            "c.yaml:5: training.plateau.factor must be less than 1; got 2",
+            "c.yaml:5:33: training.plateau.factor must be less than 1; got 2",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, early_stopping: {patient: 3}"),
-            "c.yaml:5: unknown key 'patient' in training.early_stopping; did you mean 'patience'? allowed: patience, "
-            "min_delta, cooldown, restore_best",
+            "c.yaml:5:40: unknown key 'patient' in training.early_stopping; did you mean 'patience'? allowed: "
+            "patience, min_delta, cooldown, restore_best",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, ema_warmup: true"),
-            "c.yaml:5: training ema_warmup needs a moving average: set ema_decay, for example to 0.999",
+            "c.yaml:5:1: training ema_warmup needs a moving average: set ema_decay, for example to 0.999",
         ),
         ("[1]", "c.yaml: a configuration is a mapping of sections (model, data, ...), not [1]"),
         (
             GOOD.replace("epochs: 3", "epochs: ten, step: 4").replace("digits_cnn", "digits_cn"),
-            "2 problems in the configuration:\n  c.yaml:5: training.epochs must be a whole number; got 'ten'\n"
-            f"  c.yaml:5: unknown key 'step' in training; did you mean 'steps'? allowed: {KEYS}",
+            "3 problems in the configuration:\n  c.yaml:5:12: training.epochs must be a whole number; got 'ten'\n"
+            f"  c.yaml:5:25: unknown key 'step' in training; did you mean 'steps'? allowed: {KEYS}\n"
+            "  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, or your own as "
+            "package.module:function",
         ),
     ],
 )
@@ -173,7 +175,9 @@ def test_an_error_in_an_override_names_it(write):
         "override 'training.epochs=ten': training.epochs must be a whole number"
     )
     # The key that does not fit any more is the file's.
-    assert message_for(write(GOOD), "optimizer.name=sgd").startswith("c.yaml:4: unknown key 'betas' in optimizer (sgd)")
+    assert message_for(write(GOOD), "optimizer.name=sgd").startswith(
+        "c.yaml:4:36: unknown key 'betas' in optimizer (sgd)"
+    )
 
 
 def test_a_key_of_another_trainer_is_led_home(write):

@@ -74,7 +74,7 @@ MISTAKES = [
     ),
     (
         ["train", "tiny.yaml", "training.epochs=~"],
-        "tiny.yaml:6: training needs to know how long to train: set epochs, steps",
+        "tiny.yaml:6:1: training needs to know how long to train: set epochs, steps",
     ),
     (
         ["train", "tiny.yaml", "model=null"],
@@ -121,7 +121,7 @@ MISTAKES = [
     ),
     (
         ["train", "tiny.yaml", "objective.name=supervised"],
-        "tiny.yaml:4: missing key 'loss_fn' in objective: supervised has no default",
+        "tiny.yaml:4:1: missing key 'loss_fn' in objective: supervised has no default",
     ),
     (
         ["train", "tiny.yaml", "optimizer.weight_decay=.nan"],

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functrain.app.config.source import dump, override, parse, read_source
+from functrain.app.config.files import read_source
+from functrain.app.config.overrides import override
+from functrain.app.config.yaml_text import dump, parse
 from functrain.foundation.errors import ConfigError
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -53,12 +55,12 @@ def test_reads_back_what_dump_writes(tree):
 def test_every_value_knows_its_line():
     source = parse("a: 1\nb:\n  c: 2\n  d:\n    - x\n    - y: 3\n", "f.yaml")
     assert [source.origin(path) for path in [("a",), ("b", "c"), ("b", "d", 1), ("b", "d", 1, "y")]] == [
-        "f.yaml:1",
-        "f.yaml:3",
-        "f.yaml:6",
-        "f.yaml:6",
+        "f.yaml:1:1",
+        "f.yaml:3:3",
+        "f.yaml:6:7",
+        "f.yaml:6:7",
     ]
-    assert source.origin(("b", "missing")) == "f.yaml:2"
+    assert source.origin(("b", "missing")) == "f.yaml:2:1"
     assert source.origin(("missing",)) == "f.yaml"
 
 
@@ -66,46 +68,46 @@ def test_anchors_and_merges_are_resolved_and_own_keys_win():
     source = parse("base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nmore:\n  <<: [{x: 5}, *b]\n", "a")
     assert source.values["use"] == {"x": 1, "y": 3}
     assert source.values["more"] == {"x": 5, "y": 2}
-    assert source.origin(("use", "x")) == "a:1"
-    assert source.origin(("use", "y")) == "a:4"
+    assert source.origin(("use", "x")) == "a:1:11"
+    assert source.origin(("use", "y")) == "a:4:3"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "f:3: the key 'a' is already set in f:1; keep one"),
-        ("a: {b: 1,\n b: 2}", "f:2: the key 'b' is already set in f:1; keep one"),
-        ("1: x", "f:1: a key must be text, got '1'; put it in quotes"),
-        ("[1, 2]: x", "f:1: a key must be text"),
-        ("a: {b: 1", "f:1, column 9: this is not valid YAML: a '{' without its '}', or a ',' is missing"),
-        ("a: [b\nc: 1", "f:2, column 2: this is not valid YAML: a '[' without its ']', or a ',' is missing"),
-        ("a:\n\tb: 1", "f:2, column 1: this is not valid YAML: a tab; YAML is indented with spaces"),
-        ("a: b: c", "f:1, column 5: this is not valid YAML: a second ':' on one line, or a line that is indented too"),
-        ("a:\n  b: 1\n c: 2", "f:3, column 2: this is not valid YAML: a line that is indented unlike those above"),
-        ("a: *b", "f:1, column 4: this is not valid YAML: an alias ('*name') without its anchor ('&name')"),
-        ("a: * ", "f:1, column 5: this is not valid YAML: a '*' or '&' without a name"),
-        ("a: 'b", "f:1, column 6: this is not valid YAML: the text ends within quotes: the closing one is missing"),
-        ('a: "\\q"', "f:1, column 6: this is not valid YAML: a backslash in double quotes that begins no escape"),
-        ("a: @b", "f:1, column 4: this is not valid YAML: a character that text without quotes cannot begin with"),
-        ("%a\nb: 1", "f:2, column 1: this is not valid YAML: a line that begins with '%' is an instruction to YAML"),
-        ("a: !b 1", "f:1, column 4: this is not valid YAML: a tag ('!name'), which a configuration does not have"),
+        ("a: 1\nb: 2\na: 3", "f:3:1: the key 'a' is already set in f:1:1; keep one"),
+        ("a: {b: 1,\n b: 2}", "f:2:2: the key 'b' is already set in f:1:5; keep one"),
+        ("1: x", "f:1:1: a key must be text, got '1'; put it in quotes"),
+        ("[1, 2]: x", "f:1:1: a key must be text"),
+        ("a: {b: 1", "f:1:9: this is not valid YAML: a '{' without its '}', or a ',' is missing"),
+        ("a: [b\nc: 1", "f:2:2: this is not valid YAML: a '[' without its ']', or a ',' is missing"),
+        ("a:\n\tb: 1", "f:2:1: this is not valid YAML: a tab; YAML is indented with spaces"),
+        ("a: b: c", "f:1:5: this is not valid YAML: a second ':' on one line, or a line that is indented too"),
+        ("a:\n  b: 1\n c: 2", "f:3:2: this is not valid YAML: a line that is indented unlike those above"),
+        ("a: *b", "f:1:4: this is not valid YAML: an alias ('*name') without its anchor ('&name')"),
+        ("a: * ", "f:1:5: this is not valid YAML: a '*' or '&' without a name"),
+        ("a: 'b", "f:1:6: this is not valid YAML: the text ends within quotes: the closing one is missing"),
+        ('a: "\\q"', "f:1:6: this is not valid YAML: a backslash in double quotes that begins no escape"),
+        ("a: @b", "f:1:4: this is not valid YAML: a character that text without quotes cannot begin with"),
+        ("%a\nb: 1", "f:2:1: this is not valid YAML: a line that begins with '%' is an instruction to YAML"),
+        ("a: !b 1", "f:1:4: this is not valid YAML: a tag ('!name'), which a configuration does not have"),
         ("a: \x00", "f: this is not valid YAML: it holds the control character U+0000"),
-        ("? [a]\n: 1", "f:1: a key must be text, got a list or section"),
-        ("a: !!python/object/apply:os.system [ls]", "f:1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
-        ("a: !!python/name:os.system", "f:1, column 4: this is not valid YAML: a tag ('!name')"),
-        ("a: !!set {x, y}", "f:1: the tag 'tag:yaml.org,2002:set' is not allowed"),
-        ("a: !!timestamp 2024-01-01", "f:1: a value is text, a number, true, false or null"),
-        ("a: 1\n---\nb: 2", "f:2, column 1: this is not valid YAML: a second document begins ('---')"),
-        ("a: &a [*a]", "f:1: too large"),
-        ("a: &a {<<: *a}", "f:1: too large"),
-        ("<<: 3", "f:1: << takes a mapping or a list of mappings"),
+        ("? [a]\n: 1", "f:1:3: a key must be text, got a list or section"),
+        ("a: !!python/object/apply:os.system [ls]", "f:1:4: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+        ("a: !!python/name:os.system", "f:1:4: this is not valid YAML: a tag ('!name')"),
+        ("a: !!set {x, y}", "f:1:4: the tag 'tag:yaml.org,2002:set' is not allowed"),
+        ("a: !!timestamp 2024-01-01", "f:1:4: a value is text, a number, true, false or null"),
+        ("a: 1\n---\nb: 2", "f:2:1: this is not valid YAML: a second document begins ('---')"),
+        ("a: &a [*a]", "f:1:4: too large"),
+        ("a: &a {<<: *a}", "f:1:4: too large"),
+        ("<<: 3", "f:1:5: << takes a mapping or a list of mappings"),
         ("[" * 2000, "f: this is not valid YAML: it is nested too deeply"),
-        ("[" * 60 + "]" * 60, "f:1: too large"),
+        ("[" * 60 + "]" * 60, "f:1:52: too large"),
     ],
 )
 def test_refusals_name_the_line(text, message):
     with pytest.raises(ConfigError) as caught:
-        parse(text, "f")
+        parse(text, "f").sound()
     assert message in str(caught.value)
 
 
@@ -131,7 +133,7 @@ def test_a_mapping_changes_the_keys_in_it_and_one_with_a_name_replaces_the_secti
     source = override(source, "a={b: on, c: {e: 1e8}}")
     assert source.values["a"] == {"b": True, "c": {"d": None, "e": 1e8}}
     assert source.origin(("a", "b")) == source.origin(("a", "c", "e")) == "override 'a={b: on, c: {e: 1e8}}'"
-    assert source.origin(("a", "c", "d")) == "f:1"
+    assert source.origin(("a", "c", "d")) == "f:1:15"
     spelled = [source.spelling(path, None) for path in (("a", "b"), ("a", "c", "e"), ("a", "c", "d"), ("m", "w"))]
     assert spelled == ["on", "1e8", "~", "3"]
     source = override(source, "m={w: wide}")

@@ -4,10 +4,11 @@ The section `training` once held all settings of a run. Runs that were recorded 
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
+from functrain.app.config.catalogue import entries
 from functrain.app.config.source import Assignment, Path_, Source
-from functrain.loop.settings import declared
 
 
 class Move(NamedTuple):
@@ -17,16 +18,26 @@ class Move(NamedTuple):
     new: Path_
 
 
-MOVES: Mapping[str, Move] = {
-    each.name: Move(("training", each.name), (each.section, each.key))
-    for each in declared()
-    if each.key is not None and each.section != "training"
-}
+OF_A_RUN = ("compile", "evaluation", "checkpoint", "logging")  # the sections that were once part of `training`
 
 # The two that most configurations set. They are read in their former places, too.
-STILL_READ = (MOVES["compile"], MOVES["log_every"])
+STILL_READ = (
+    Move(("training", "compile"), ("compile", "enabled")),
+    Move(("training", "log_every"), ("logging", "log_every")),
+)
 
 SWITCHES: Mapping[str, str] = {"compile": "enabled"}  # section -> its key that `section: false` sets
+
+
+@cache
+def moves() -> tuple[Move, ...]:
+    """The keys of a run that have moved out of `training`."""
+    switches = {(section, key): section for section, key in SWITCHES.items()}
+    return tuple(
+        Move(("training", switches.get((path[0], path[1]), path[1])), path)
+        for path in (entry.path for entry in entries())
+        if len(path) == 2 and path[0] in OF_A_RUN
+    )
 
 
 def new_place(path: Path_) -> str | None:
@@ -36,7 +47,7 @@ def new_place(path: Path_) -> str | None:
         >>> new_place(("training", "keep")), new_place(("training", "epochs"))
         ('checkpoint.keep', None)
     """
-    return next((".".join(map(str, new)) for old, new in MOVES.values() if old == path), None)
+    return next((".".join(map(str, new)) for old, new in moves() if old == path), None)
 
 
 def in_its_place(source: Source, *, recorded: bool = False) -> Source:
@@ -56,7 +67,7 @@ def in_its_place(source: Source, *, recorded: bool = False) -> Source:
         if isinstance(source.values.get(section), bool):
             values = {**source.values, section: {switch: source.values[section]}}
             source = _renamed(source, values, Move((section,), (section, switch)))
-    for move in MOVES.values() if recorded else STILL_READ:
+    for move in moves() if recorded else STILL_READ:
         source = _moved(source, move)
     return source
 
@@ -94,4 +105,4 @@ def _renamed(source: Source, values: Any, move: Move) -> Source:
         for known in (source.origins, source.spellings)
     )
     origins.setdefault(move.new[:-1], source.origin(move.old))  # of a section that came about by the move
-    return Source(values, origins, spellings)
+    return source.replace(values=values, origins=origins, spellings=spellings)

@@ -14,6 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from functrain.app.config.wording import shown
+
 # Parameters that the application fills in itself, from elsewhere in the configuration.
 FILLED_IN: Mapping[str, frozenset[str]] = {
     "model": frozenset(),
@@ -162,17 +164,6 @@ def wish(message: str) -> str:
     if message.startswith("Value error, "):
         return message.removeprefix("Value error, ")
     return re.sub(r"^\w+ should", "must", message).removesuffix(" after validation")
-
-
-def shown(value: Any) -> str:
-    """A value in a message as a configuration spells it, cut to a readable length.
-
-    Example:
-        >>> shown(None), shown([True, 0.1]), shown("fast")
-        ('null', '[true, 0.1]', "'fast'")
-    """
-    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ that the name stands for; `functrain.app.config.loading` checks them against its
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, WrapValidator, field_validator, model_validator
 
 from functrain.app.config.keys import Named, Section, key, section_in
 from functrain.app.config.run_sections import (
@@ -118,15 +118,29 @@ class InitFromConfig(Section):
     prefix: str = key("", "of the model's names in the file, such as \"model.\" in Lightning's.")
 
 
+def _is_folders(value: Any, _: Any) -> Any:
+    """A check with one message; pydantic has one for each type of a union."""
+    if (
+        value is None
+        or isinstance(value, str)
+        or (isinstance(value, list) and value and all(isinstance(each, str) for each in value))
+    ):
+        return value
+    raise ValueError("must be a folder, or a list of folders")
+
+
+Folders = Annotated[str | list[str], WrapValidator(_is_folders)]
+
+
 class Config(Section):
     """A run."""
 
     name: str = key(..., "the run's name, and its directory's under `runs/`.", bits=False)
     seed: int = key(0, "of everything random: initial parameters, order of the data, dropout.")
-    code: str | None = key(
+    code: Folders | None = key(
         None,
-        'the folder that "package.module:function" is imported from, besides the current directory; default: the '
-        "configuration file's own. A relative one is relative to that file.",
+        'the folder, or the folders, that "package.module:function" is imported from, besides the current directory; '
+        "default: the configuration file's own. A relative one is relative to the file that says it.",
         bits=False,
     )
     model: ModelConfig
@@ -141,6 +155,12 @@ class Config(Section):
     init_from: InitFromConfig | None = key(None, "a file or run whose parameters a fresh run begins with.")
 
     _code_folders: tuple[Path, ...] | None = PrivateAttr(default=None)
+
+    @property
+    def code_paths(self) -> list[Path]:
+        """The folders of `code`."""
+        folders = [self.code] if isinstance(self.code, str) else self.code or []
+        return [Path(folder) for folder in folders]
 
     @property
     def code_folders(self) -> tuple[Path, ...] | None:

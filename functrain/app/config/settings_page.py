@@ -3,17 +3,16 @@
 `python -m functrain.app.config.settings_page docs/settings.md` writes it.
 """
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from functrain.app.config.former import MOVES, STILL_READ
+from functrain.app.config.former import STILL_READ, moves
 from functrain.app.config.keys import Key, Section, keys_in
-from functrain.app.config.parameters import shown
 from functrain.app.config.schema import Config
 from functrain.app.config.suggestions import OTHER_NAMES
+from functrain.app.config.wording import meaning, shown
 
 _HEAD = """\
 # Settings
@@ -55,7 +54,7 @@ def page() -> str:
             parts += _section(key, key.section)
     still_read = " and ".join(f"`{'.'.join(map(str, old))}`" for old, _ in STILL_READ)
     parts += [_FORMER.format(still_read=still_read), "| former place | place |\n|---|---|\n"]
-    parts += [f"| `{'.'.join(map(str, old))}` | `{'.'.join(map(str, new))}` |\n" for old, new in MOVES.values()]
+    parts += [f"| `{'.'.join(map(str, old))}` | `{'.'.join(map(str, new))}` |\n" for old, new in moves()]
     parts += [_OTHERS, "| other name | key |\n|---|---|\n"]
     parts += [f"| `{name}` | `{home}` |\n" for name, home in OTHER_NAMES.items()]
     return "".join(parts)
@@ -84,7 +83,7 @@ def _table(keys: Iterable[Key]) -> Iterator[str]:
             _values(key),
             default,
             "yes" if key.bits else "no",
-            _meaning(info.description or ""),
+            meaning(info.description or ""),
         ]
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
@@ -104,6 +103,10 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     if get_origin(annotation) is list:
         return "list of text"
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
+    if annotation == str | list[str]:
+        return "text, or a list of text"
     if annotation in _TYPES:
         return _TYPES[annotation]
     return "whole number, 1 or more, or `auto`"  # the one mixed kind, `NumberOrAuto`
@@ -118,13 +121,6 @@ def _limits(key: Key) -> str:
         if hasattr(limit, name) and getattr(limit, name) is not None
     ]
     return "".join(f", {text}" for text in found)
-
-
-def _meaning(doc: str) -> str:
-    """A docstring's words in those of a configuration."""
-    for python, yaml in (("None", "null"), ("True", "true"), ("False", "false")):
-        doc = re.sub(rf"\b{python}\b", yaml, doc)
-    return doc[:1].upper() + doc[1:]
 
 
 if __name__ == "__main__":

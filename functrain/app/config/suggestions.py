@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from functrain.app.config.former import MOVES
-from functrain.app.config.schema import section_at
+from functrain.app.config.catalogue import entries
+from functrain.app.config.former import moves
 
 # What other trainers call things, and where they are here.
 OTHER_NAMES: Mapping[str, str] = {
@@ -104,10 +104,11 @@ def home_of(key: str) -> str | None:
 
 def _homes() -> dict[str, str]:
     """The places of keys by their names, and by the names that other trainers have for them."""
-    homes: dict[str, str] = {"seed": "seed", "name": "name"}
-    for section in ("data", "optimizer", "training"):
-        homes |= {name: f"{section}.{name}" for name in section_at((section,)).model_fields if name != "name"}
-    homes |= {name: ".".join(map(str, move.new)) for name, move in MOVES.items()}
+    homes: dict[str, str] = {"seed": "seed", "name": "name", "extends": "extends"}
+    for entry in entries():
+        if len(entry.path) == 2 and entry.path[0] in ("data", "optimizer", "training") and entry.path[1] != "name":
+            homes[entry.path[1]] = entry.dotted
+    homes |= {str(move.old[1]): ".".join(map(str, move.new)) for move in moves()}
     return homes | dict(OTHER_NAMES)
 
 

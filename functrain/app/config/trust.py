@@ -27,11 +27,11 @@ def trust_users_config(config: Config, trust: bool) -> Config:
         ConfigError: if its code lies in the directory of a run that this user has not written.
     """
     names = config.references
-    if names and not trust and config.code is not None:
-        run = _run_around(Path(config.code))
+    for folder in config.code_paths if names and not trust else ():
+        run = _run_around(folder)
         if run is not None and not is_own_run(run):
             raise ConfigError(
-                f"this configuration runs code ({_listed(names)}) out of {config.code}, which lies in the directory of "
+                f"this configuration runs code ({_listed(names)}) out of {folder}, which lies in the directory of "
                 f"a run that somebody else wrote. {WAY_OUT}"
             )
     return _allowed(config)
@@ -80,16 +80,17 @@ def _trust_foreign(config: Config, origin: Path, run: Path, own: bool, trust: bo
             f"{origin} names functions that are not functrain's own ({_listed(names)}), and you did not write it: it "
             f"carries no signature of yours. To run them would run its author's code. {WAY_OUT}"
         )
-    if config.code is not None and Path(config.code).resolve().is_relative_to(run.resolve()):
-        raise ConfigError(
-            f"{origin} runs code ({_listed(names)}) out of {config.code}, which lies in the run's directory: whoever "
-            f"sends the run sends that code. {WAY_OUT}"
-        )
+    for folder in config.code_paths:
+        if folder.resolve().is_relative_to(run.resolve()):
+            raise ConfigError(
+                f"{origin} runs code ({_listed(names)}) out of {folder}, which lies in the run's directory: whoever "
+                f"sends the run sends that code. {WAY_OUT}"
+            )
     return _allowed(config)
 
 
 def _allowed(config: Config) -> Config:
-    folders = [Path(config.code)] if config.code is not None else []
+    folders = config.code_paths
     here = Path.cwd()
     if _run_around(here) is None:
         folders.append(here)

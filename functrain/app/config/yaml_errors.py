@@ -19,6 +19,7 @@ _WORDS = (
     ("undefined alias", "an alias ('*name') without its anchor ('&name'); text that begins with '*' needs quotes"),
     ("duplicate anchor", "an anchor ('&name') that is set twice"),
     ("anchor|alias", "a '*' or '&' without a name; text that begins with it needs quotes"),
+    ("expected the node content", "a value is missing here"),
     ("cannot start any token", "a character that text without quotes cannot begin with; put the text in quotes"),
     ("document start|directive", "a line that begins with '%' is an instruction to YAML; put text with '%' in quotes"),
     ("block end|block mapping|block collection", "a line that is indented unlike those above, or a list within keys"),
@@ -40,10 +41,10 @@ def in_plain_words(error: yaml.MarkedYAMLError, name: str) -> str:
         ...     yaml.safe_load("a: [1, 2")
         ... except yaml.MarkedYAMLError as error:
         ...     in_plain_words(error, "a.yaml")
-        "a.yaml:1, column 9: this is not valid YAML: a '[' without its ']', or a ',' is missing"
+        "a.yaml:1:9: this is not valid YAML: a '[' without its ']', or a ',' is missing"
     """
     mark = error.problem_mark or error.context_mark
-    where = name if mark is None or name.startswith("override") else f"{name}:{mark.line + 1}, column {mark.column + 1}"
+    where = name if mark is None or name.startswith("override") else f"{name}:{mark.line + 1}:{mark.column + 1}"
     text = f"{error.problem} {error.context or ''}"
     reason = next((words for pattern, words in _WORDS if re.search(pattern, text)), text.strip())
     return f"{where}: this is not valid YAML: {reason}"

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from functrain.app.config.files import read_source
 from functrain.app.config.keys import keys_in
 from functrain.app.config.loading import changes, plain, read_config
 from functrain.app.config.schema import Config
-from functrain.app.config.source import read_source
 from functrain.app.runs.directory import RunDirectory
 from functrain.foundation.errors import ConfigError
 from functrain.loop import ResumeRefusedError
@@ -17,7 +17,7 @@ SHOWS_IN_NO_BIT = frozenset(each.dotted for each in keys_in(Config) if not each.
 def changes_since(run: RunDirectory, config: Config) -> list[str]:
     """The changes since the run's last start, a line for each value."""
     try:
-        before = read_source(run.config_file).values
+        before = read_source(run.config_file, recorded=True).values
     except ConfigError:
         return []  # a run without a readable configuration has nothing to compare with
     if not isinstance(before, dict):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from functrain.app.config.files import read_source
 from functrain.app.config.loading import check_parameters, read_config
 from functrain.app.config.schema import Config
-from functrain.app.config.source import read_source
 from functrain.app.config.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.checkpoint.errors import RunLockedError
@@ -129,7 +129,7 @@ def trusted_run(path: str | Path, trust: bool) -> tuple[RunDirectory, Config]:
     """
     run, config = existing_run(path)
     config = trust_run(config, run.path, trust)
-    check_parameters(config, read_source(run.config_file))
+    check_parameters(config, read_source(run.config_file, recorded=True))
     return run, config
 
 

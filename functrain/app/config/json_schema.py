@@ -1,0 +1,233 @@
+"""The JSON Schema of a configuration file, made from the declarations.
+
+`python -m functrain.app.config.json_schema` writes the file that `functrain.app.config.catalogue` reads.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from functrain.app.config.catalogue import FILE, REMOVED, VARIABLE
+from functrain.app.config.former import SWITCHES
+from functrain.app.config.keys import Key, Named, Section, keys_in
+from functrain.app.config.parameters import signature
+from functrain.app.config.registry import REGISTRY
+from functrain.app.config.schema import Config
+from functrain.app.config.wording import meaning
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+WIDTH = 160  # of a line of the file
+_DROPPED = ("title", "default", "description", "bits")  # of pydantic's schema: written here, or of no use
+# The kinds of functions, each with the section that names one.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "model": ("model",),
+    "data": ("data",),
+    "objective": ("objective",),
+    "optimizer": ("optimizer",),
+    "schedule": ("optimizer", "schedule"),
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema."""
+    sections = {kind: _section_at(path) for kind, path in SECTIONS.items()}
+    properties = _properties(Config, ())
+    named_by = {path: kind for kind, path in SECTIONS.items()}
+    _add_functions(properties, (), named_by)
+    return {
+        "$schema": DIALECT,
+        "title": "functrain configuration",
+        "description": "A run of functrain: docs/settings.md lists the keys.",
+        "type": "object",
+        "properties": {"extends": _EXTENDS, **properties},
+        "additionalProperties": False,
+        "if": {"required": ["extends"]},
+        "else": {**_required(Config), "properties": dict(_required_inside())},
+        "$defs": {
+            "variable": {
+                "type": "string",
+                "pattern": r"\$\{",
+                "description": "An environment variable: ${NAME}, or ${NAME:default}.",
+            },
+            "removed": {"type": "null", "description": "Removes the value that the file inherits."},
+            **{
+                f"{kind}.{name}": _function(kind, function, sections.get(kind))
+                for kind, table in REGISTRY.items()
+                for name, function in table.items()
+            },
+        },
+    }
+
+
+_EXTENDS = {
+    "description": "Configuration files that this one is merged on, relative to this one. Sections are merged; later "
+    "files and this one win; lists are replaced; null removes a value.",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+}
+
+
+def _section_at(path: tuple[str, ...]) -> type[Section]:
+    return next(key.section for key in keys_in(Config) if key.path == path and key.section is not None)
+
+
+def _properties(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
+    plain = section.model_json_schema()["properties"]
+    return {
+        key.path[-1]: _key(key, plain[key.path[-1]]) for key in keys_in(section, path) if len(key.path) == len(path) + 1
+    }
+
+
+def _key(key: Key, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A key: what it means, its default, and the values that it takes."""
+    info = key.info
+    facts: dict[str, Any] = {}
+    if key.section is not None:
+        facts["description"] = " ".join((key.section.__doc__ or "").split())
+    else:
+        facts["description"] = meaning(info.description or "")
+    if not info.is_required():
+        facts["default"] = None if isinstance(info.default, Section) else info.default
+    facts["x-bits"] = key.bits
+    if key.section is None:
+        return facts | {"anyOf": _alternatives(plain)}
+    schema = {
+        "type": "object",
+        "properties": _properties(key.section, key.path),
+        "additionalProperties": issubclass(key.section, Named),
+    }
+    null = REMOVED if info.is_required() else {"type": "null"}
+    switch = [{"type": "boolean"}] if key.path[0] in SWITCHES and len(key.path) == 1 else []
+    return facts | {"anyOf": [schema, *switch, null]}
+
+
+def _alternatives(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The values that a key takes: those of its type, a variable, and null."""
+    core = [
+        {name: value for name, value in each.items() if name not in _DROPPED} for each in plain.get("anyOf", [plain])
+    ]
+    if not any(each.get("type") == "string" or "$ref" in each for each in core):
+        core.append(VARIABLE)
+    if {"type": "null"} not in core and {} not in core:
+        core.append(REMOVED)
+    return core
+
+
+def _required(section: type[Section]) -> dict[str, Any]:
+    """The keys of a section that a file must have; a run's name is the file's by default."""
+    names = [name for name, info in section.model_fields.items() if info.is_required() and name != "name"]
+    return {"required": names} if names else {}
+
+
+def _required_inside() -> Iterator[tuple[str, Any]]:
+    for key in keys_in(Config):
+        if len(key.path) == 1 and key.section is not None:
+            names = [name for name, info in key.section.model_fields.items() if info.is_required()]
+            if names:
+                yield key.path[0], {"required": names}
+
+
+def _add_functions(properties: Mapping[str, Any], path: tuple[str, ...], named_by: Mapping[Any, str]) -> None:
+    """Give the sections that name a function the names, and the parameters that belong to each."""
+    for name, facts in properties.items():
+        for schema in facts.get("anyOf", ()):
+            if "properties" not in schema:
+                continue
+            inside = (*path, name)
+            if inside in named_by:
+                kind = named_by[inside]
+                own = {"anyOf": [{"enum": list(REGISTRY[kind])}, {"type": "string", "pattern": ":|\\$\\{"}, REMOVED]}
+                schema["properties"]["name"] |= own
+                schema["allOf"] = [
+                    {
+                        "if": {"properties": {"name": {"const": each}}, "required": ["name"]},
+                        "then": {"$ref": f"#/$defs/{kind}.{each}"},
+                    }
+                    for each in REGISTRY[kind]
+                ]
+            _add_functions(schema["properties"], inside, named_by)
+
+
+def _function(kind: str, function: Callable[..., Any], section: type[Section] | None) -> dict[str, Any]:
+    """A registered function: what it does, and its parameters."""
+    expected = signature(kind, function)
+    docs, defaults = parameter_docs(function), _defaults(function)
+    parameters = {
+        name: {
+            **({"description": meaning(docs[name])} if name in docs else {}),
+            **({"default": defaults[name]} if name in defaults else {}),
+            "anyOf": _alternatives(_plain(annotation)),
+        }
+        for name, annotation in expected.types.items()
+    }
+    declared = dict.fromkeys(section.model_fields if section is not None else (), True)
+    return {
+        "description": summary(function),
+        "properties": {**declared, **parameters},
+        "x-required": list(expected.required),
+        "additionalProperties": expected.open,
+    }
+
+
+def _plain(annotation: Any) -> dict[str, Any]:
+    if annotation is Any:
+        return {}
+    try:
+        return TypeAdapter(annotation).json_schema()
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
+        return {}
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        try:
+            found[name] = json.loads(json.dumps(parameter.default))
+        except TypeError:
+            continue  # none, or one that a configuration has no value for
+    return found
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first sentence of a docstring."""
+    return inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0].replace("\n", " ").rstrip(":")
+
+
+def parameter_docs(function: Callable[..., Any]) -> dict[str, str]:
+    """What a docstring says of each parameter under `Args:`."""
+    found = re.search(r"^Args:\n((?:[ ].*\n?|\n)+)", inspect.cleandoc(function.__doc__ or ""), re.MULTILINE)
+    docs: dict[str, str] = {}
+    names: list[str] = []
+    for line in (found[1] if found else "").splitlines():
+        entry = re.match(r" {4}(\w+(?:, \w+)*): (.*)", line)
+        if entry:
+            names = entry[1].split(", ")
+            docs |= dict.fromkeys(names, entry[2])
+        else:
+            docs |= {name: f"{docs[name]} {line.strip()}".rstrip() for name in names}
+    return docs
+
+
+def text() -> str:
+    """The file."""
+    return _laid_out(json_schema(), "") + "\n"
+
+
+def _laid_out(value: Any, indent: str) -> str:
+    """JSON with each value in one line where it fits."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + len(indent) <= WIDTH or not isinstance(value, (dict, list)):
+        return line
+    inside = indent + " "
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(inside + _laid_out(each, inside) for each in value) + f"\n{indent}]"
+    items = (f"{inside}{json.dumps(key)}: {_laid_out(each, inside)}" for key, each in value.items())
+    return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")

@@ -1,0 +1,70 @@
+"""A configuration as its files, the environment and the overrides make it: merged, with the origin of each value."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from functrain.app.config.catalogue import declared
+from functrain.app.config.extending import absolute, names_own_code, read_extended
+from functrain.app.config.former import assignments
+from functrain.app.config.overrides import override
+from functrain.app.config.source import Path_, Problem, Source
+from functrain.app.config.wording import shown
+from functrain.foundation.errors import ConfigError
+
+NAMED = ("model", "data", "objective", "optimizer", "optimizer.schedule")  # the sections that take further keys
+
+
+def resolve(path: Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> Source:
+    """Read a file and those that it extends, replace variables, and apply overrides.
+
+    Args:
+        path: the file.
+        overrides: "key.path=value" or "+key.path=value" each; later ones win.
+        recorded: a run recorded the file.
+
+    Returns:
+        The values, and what is wrong with them so far. `name` and `code` are set, and paths in them are absolute.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
+    source = read_extended(path, recorded=recorded)
+    if not isinstance(source.values, dict):
+        raise ConfigError(
+            f"{path}: a configuration is a mapping of sections (model, data, ...), not {shown(source.values)}"
+        )
+    problems: list[Problem] = []
+    for text in overrides:
+        try:
+            source = override(source, text, assignments, _closed)
+        except ConfigError as error:
+            problems.append(Problem((), str(error)))
+    values = {"name": path.stem, **source.values}
+    if names_own_code(values):
+        values["code"] = _code(values.get("code"), source, path.parent)
+    begins = values.get("init_from")
+    if isinstance(begins, dict) and isinstance(begins.get("path"), str) and begins["path"]:
+        values["init_from"] = {**begins, "path": absolute(begins["path"], path.parent)}
+    return source.replace(values=values, problems=(*source.problems, *problems))
+
+
+def _code(given: Any, source: Source, folder: Path) -> Any:
+    """Where the functions of a configuration are imported from; absolute, since a run records it."""
+    if given is not None and not isinstance(given, (str, list)):
+        return given  # the schema refuses it
+    own = [given] if isinstance(given, str) else list(given or ())
+    if not all(isinstance(each, str) for each in own):
+        return given
+    folders = dict.fromkeys([*(absolute(each, folder) for each in own or ["."]), *source.folders])
+    return next(iter(folders)) if len(folders) == 1 else list(folders)
+
+
+def _closed(path: Path_) -> str | None:
+    """Why no key can be added at a path; None if one can."""
+    dotted = ".".join(map(str, path))
+    if path in declared():
+        return f"{dotted} is a key that every configuration has"
+    if any(dotted.startswith(f"{name}.") for name in NAMED):
+        return None
+    return f"+ adds parameters of the functions in {', '.join(NAMED)}, and {dotted} is none"
