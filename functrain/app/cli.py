@@ -143,15 +143,21 @@ def _unknown(
 
 
 def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
+    command = COMMANDS[arguments.command]
     interruption.at_once(True)
+    if command.lines is not None:
+        for line in command.lines(arguments):
+            if _rank() == 0:
+                print(printable(line))
+        return 0
     from functrain.app.tables import Screen
 
-    run = COMMANDS[arguments.command].run
+    assert command.run is not None
     interruption.at_once(False)
     console = Screen(highlight=False, quiet=_rank() > 0)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
-    return run(arguments, console)
+    return command.run(arguments, console)
 
 
 def _rank() -> int:

@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from functrain.app.commands import (
+    completion,
+    config,
     diff,
     evaluate,
     export,
     find_batch_size,
     find_lr,
     hunt,
+    listing,
     profile,
     replay,
+    schema,
     show,
     train,
     verify,
@@ -23,8 +27,32 @@ from functrain.app.commands.command import Command
 # `functrain --help` lists them in this order.
 COMMANDS: Mapping[str, Command] = {
     module.COMMAND.name: module.COMMAND
-    for module in (train, evaluate, show, export, profile, verify, diff, replay, hunt, find_lr, find_batch_size)
+    for module in (
+        train,
+        evaluate,
+        show,
+        export,
+        profile,
+        verify,
+        diff,
+        replay,
+        hunt,
+        find_lr,
+        find_batch_size,
+        config,
+        listing,
+        schema,
+        completion,
+    )
 }
+
+
+EXAMPLE = "  functrain "
+
+
+def examples(command: Command) -> list[str]:
+    """The command lines that a command's help ends with."""
+    return [line.strip() for line in command.description.splitlines() if line.startswith(EXAMPLE)]
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
@@ -47,7 +75,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argum
         own = subparsers.add_parser(
             command.name,
             help=command.summary,
-            description=command.description,
+            description="\n".join(each for each in command.description.splitlines() if not each.startswith(EXAMPLE)),
+            epilog="\n".join(["examples:", *(f"  {each}" for each in examples(command))]),
             parents=[common, trust] if command.runs_code else [common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

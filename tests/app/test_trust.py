@@ -32,6 +32,10 @@ ON_A_CONFIG = {
     "profile": ["profile", "sent/config.yaml", "--steps", "1", "--out", "profiled"],
     "find-lr": ["find-lr", "sent/config.yaml", "--steps", "2"],
     "find-batch-size": ["find-batch-size", "sent/config.yaml", "--limit", "8"],
+    "config": ["config", "sent/config.yaml"],
+    "list": ["list", "models"],
+    "schema": ["schema"],
+    "completion": ["completion", "bash"],
 }
 ON_A_CHECKPOINT = {
     "show": ["show", "sent/checkpoints/last"],
@@ -85,6 +89,27 @@ def test_nothing_of_a_sent_run_is_imported_unless_the_user_trusts_it(functrain, 
             assert err.endswith("If you trust where it comes from, give --trust\n"), name
         else:
             assert (code, err) == (0, ""), name
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"callbacks": [{"name": "evil:net"}]},
+        {"objective": {"name": "classification", "loss": "evil:net"}},
+        {"objective": {"name": "supervised", "loss_fn": "evil:net"}},
+        {"data": {"name": "digits", "collate_fn": "evil:net"}},
+        {"optimizer": {"name": "evil:net", "lr": 1}},
+        {"optimizer": {"name": "sgd", "lr": 1, "schedule": {"name": "evil:net"}}},
+    ],
+)
+def test_no_place_of_a_configuration_imports_a_function_of_a_sent_run(functrain, project, sent, place):
+    path = project / "sent/config.yaml"
+    config = yaml.safe_load(path.read_text()) | {"model": {"name": "digits_cnn"}, "data": {"name": "digits"}} | place
+    path.write_text(yaml.dump(config))
+    for arguments in (ON_A_CONFIG["train"], ON_A_RUN["evaluate"], ON_A_CONFIG["config"]):
+        code, _, err = functrain(*arguments)
+        assert not sent.exists(), arguments
+        assert (code, "'evil:net'" in err) == ((0, False) if arguments[0] == "config" else (2, True)), err
 
 
 def test_with_trust_it_is_imported(functrain, sent):

@@ -39,6 +39,7 @@ def test_it_holds_code_data_types_and_licence_and_nothing_else(wheel):
     assert "functrain/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith(".npz") for name in names)
+    assert "functrain/app/config/schema.json" in names
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"functrain"}
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 FOUND = 1  # exit code of a command that looks for damage or a difference, and found some
 
 AddOptions = Callable[[argparse.ArgumentParser], None]
+Lines = Callable[[argparse.Namespace], Iterable[str]]
 
 
 class Command(NamedTuple):
@@ -22,9 +23,10 @@ class Command(NamedTuple):
     Attributes:
         name: what the user types.
         summary: its line in `functrain --help`.
-        description: the text of its own `--help`.
+        description: the text of its own `--help`. Its lines that begin with "  functrain " are examples, and come last.
         add_options: adds its arguments to its parser.
         run: runs the command with the parsed arguments and a console to print on; returns the exit code.
+        lines: instead of `run`, for a command that imports neither torch nor rich: the lines that it prints.
         runs_code: the command runs functions that a configuration names, so it has --trust (docs/trust.md).
     """
 
@@ -32,15 +34,20 @@ class Command(NamedTuple):
     summary: str
     description: str
     add_options: AddOptions
-    run: "Run"
+    run: "Run | None" = None
+    lines: Lines | None = None
     runs_code: bool = False
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the configuration file and the overrides."""
-    parser.add_argument("config", type=path, metavar="CONFIG", help="the configuration, a YAML or JSON file")
+    parser.add_argument("config", type=path, metavar="CONFIG", help="the configuration, a YAML, JSON or TOML file")
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="a value in YAML that replaces the file's"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key.path=value",
+        help="a value in YAML that replaces the file's; +key.path=value adds a parameter",
     )
 
 

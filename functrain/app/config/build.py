@@ -18,6 +18,7 @@ from functrain.foundation.errors import ConfigError
 from functrain.foundation.keys import fold_in, root_key, torch_seed
 from functrain.foundation.threads import use_threads
 from functrain.loop.batches import windows_in
+from functrain.loop.events import Callback
 from functrain.loop.settings import declared
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
@@ -186,6 +187,26 @@ def build_rules(config: Config) -> Rules:
     )
 
 
+def build_callbacks(config: Config) -> list[Callback]:
+    """The functions of `callbacks`.
+
+    Raises:
+        ConfigError: if one is no callback.
+    """
+    found: list[Callback] = []
+    for index, section in enumerate(config.callbacks):
+        function, parameters = _function(config, "callback", section)
+        if not hasattr(function, "scopes"):
+            function = _call(f"callbacks.{index}", section, functools.partial(function, **parameters))
+        if not callable(function) or not hasattr(function, "scopes"):
+            raise ConfigError(
+                f"callbacks.{index} ({section.name}): a callback is a function that names its scopes, as with "
+                f"@functrain.on('after_epoch'); got {type(function).__name__}"
+            )
+        found.append(function)
+    return found
+
+
 def fit_settings(config: Config) -> dict[str, Any]:
     """The arguments of `fit` that a configuration has as plain values; `build_rules` makes the others."""
     return {
@@ -209,6 +230,8 @@ def _build_average(config: Config) -> optim.Ema | None:
 
 def _build_objective(config: Config) -> Callable[[Any, Any], Any]:
     function, parameters = _function(config, "objective", config.objective)
+    for key, name in config.objective.own_losses.items():
+        parameters[key] = lookup("loss", name, config.code_folders)
     if is_objective("objective", function):
         return functools.partial(function, **parameters) if parameters else function
     return _call("objective", config.objective, functools.partial(function, **parameters))

@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("schema.json")
 REMOVED = {"$ref": "#/$defs/removed"}  # null where a key does not take it: it removes what the file inherits
 VARIABLE = {"$ref": "#/$defs/variable"}  # "${NAME}" in place of a value that is no text
 
-# kind of function -> the sections that name one, and its plural.
+# Kinds of functions, and their plurals.
 KINDS: Mapping[str, str] = {
     "model": "models",
     "data": "datasets",
@@ -21,8 +21,16 @@ KINDS: Mapping[str, str] = {
     "loss": "losses",
     "optimizer": "optimizers",
     "schedule": "schedules",
-    "metric": "metrics",
     "callback": "callbacks",
+}
+
+# The sections that name functions, and the kinds of these.
+FUNCTIONS: Mapping[tuple[str | int, ...], str] = {
+    ("model",): "model",
+    ("data",): "data",
+    ("objective",): "objective",
+    ("optimizer",): "optimizer",
+    ("optimizer", "schedule"): "schedule",
 }
 
 

@@ -141,7 +141,7 @@ def _placed(source: Source, folder: Path) -> Source:
 def names_own_code(values: Mapping[str, Any]) -> bool:
     """Whether a configuration names a function as "package.module:function"."""
     return any(
-        isinstance(value, str) and ":" in value and str(path[-1]).endswith(("name", "collate_fn"))
+        isinstance(value, str) and ":" in value and path[-1] in ("name", "collate_fn", "loss", "loss_fn")
         for path, value in leaves(values)
         if path
     )

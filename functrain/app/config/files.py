@@ -12,6 +12,16 @@ LARGEST_FILE = 1_000_000
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is the directory of a run."""
+    return (folder / "checkpoints").is_dir() and (folder / "config.yaml").is_file()
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether a file is the configuration that a run recorded."""
+    return path.name == "config.yaml" and is_run(path.parent)
+
+
 def read_source(path: Path, *, recorded: bool = False) -> Source:
     """Read a configuration file.
 

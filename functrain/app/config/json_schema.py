@@ -12,33 +12,24 @@ from typing import Any
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from functrain.app.config.catalogue import FILE, REMOVED, VARIABLE
+from functrain.app.config.catalogue import FILE, FUNCTIONS, REMOVED, VARIABLE
 from functrain.app.config.former import SWITCHES
-from functrain.app.config.keys import Key, Named, Section, keys_in
+from functrain.app.config.keys import Key, Named, Section, item_in, keys_in
 from functrain.app.config.parameters import signature
 from functrain.app.config.registry import REGISTRY
-from functrain.app.config.schema import Config
+from functrain.app.config.schema import Config, section_at
 from functrain.app.config.wording import meaning
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 WIDTH = 160  # of a line of the file
 _DROPPED = ("title", "default", "description", "bits")  # of pydantic's schema: written here, or of no use
-# The kinds of functions, each with the section that names one.
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "model": ("model",),
-    "data": ("data",),
-    "objective": ("objective",),
-    "optimizer": ("optimizer",),
-    "schedule": ("optimizer", "schedule"),
-}
 
 
 def json_schema() -> dict[str, Any]:
     """The schema."""
-    sections = {kind: _section_at(path) for kind, path in SECTIONS.items()}
+    sections = {kind: section_at(path) for path, kind in FUNCTIONS.items()}
     properties = _properties(Config, ())
-    named_by = {path: kind for kind, path in SECTIONS.items()}
-    _add_functions(properties, (), named_by)
+    _add_functions(properties, ())
     return {
         "$schema": DIALECT,
         "title": "functrain configuration",
@@ -71,10 +62,6 @@ _EXTENDS = {
 }
 
 
-def _section_at(path: tuple[str, ...]) -> type[Section]:
-    return next(key.section for key in keys_in(Config) if key.path == path and key.section is not None)
-
-
 def _properties(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
     plain = section.model_json_schema()["properties"]
     return {
@@ -91,18 +78,23 @@ def _key(key: Key, plain: Mapping[str, Any]) -> dict[str, Any]:
     else:
         facts["description"] = meaning(info.description or "")
     if not info.is_required():
-        facts["default"] = None if isinstance(info.default, Section) else info.default
+        facts["default"] = {} if isinstance(info.default, Section) else info.default
     facts["x-bits"] = key.bits
+    item = item_in(info.annotation)
+    if item is not None:
+        items = _section(item, key.path) | {"required": ["name"]}
+        return facts | {"anyOf": [{"type": "array", "items": items}, REMOVED]}
     if key.section is None:
         return facts | {"anyOf": _alternatives(plain)}
-    schema = {
-        "type": "object",
-        "properties": _properties(key.section, key.path),
-        "additionalProperties": issubclass(key.section, Named),
-    }
+    schema = _section(key.section, key.path)
     null = REMOVED if info.is_required() else {"type": "null"}
     switch = [{"type": "boolean"}] if key.path[0] in SWITCHES and len(key.path) == 1 else []
     return facts | {"anyOf": [schema, *switch, null]}
+
+
+def _section(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
+    is_open = issubclass(section, Named)
+    return {"type": "object", "properties": _properties(section, path), "additionalProperties": is_open}
 
 
 def _alternatives(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -131,15 +123,15 @@ def _required_inside() -> Iterator[tuple[str, Any]]:
                 yield key.path[0], {"required": names}
 
 
-def _add_functions(properties: Mapping[str, Any], path: tuple[str, ...], named_by: Mapping[Any, str]) -> None:
+def _add_functions(properties: Mapping[str, Any], path: tuple[str, ...]) -> None:
     """Give the sections that name a function the names, and the parameters that belong to each."""
     for name, facts in properties.items():
         for schema in facts.get("anyOf", ()):
             if "properties" not in schema:
                 continue
             inside = (*path, name)
-            if inside in named_by:
-                kind = named_by[inside]
+            if inside in FUNCTIONS:
+                kind = FUNCTIONS[inside]
                 own = {"anyOf": [{"enum": list(REGISTRY[kind])}, {"type": "string", "pattern": ":|\\$\\{"}, REMOVED]}
                 schema["properties"]["name"] |= own
                 schema["allOf"] = [
@@ -149,13 +141,13 @@ def _add_functions(properties: Mapping[str, Any], path: tuple[str, ...], named_b
                     }
                     for each in REGISTRY[kind]
                 ]
-            _add_functions(schema["properties"], inside, named_by)
+            _add_functions(schema["properties"], inside)
 
 
 def _function(kind: str, function: Callable[..., Any], section: type[Section] | None) -> dict[str, Any]:
     """A registered function: what it does, and its parameters."""
     expected = signature(kind, function)
-    docs, defaults = parameter_docs(function), _defaults(function)
+    docs, defaults = _docs(kind, function), _defaults(function)
     parameters = {
         name: {
             **({"description": meaning(docs[name])} if name in docs else {}),
@@ -195,6 +187,13 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
 def summary(function: Callable[..., Any]) -> str:
     """The first sentence of a docstring."""
     return inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0].replace("\n", " ").rstrip(":")
+
+
+def _docs(kind: str, function: Callable[..., Any]) -> dict[str, str]:
+    """What is said of each parameter, in the docstring or in that of the function which it refers to."""
+    other = re.search(r"[Aa]rguments (?:and result )?(?:are those of|as of)\s+`(\w+)`", function.__doc__ or "")
+    same = REGISTRY[kind].get(other[1]) if other else None
+    return {**(parameter_docs(same) if same is not None else {}), **parameter_docs(function)}
 
 
 def parameter_docs(function: Callable[..., Any]) -> dict[str, str]:

@@ -110,8 +110,15 @@ def section_in(annotation: Any) -> type[Section] | None:
         >>> section_in(Named | None), section_in(int | None)
         (<class 'functrain.app.config.keys.Named'>, None)
     """
+    if get_origin(annotation) is list:
+        return None
     options = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
     return next((each for each in options if isinstance(each, type) and issubclass(each, Section)), None)
+
+
+def item_in(annotation: Any) -> type[Section] | None:
+    """The section that each item of a list is, for a key of this type."""
+    return section_in(get_args(annotation)[0]) if get_origin(annotation) is list else None
 
 
 def keys_in(section: type[Section], path: Sequence[str] = ()) -> Iterator[Key]:

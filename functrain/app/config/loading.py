@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from functrain.app.config.files import is_recorded
 from functrain.app.config.problems import independent, parameter_problems, schema_problem
 from functrain.app.config.resolving import resolve
 from functrain.app.config.schema import Config
 from functrain.app.config.signature import signed_yaml
 from functrain.app.config.source import Source, config_error, leaves
-from functrain.app.config.trust import is_run, trust_users_config
+from functrain.app.config.trust import trust_users_config
 from functrain.app.config.wording import shown
 from functrain.app.config.yaml_text import dump
 from functrain.foundation.errors import ConfigError
@@ -33,7 +34,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool 
         ConfigError: with a line for each problem.
     """
     path = Path(path)
-    config, source = read_config(path, overrides, recorded=path.name == "config.yaml" and is_run(path.parent))
+    config, source = read_config(path, overrides, recorded=is_recorded(path))
     missing = [folder for folder in config.code_paths if not folder.is_dir()] if config.references else []
     if missing:
         raise ConfigError(f"{source.origin(('code',))}: code: there is no folder {missing[0]} to import functions from")
@@ -64,6 +65,18 @@ def read_config(path: str | Path, overrides: Sequence[str] = (), *, recorded: bo
         problems += parameter_problems(source, None)
         raise config_error(problem.text for problem in independent(problems, source))
     return config, source
+
+
+def check_registered(path: str | Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> None:
+    """Check a configuration, but for the functions of the user's own. Arguments as of `read_config`.
+
+    Raises:
+        ConfigError: with a line for each problem.
+    """
+    _, source = read_config(path, overrides, recorded=recorded)
+    problems = list(parameter_problems(source, None))
+    if problems:
+        raise config_error(problem.text for problem in problems)
 
 
 def check_parameters(config: Config, source: Source) -> None:

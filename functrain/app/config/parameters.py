@@ -23,6 +23,8 @@ FILLED_IN: Mapping[str, frozenset[str]] = {
     "objective": frozenset(),
     "optimizer": frozenset({"lr", "weight_decay_mask"}),
     "schedule": frozenset({"lr", "warmup_steps", "warmup_fraction"}),
+    "loss": frozenset({"logits", "predictions", "queries", "keys", "targets"}),
+    "callback": frozenset({"event"}),
 }
 
 _FROM_YAML = (int, float, bool, str, type(None), list, tuple, Sequence, dict, Literal)
@@ -146,6 +148,7 @@ _WORDING = {
     "Input should be a valid boolean": "must be true or false",
     "Input should be a valid dictionary": "must be a section with keys of its own",
     "Input should be a valid array": "must be a list",
+    "Input should be a valid list": "must be a list",
     "Input should be a finite number": "must be a finite number",
     "Field required": "must have more items",
 }

@@ -1,26 +1,18 @@
 """What is wrong with a configuration, as "file:line:column: what is wrong, what is allowed"."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from functrain.app.config.catalogue import FUNCTIONS
 from functrain.app.config.extending import KEY as EXTENDS
 from functrain.app.config.former import SWITCHES, new_place
 from functrain.app.config.parameters import complaint, signature, takes_one, wish
 from functrain.app.config.registry import lookup
-from functrain.app.config.schema import section_at
+from functrain.app.config.schema import LOSSES, section_at
 from functrain.app.config.source import Path_, Problem, Source
 from functrain.app.config.suggestions import meant
 from functrain.foundation.errors import ConfigError
-
-# The sections that name functions, and the kinds of these.
-NAMED: Mapping[Path_, str] = {
-    ("model",): "model",
-    ("data",): "data",
-    ("objective",): "objective",
-    ("optimizer",): "optimizer",
-    ("optimizer", "schedule"): "schedule",
-}
 
 
 def independent(problems: Sequence[Problem], source: Source) -> Iterator[Problem]:
@@ -89,13 +81,20 @@ def parameter_problems(source: Source, folders: Iterable[Path] | None) -> Iterat
         source: the configuration.
         folders: where its own functions are imported from; None leaves these out.
     """
-    for path, kind in NAMED.items():
+    for path, kind in [*FUNCTIONS.items(), *_callbacks(source)]:
         section = source.at(path)
         name = section.get("name") if isinstance(section, dict) else None
         if isinstance(name, str) and (folders is not None or ":" not in name):
             yield from _of_function(path, kind, name, source, folders)
     if folders is not None:
         yield from _of_collate_fn(source, folders)
+
+
+def _callbacks(source: Source) -> Iterator[tuple[Path_, str]]:
+    callbacks = source.at(("callbacks",))
+    yield from (
+        (("callbacks", index), "callback") for index in range(len(callbacks or ())) if isinstance(callbacks, list)
+    )
 
 
 def _of_function(
@@ -108,11 +107,13 @@ def _of_function(
         yield Problem((*path, "name"), f"{source.origin((*path, 'name'))}: {error}")
         return
     expected = signature(kind, function)
-    fields = list(section_at([str(key) for key in path]).model_fields)
+    fields = list(section_at(path).model_fields)
     given = {key: value for key, value in source.at(path).items() if key not in fields}
     for key, item in given.items():
         inside = (*path, key)
-        if key in expected.types:
+        if kind == "objective" and key in LOSSES and isinstance(item, str) and ":" in item:
+            problem = _of_own_loss(item, folders)
+        elif key in expected.types:
             wrong = complaint(item, expected.types[key], source.spelling(inside, item))
             problem = None if wrong is None else f"{'.'.join(map(str, inside))} {wrong}"
         else:
@@ -124,6 +125,16 @@ def _of_function(
         if key not in given and not (kind == "schedule" and key == "total_steps"):
             missing = f"missing key {key!r}{_inside(path)}: {name} has no default for it"
             yield Problem((*path, key), f"{source.origin(path)}: {missing}")
+
+
+def _of_own_loss(name: str, folders: Iterable[Path] | None) -> str | None:
+    if folders is None:
+        return None
+    try:
+        lookup("loss", name, folders)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _of_collate_fn(source: Source, folders: Iterable[Path]) -> Iterator[Problem]:

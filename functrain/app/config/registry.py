@@ -24,6 +24,7 @@ from functrain.objectives import (
     binary_classification,
     classification,
     language_modelling,
+    losses,
     model_loss,
     regression,
     segmentation,
@@ -43,8 +44,10 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "segmentation": segmentation,
         "supervised": supervised,
     },
+    "loss": losses.REGISTRY,
     "optimizer": optim.REGISTRY,
     "schedule": schedules.REGISTRY,
+    "callback": {},
 }
 
 
@@ -76,10 +79,8 @@ def lookup(kind: str, name: str, folders: Iterable[Path] | None = None) -> Calla
     table = REGISTRY[kind]
     if name not in table:
         kind = "data set" if kind == "data" else kind
-        raise ConfigError(
-            f"unknown {kind} {name!r}{did_you_mean(name, table)} known: {', '.join(sorted(table))}, or your own as "
-            "package.module:function"
-        )
+        known = f"known: {', '.join(sorted(table))}, or your own" if table else "give your own"
+        raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, table)} {known} as package.module:function")
     return table[name]
 
 

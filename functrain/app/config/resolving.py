@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from functrain.app.config.catalogue import declared
+from functrain.app.config.catalogue import FUNCTIONS, declared
 from functrain.app.config.extending import absolute, names_own_code, read_extended
 from functrain.app.config.former import assignments
 from functrain.app.config.overrides import override
 from functrain.app.config.source import Path_, Problem, Source
 from functrain.app.config.wording import shown
 from functrain.foundation.errors import ConfigError
-
-NAMED = ("model", "data", "objective", "optimizer", "optimizer.schedule")  # the sections that take further keys
 
 
 def resolve(path: Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> Source:
@@ -65,6 +63,7 @@ def _closed(path: Path_) -> str | None:
     dotted = ".".join(map(str, path))
     if path in declared():
         return f"{dotted} is a key that every configuration has"
-    if any(dotted.startswith(f"{name}.") for name in NAMED):
+    if any(path[: len(section)] == section for section in FUNCTIONS):
         return None
-    return f"+ adds parameters of the functions in {', '.join(NAMED)}, and {dotted} is none"
+    sections = ", ".join(".".join(map(str, section)) for section in FUNCTIONS)
+    return f"+ adds parameters of the functions in {sections}, and {dotted} is none"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, WrapValidator, field_validator, model_validator
 
-from functrain.app.config.keys import Named, Section, key, section_in
+from functrain.app.config.keys import Named, Section, item_in, key, section_in
 from functrain.app.config.run_sections import (
     CheckpointConfig,
     CompileConfig,
@@ -56,8 +56,20 @@ class DataConfig(Named):
         return name
 
 
+LOSSES = ("loss", "loss_fn")  # parameters of an objective that may name a function
+
+
 class ObjectiveConfig(Named):
-    """The objective: an objective `(model, batch) -> Loss` itself, or a function of parameters that returns one."""
+    """The objective: an objective `(model, batch) -> Loss` itself, or a function of parameters that returns one.
+
+    Its parameters `loss` and `loss_fn` may name a function of your own, as "package.module:function".
+    """
+
+    @property
+    def own_losses(self) -> dict[str, str]:
+        """The parameters that name a function."""
+        given = self.parameters
+        return {key: given[key] for key in LOSSES if isinstance(given.get(key), str) and ":" in given[key]}
 
 
 class ScheduleConfig(Named):
@@ -104,6 +116,10 @@ class OptimizerConfig(Named):
     )
     schedule: ScheduleConfig | None = key(None, "the schedule of the learning rate. null keeps the rate constant.")
     sam: SamConfig | None = key(None, "sharpness-aware minimisation, which wraps the optimizer.")
+
+
+class CallbackConfig(Named):
+    """A callback: a function marked with `functrain.on`, or a function of parameters that returns one."""
 
 
 class InitFromConfig(Section):
@@ -153,6 +169,11 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
     init_from: InitFromConfig | None = key(None, "a file or run whose parameters a fresh run begins with.")
+    callbacks: list[CallbackConfig] = key(
+        [],
+        "functions that training calls, each as `{name: package.module:function}` with its parameters: one marked with "
+        "`functrain.on`, or one of parameters that returns such a one.",
+    )
 
     _code_folders: tuple[Path, ...] | None = PrivateAttr(default=None)
 
@@ -181,7 +202,9 @@ class Config(Section):
         sections: list[Named] = [self.model, self.data, self.objective, self.optimizer]
         if schedule is not None:
             sections.append(schedule)
-        names = [section.name for section in sections] + [self.data.collate_fn or ""]
+        sections += self.callbacks
+        names = [section.name for section in sections]
+        names += [self.data.collate_fn or "", *self.objective.own_losses.values()]
         return [name for name in names if ":" in name]
 
     @field_validator("compile", "evaluation", "checkpoint", "logging", mode="before")
@@ -202,7 +225,9 @@ def section_at(path: Sequence[str | int]) -> type[Section]:
     """The schema of the section at a path."""
     schema: type[Section] = Config
     for name in path:
-        found = section_in(schema.model_fields[str(name)].annotation)
-        assert found is not None
-        schema = found
+        if not isinstance(name, int):  # an item of a list
+            annotation = schema.model_fields[name].annotation
+            found = section_in(annotation) or item_in(annotation)
+            assert found is not None
+            schema = found
     return schema

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from functrain.app.config.former import STILL_READ, moves
-from functrain.app.config.keys import Key, Section, keys_in
+from functrain.app.config.keys import Key, Section, item_in, keys_in
 from functrain.app.config.schema import Config
 from functrain.app.config.suggestions import OTHER_NAMES
 from functrain.app.config.wording import meaning, shown
@@ -101,6 +101,8 @@ def _values(key: Key) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    if item_in(annotation) is not None:
+        return "list of sections"
     if get_origin(annotation) is list:
         return "list of text"
     if get_origin(annotation) is Annotated:

@@ -56,10 +56,13 @@ class Source:
         return self.origins[path]
 
     def at(self, path: Path_) -> Any:
-        """The value at a path of keys; None if there is none."""
+        """The value at a path; None if there is none."""
         found = self.values
         for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
+            if isinstance(found, list) and isinstance(key, int) and key < len(found):
+                found = found[key]
+            else:
+                found = found.get(key) if isinstance(found, dict) else None
         return found
 
     def spelling(self, path: Path_, value: Any) -> str:

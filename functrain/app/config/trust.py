@@ -7,6 +7,7 @@ import the functions it names, or raise.
 from collections.abc import Sequence
 from pathlib import Path
 
+from functrain.app.config.files import is_run
 from functrain.app.config.schema import Config
 from functrain.app.config.signature import canonical, is_signed, is_signed_yaml
 from functrain.checkpoint import CheckpointInfo
@@ -64,11 +65,6 @@ def is_own_run(run: Path) -> bool:
         return is_signed_yaml((run / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is the directory of a run."""
-    return (folder / "checkpoints").is_dir() and (folder / "config.yaml").is_file()
 
 
 def _trust_foreign(config: Config, origin: Path, run: Path, own: bool, trust: bool) -> Config:

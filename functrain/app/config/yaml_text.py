@@ -68,6 +68,18 @@ def dump(values: Any) -> str:
     return yaml.dump(_escaped(values), Dumper=_Dumper, sort_keys=False)
 
 
+def dump_flow(value: Any) -> str:
+    """YAML in one line, without a line break at its end.
+
+    Example:
+        >>> dump_flow([1, "a, b"]), dump_flow(None), dump_flow("two\\nlines")
+        ("[1, 'a, b']", 'null', '"two\\\\nlines"')
+    """
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(escaped(value), ensure_ascii=False)
+    return yaml.dump([_escaped(value)], Dumper=_Dumper, default_flow_style=True, width=10**9, sort_keys=False)[1:-2]
+
+
 def _escaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _escaped(inner) for key, inner in value.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from functrain.app.config.build import (
     Length,
+    build_callbacks,
     build_loader,
     build_rules,
     build_state,
@@ -115,7 +116,7 @@ def run_config(
         "early_stopping": rules.early_stopping,
         "progress": False,
     }
-    callbacks = [start, *settings.pop("callbacks", ())]
+    callbacks = [start, *build_callbacks(config), *settings.pop("callbacks", ())]
     arguments = {**fit_settings(config), **own, **settings}
     try:
         return fit(

@@ -1,0 +1,112 @@
+"""A quick check of a configuration against its JSON Schema, without pydantic and torch.
+
+It says yes only where `functrain.app.config.loading` surely finds no fault; that module words the errors.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from functrain.app.config.catalogue import schema
+from functrain.app.config.source import Source
+
+
+def is_surely_sound(source: Source) -> bool:
+    """Whether a configuration has no fault but in the parameters of the user's own functions."""
+    values = {"name": "x", **source.values}
+    name = values["name"]
+    return (
+        not source.problems
+        and isinstance(name, str)
+        and name.isidentifier()
+        and _fits(values, schema())
+        and _has_required(values)
+        and _keeps_rules(source)
+    )
+
+
+def _keeps_rules(source: Source) -> bool:
+    """Whether the rules between keys surely hold, which a schema does not have."""
+
+    def given(*path: str) -> bool:
+        return bool(source.at(path))
+
+    averages = given("training", "ema_decay") or not any(
+        given("training", key) for key in ("ema_warmup", "ema_every", "ema_average_buffers")
+    )
+    warm_ups = [given("optimizer", "schedule", key) for key in ("warmup_steps", "warmup_fraction")]
+    scales = [given("training", key) for key in ("loss_scale", "loss_scaling")]
+    has_an_end = given("training", "epochs") or given("training", "steps")
+    return averages and has_an_end and not all(warm_ups) and not all(scales) and not given("data", "collate_fn")
+
+
+def _has_required(values: Mapping[str, Any]) -> bool:
+    rules = schema()["else"]
+    inside = ((values[name], rule["required"]) for name, rule in rules["properties"].items() if name in values)
+    return _has(values, rules["required"]) and all(_has(section, required) for section, required in inside)
+
+
+def _has(section: Any, required: list[str]) -> bool:
+    return isinstance(section, dict) and all(name in section for name in required)
+
+
+def _fits(value: Any, facts: Mapping[str, Any]) -> bool:
+    """Whether a value is one that a part of the schema describes."""
+    if "$ref" in facts:
+        name = facts["$ref"].removeprefix("#/$defs/")
+        return "." in name and _fits(value, schema()["$defs"][name])
+    if "anyOf" in facts:
+        return any(_fits(value, each) for each in facts["anyOf"])
+    if "enum" in facts or "const" in facts:
+        return value in facts.get("enum", [facts.get("const")])
+    if "properties" in facts:
+        return isinstance(value, dict) and _section_fits(value, facts)
+    return _is_of_type(value, facts) and _is_within(value, facts)
+
+
+def _section_fits(value: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    known, rest = facts["properties"], facts["additionalProperties"]
+    if not all(key in known or rest for key in value):
+        return False
+    if not all(known[key] is True or _fits(each, known[key]) for key, each in value.items() if key in known):
+        return False
+    required = (name for name in facts.get("x-required", ()) if name != "total_steps")
+    if not all(name in value for name in required):
+        return False
+    named = next((each["then"] for each in facts.get("allOf", ()) if _names(value, each)), None)
+    return named is None or _fits(value, named)
+
+
+def _names(section: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    return bool(section.get("name") == rule["if"]["properties"]["name"]["const"])
+
+
+def _is_of_type(value: Any, facts: Mapping[str, Any]) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    types: Mapping[str, bool] = {
+        "null": value is None,
+        "boolean": isinstance(value, bool),
+        "string": isinstance(value, str),
+        "integer": is_number and isinstance(value, int),
+        "number": is_number and abs(value) < float("inf"),
+        "array": isinstance(value, list),
+        "object": isinstance(value, dict),
+    }
+    return "type" not in facts or types[facts["type"]]
+
+
+def _is_within(value: Any, facts: Mapping[str, Any]) -> bool:
+    if isinstance(value, list):
+        first = facts.get("prefixItems", [])
+        lengths = facts.get("minItems", 0) <= len(value) <= facts.get("maxItems", len(value))
+        items = [*first, *[facts.get("items", {})] * (len(value) - len(first))]
+        return lengths and all(_fits(each, item) for each, item in zip(value, items, strict=False))
+    if isinstance(value, str):
+        return len(value) >= facts.get("minLength", 0) and (":" in value or facts.get("pattern") is None)
+    if isinstance(value, (int, float)):
+        return (
+            value >= facts.get("minimum", value)
+            and value <= facts.get("maximum", value)
+            and ("exclusiveMinimum" not in facts or value > facts["exclusiveMinimum"])
+            and ("exclusiveMaximum" not in facts or value < facts["exclusiveMaximum"])
+        )
+    return True
