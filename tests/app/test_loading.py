@@ -54,7 +54,7 @@ def test_the_demos_configuration_is_good():
         (
             GOOD + "  # x\nfoo: 1",
             "c.yaml:7:1: unknown key 'foo' at the top level; allowed: name, seed, code, model, data, objective, "
-            "optimizer, training, compile, evaluation, checkpoint, logging, init_from",
+            "optimizer, training, compile, evaluation, checkpoint, logging, init_from, callbacks",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, epochss: 4"),
@@ -182,7 +182,7 @@ def test_an_error_in_an_override_names_it(write):
 
 def test_a_key_of_another_trainer_is_led_home(write):
     for name, home in OTHER_NAMES.items():
-        expected = f"did you mean '{home}'?"
+        expected = f"unknown key '{name}' at the top level; `{name}` is `{home}` here;"
         assert expected in message_for(write(GOOD + f"{name}: 1")), name
 
 

@@ -163,7 +163,7 @@ def test_a_wrong_value_is_told_with_the_whole_key_and_its_line(write):
         ("logging.keep", "checkpoint.keep"),
         ("checkpoint.save_evry", "save_every"),
         ("compile.epochs", "training.epochs"),
-        ("evaluation.monitor", "evaluation.watch"),
+        ("evaluation.monitr", "evaluation.watch"),
         ("keep", "checkpoint.keep"),
         ("loging.log_every", "logging"),
     ],

@@ -19,7 +19,7 @@ def is_surely_sound(source: Source) -> bool:
         and isinstance(name, str)
         and name.isidentifier()
         and _fits(values, schema())
-        and _has_required(values)
+        and _has_required(values, schema()["else"])
         and _keeps_rules(source)
     )
 
@@ -39,14 +39,13 @@ def _keeps_rules(source: Source) -> bool:
     return averages and has_an_end and not all(warm_ups) and not all(scales) and not given("data", "collate_fn")
 
 
-def _has_required(values: Mapping[str, Any]) -> bool:
-    rules = schema()["else"]
-    inside = ((values[name], rule["required"]) for name, rule in rules["properties"].items() if name in values)
-    return _has(values, rules["required"]) and all(_has(section, required) for section, required in inside)
-
-
-def _has(section: Any, required: list[str]) -> bool:
-    return isinstance(section, dict) and all(name in section for name in required)
+def _has_required(values: Any, rule: Mapping[str, Any]) -> bool:
+    if not isinstance(values, dict):
+        return True
+    inside = rule.get("properties", {})
+    return all(name in values for name in rule.get("required", ())) and all(
+        _has_required(values.get(name), each) for name, each in inside.items()
+    )
 
 
 def _fits(value: Any, facts: Mapping[str, Any]) -> bool:

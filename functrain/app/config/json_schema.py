@@ -38,7 +38,7 @@ def json_schema() -> dict[str, Any]:
         "properties": {"extends": _EXTENDS, **properties},
         "additionalProperties": False,
         "if": {"required": ["extends"]},
-        "else": {**_required(Config), "properties": dict(_required_inside())},
+        "else": _required(Config, ()),
         "$defs": {
             "variable": {
                 "type": "string",
@@ -99,28 +99,29 @@ def _section(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
 
 def _alternatives(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The values that a key takes: those of its type, a variable, and null."""
-    core = [
-        {name: value for name, value in each.items() if name not in _DROPPED} for each in plain.get("anyOf", [plain])
-    ]
-    if not any(each.get("type") == "string" or "$ref" in each for each in core):
+    core = list(_flat(plain))
+    if not any(each == {} or (each.get("type") == "string" and not {"enum", "const"} & each.keys()) for each in core):
         core.append(VARIABLE)
     if {"type": "null"} not in core and {} not in core:
         core.append(REMOVED)
     return core
 
 
-def _required(section: type[Section]) -> dict[str, Any]:
-    """The keys of a section that a file must have; a run's name is the file's by default."""
-    names = [name for name, info in section.model_fields.items() if info.is_required() and name != "name"]
-    return {"required": names} if names else {}
+def _flat(plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "anyOf" in plain:
+        for each in plain["anyOf"]:
+            yield from _flat(each)
+    else:
+        yield {name: value for name, value in plain.items() if name not in _DROPPED}
 
 
-def _required_inside() -> Iterator[tuple[str, Any]]:
-    for key in keys_in(Config):
-        if len(key.path) == 1 and key.section is not None:
-            names = [name for name, info in key.section.model_fields.items() if info.is_required()]
-            if names:
-                yield key.path[0], {"required": names}
+def _required(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
+    """The keys that a file must have, if it extends no other; a run's name is the file's by default."""
+    own = [key for key in keys_in(section, path) if len(key.path) == len(path) + 1]
+    names = [key.path[-1] for key in own if key.info.is_required() and key.path != ("name",)]
+    inside = {key.path[-1]: _required(key.section, key.path) for key in own if key.section is not None}
+    properties = {name: rule for name, rule in inside.items() if rule}
+    return {**({"required": names} if names else {}), **({"properties": properties} if properties else {})}
 
 
 def _add_functions(properties: Mapping[str, Any], path: tuple[str, ...]) -> None:

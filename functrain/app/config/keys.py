@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, WrapValidator, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, WrapValidator, create_model
 from pydantic.fields import FieldInfo
 
 from functrain.loop.declaring import Declared
@@ -48,7 +48,11 @@ def _number_or_auto(value: Any, _: Any) -> int | str:
     raise ValueError("must be a whole number, 1 or more, or 'auto'")
 
 
-NumberOrAuto = Annotated[int | str, WrapValidator(_number_or_auto)]
+NumberOrAuto = Annotated[
+    int | str,
+    WrapValidator(_number_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto"]}]}),
+]
 
 
 def keys_of(section: str, rules: Mapping[str, type[Section]] | None = None) -> Any:

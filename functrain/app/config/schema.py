@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, WrapValidator, field_validator, model_validator
+from pydantic import Field, PrivateAttr, WithJsonSchema, WrapValidator, field_validator, model_validator
 
 from functrain.app.config.keys import Named, Section, item_in, key, section_in
 from functrain.app.config.run_sections import (
@@ -145,7 +145,11 @@ def _is_folders(value: Any, _: Any) -> Any:
     raise ValueError("must be a folder, or a list of folders")
 
 
-Folders = Annotated[str | list[str], WrapValidator(_is_folders)]
+Folders = Annotated[
+    str | list[str],
+    WrapValidator(_is_folders),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 
 
 class Config(Section):

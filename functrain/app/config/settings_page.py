@@ -40,7 +40,8 @@ A run that recorded the former places can still be shown, evaluated, exported, r
 _OTHERS = """
 ## Names in other trainers
 
-functrain suggests its own key to somebody who writes one of these.
+The keys of the trainers that functrain replaces, and of other ones. Somebody who writes one of them gets an error that
+names functrain's own. functrain saves after each epoch; `checkpoint.save_every` counts updates.
 
 """
 _TYPES: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
@@ -55,7 +56,7 @@ def page() -> str:
     still_read = " and ".join(f"`{'.'.join(map(str, old))}`" for old, _ in STILL_READ)
     parts += [_FORMER.format(still_read=still_read), "| former place | place |\n|---|---|\n"]
     parts += [f"| `{'.'.join(map(str, old))}` | `{'.'.join(map(str, new))}` |\n" for old, new in moves()]
-    parts += [_OTHERS, "| other name | key |\n|---|---|\n"]
+    parts += [_OTHERS, "| other name | here |\n|---|---|\n"]
     parts += [f"| `{name}` | `{home}` |\n" for name, home in OTHER_NAMES.items()]
     return "".join(parts)
 
