@@ -145,7 +145,7 @@ def one_by_one(make: Callable[[], tuple[nn.Module, Tensor]]) -> Round:
 
     def one_round() -> float:
         moments.clear()
-        ft.fit(state, loader, epochs=2, progress=False, callbacks=[note], steps_per_call=1)
+        ft.fit(state, loader, epochs=2, compile=True, progress=False, callbacks=[note], steps_per_call=1)
         return (moments[3] - moments[2]) / STEPS
 
     return one_round
@@ -172,7 +172,7 @@ def whole_fit(
         times["functrain: fit"].append((time.perf_counter() - started) / STEPS)
 
     state = ft.init_state(model, ft.classification(), ft.optim.adamw(1e-3))
-    ft.fit(state, loader, epochs=rounds + 1, progress=False, callbacks=[before, after])
+    ft.fit(state, loader, epochs=rounds + 1, compile=True, progress=False, callbacks=[before, after])
     return {name: values[1:] for name, values in times.items()}  # the first round compiles
 
 

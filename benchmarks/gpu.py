@@ -195,7 +195,7 @@ def resume(task: Task) -> list[str]:
             precision=task.precision,
             device=task.device,
         )
-        options = {"backend": task.backend, "deterministic": True, "progress": False}
+        options = {"compile": True, "backend": task.backend, "deterministic": True, "progress": False}
         return ft.fit(state, data, steps=steps, run_dir=folder, **options).state  # type: ignore[arg-type]
 
     with tempfile.TemporaryDirectory() as folder:

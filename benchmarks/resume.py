@@ -51,8 +51,8 @@ def per_step(folder: Path, save_every: int | None) -> float:
     state, loader = make()
     clock = Clock()
     ft.fit(
-        state, loader, steps=STEPS, run_dir=folder, resume="never", progress=False, save_every=save_every,
-        callbacks=[clock],
+        state, loader, steps=STEPS, run_dir=folder, resume="never", compile=True, progress=False,
+        save_every=save_every, callbacks=[clock],
     )  # fmt: skip
     return (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
 
@@ -60,7 +60,7 @@ def per_step(folder: Path, save_every: int | None) -> float:
 def interrupted_and_back(folder: Path) -> tuple[float, float]:
     state, loader = make()
     clock = Clock(stop_at=20)
-    options = {"steps": STEPS, "run_dir": folder, "progress": False, "on_signal": "return"}
+    options = {"steps": STEPS, "run_dir": folder, "compile": True, "progress": False, "on_signal": "return"}
     ft.fit(state, loader, callbacks=[clock], **options)  # type: ignore[arg-type]
     snapshot = time.perf_counter() - clock.ends[-1]
     state, loader = make()

@@ -1,4 +1,4 @@
-"""Time per step beside other trainers.   Usage: python -m benchmarks.peers [--rounds N] [--out DIR] ...
+"""Time per step, and of the start, beside other trainers.   Usage: python -m benchmarks.peers [--rounds N] ...
 
 `make bench-peers` runs this in an environment of its own (constraints.txt beside this file). A peer that is not
 installed is listed as absent.
@@ -10,10 +10,11 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.machine import load
-from benchmarks.peers.contestant import WAYS
+from benchmarks.peers.contestant import STARTS, WAYS
 from benchmarks.peers.judge import compete, installed
 from benchmarks.peers.networks import NETWORKS
-from benchmarks.peers.report import draw, markdown
+from benchmarks.peers.report import STEP, draw, markdown
+from benchmarks.peers.starting import STARTED, section, starts
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, help="a round's steps, where not each network's own number (to try it out)"
     )
+    parser.add_argument("--starts", type=int, default=3, help="warm starts of each way after a cold one; 0: no starts")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write DATE-peers.md and DATE-peers.svg there")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or (arguments.steps is not None and arguments.steps < 1):
@@ -35,12 +37,19 @@ def main() -> None:
         name: compete(name, present, arguments.rounds, arguments.steps or NETWORKS[name].steps, say)
         for name in arguments.networks
     }
+    starting = [way for way in (*present, *STARTS) if way != STEP and installed(way)] if arguments.starts else []
+    started = {
+        name: starts(name, starting, arguments.starts, say)
+        for name in STARTED
+        if name in arguments.networks and starting
+    }
     plot = None
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         plot = f"{date.today()}-peers.svg"
         draw(times, arguments.out / plot)
     text = markdown(times, arguments.rounds, arguments.steps, absent, plot, busy)
+    text += "\n".join([*section(started), ""]) if started else ""
     print(text)
     if arguments.out is not None:
         (arguments.out / f"{date.today()}-peers.md").write_text("# Beside other trainers\n\n" + text)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.peers.clock import Clock
 from benchmarks.peers.networks import NETWORKS, Network
@@ -49,10 +50,13 @@ def _jax(name: str, network: Network, clock: Clock, rounds: int) -> None:
     jax_loop.loop(name, network, clock, rounds)
 
 
-def _fit(_name: str, network: Network, clock: Clock, rounds: int) -> None:
-    from benchmarks.peers import ours
+def _fit(compile: bool | Literal["auto"]) -> Run:
+    def run(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+        from benchmarks.peers import ours
 
-    ours.fit(network, clock, rounds)
+        ours.fit(network, clock, rounds, compile)
+
+    return run
 
 
 def _step(_name: str, network: Network, clock: Clock, rounds: int) -> None:
@@ -69,8 +73,14 @@ WAYS = {
     "Lightning": Way("lightning", _framework("lightning")),
     "HF Trainer": Way("transformers", _framework("hf_trainer")),
     "jax.jit + optax, donated": Way("optax", _jax),
-    "functrain.fit": Way("functrain", _fit),
+    "functrain.fit": Way("functrain", _fit(True)),
     "functrain: compiled step alone, donated": Way("functrain", _step),
+}
+
+# Ways to start a run. How long their steps take, others say.
+STARTS = {
+    'functrain.fit, compile="auto"': Way("functrain", _fit("auto")),
+    "functrain.fit, compile=False": Way("functrain", _fit(False)),
 }
 
 
@@ -78,11 +88,12 @@ def main() -> None:
     name, way, rounds, steps = sys.argv[1:]
     network = dataclasses.replace(NETWORKS[name], steps=int(steps))
     clock = Clock(network.steps)
-    if WAYS[way].module != "optax":
+    chosen = (WAYS | STARTS)[way]
+    if chosen.module != "optax":
         import torch
 
         torch.manual_seed(0)
-    WAYS[way].run(name, network, clock, int(rounds))
+    chosen.run(name, network, clock, int(rounds))
     sys.stdout.flush()
     os._exit(0)  # some frameworks take their time to shut down
 

@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks.peers.contestant import WAYS
+from benchmarks.peers.contestant import STARTS, WAYS
 
 REST = 0.3  # seconds between turns: threads of the one before go to sleep
 
@@ -22,12 +22,14 @@ REST = 0.3  # seconds between turns: threads of the one before go to sleep
 class Contestant:
     """A process at work, on a terminal of its own: a progress display is drawn as for a person."""
 
-    def __init__(self, network: str, way: str, rounds: int, steps: int) -> None:
+    def __init__(
+        self, network: str, way: str, rounds: int, steps: int, *, environment: Mapping[str, str] | None = None
+    ) -> None:
         ours, theirs = pty.openpty()
         module = ["-W", "ignore", "-m", "benchmarks.peers.contestant"]
         command = [sys.executable, *module, network, way, str(rounds), str(steps)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, text=True, bufsize=1
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, text=True, bufsize=1, env=environment
         )
         os.close(theirs)
         self._said: deque[bytes] = deque(maxlen=64)
@@ -73,7 +75,7 @@ class Contestant:
 
 
 def installed(way: str) -> bool:
-    return importlib.util.find_spec(WAYS[way].module) is not None
+    return importlib.util.find_spec((WAYS | STARTS)[way].module) is not None
 
 
 def compete(

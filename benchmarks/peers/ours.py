@@ -1,6 +1,6 @@
 """functrain: `fit` as it comes, and the bare compiled step. Imports torch and functrain."""
 
-from typing import Any
+from typing import Any, Literal
 
 import functrain as ft
 from benchmarks.peers.by_hand import tensors
@@ -18,8 +18,8 @@ def _state(network: Network) -> ft.TrainState:
     return ft.init_state(network.model(), objective, optimizer)
 
 
-def fit(network: Network, clock: Clock, rounds: int) -> None:
-    """With its defaults: shuffling loader, accuracy, progress display, donation."""
+def fit(network: Network, clock: Clock, rounds: int, compile: bool | Literal["auto"]) -> None:
+    """With its other defaults: shuffling loader, accuracy, progress display, donation."""
     state = _state(network)
     # A callback between epochs is given copies of the state, which must not count; one after each step costs two
     # microseconds, which must not count either.
@@ -35,7 +35,7 @@ def fit(network: Network, clock: Clock, rounds: int) -> None:
             clock.end()
 
     loader = Loader(Arrays(*tensors(network)), network.batch)
-    ft.fit(state, loader, epochs=rounds, callbacks=[before, after])
+    ft.fit(state, loader, epochs=rounds, compile=compile, callbacks=[before, after])
 
 
 def step(network: Network, clock: Clock, rounds: int, *, compiled: bool = True) -> None:

@@ -8,7 +8,7 @@ from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
 from functrain.data.sampling import balanced_weights
 from functrain.data.splits import split
-from functrain.data.streams import Stream, as_stream
+from functrain.data.streams import Stream, as_stream, glimpse
 from functrain.data.transfer import Transfer, to_device
 from functrain.objectives.batch import batch_length
 
@@ -26,6 +26,7 @@ __all__ = [
     "batch_length",
     "digits",
     "epoch_order",
+    "glimpse",
     "pad_batch",
     "pad_length",
     "split",

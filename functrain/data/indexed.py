@@ -95,6 +95,12 @@ class IndexedStream:
         self.at_once = reader.gather.at_once(size)
         return reader.gather.batches(plan.order(self._key, epoch)[start * size :], size)
 
+    def glimpse(self, epoch: int) -> Any:
+        """The epoch's first micro-batch, read here beside the pass to come; None if workers read or there is none."""
+        if self._workers.num_workers:
+            return None  # a file that is opened here first would be shared with them
+        return next(map(self._reader(), self._tasks(epoch, 0)), None)
+
     def content_digest(self) -> str | None:
         """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""
         return content_digest(self._dataset, reads=not self._workers.num_workers)

@@ -69,6 +69,10 @@ class IterableStream:
             _warn_of_fast_forward(self._loader, start, self._what)
         return self._pass(epoch, start)
 
+    def glimpse(self, epoch: int) -> Any:  # noqa: ARG002 - a list is the same in each epoch
+        """The first batch of a list or a tuple; None of others, which to iterate may change."""
+        return None if self._draws or not self._loader else self._loader[0]  # type: ignore[index]
+
     def state_dict(self) -> dict[str, Any]:
         """Empty: an iterable has no state that could be asked for."""
         return {}

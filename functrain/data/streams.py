@@ -94,6 +94,16 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
     return IterableStream(loader, key, what)
 
 
+def glimpse(stream: Stream, epoch: int) -> Any:
+    """The first micro-batch of an epoch, where the pass to come does not notice that it was read; else None.
+
+    Example:
+        >>> glimpse(as_stream([7, 8], key=0), epoch=0), glimpse(as_stream(iter([7, 8]), key=0), epoch=0)
+        (7, None)
+    """
+    return stream.glimpse(epoch) if isinstance(stream, (IndexedStream, IterableStream)) else None
+
+
 def _redriven(loader: DataLoader[Any], key: int, what: str) -> IndexedStream:
     if not getattr(loader, "in_order", True):
         raise ValueError(

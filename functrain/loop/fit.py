@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from functrain.compiler import CompilingRunner, runner_for
+from functrain.compiler.request import check as check_compiler
 from functrain.compiler.request import recorded
 from functrain.data import as_stream
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
@@ -19,6 +20,7 @@ from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
 from functrain.loop.batches import Feed
+from functrain.loop.choosing import choose
 from functrain.loop.ending import Ending
 from functrain.loop.events import Callbacks
 from functrain.loop.keeping import Keeper
@@ -88,13 +90,8 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     world = current_world()
     settings.check(state)
     callbacks = Callbacks(settings.callbacks)
-    runner = runner_for(
-        settings.compile,
-        donate=settings.donate,
-        backend=settings.backend,
-        mode=settings.mode,
-        engine=settings.engine,
-    )
+    if settings.compile:
+        check_compiler(settings.backend, settings.mode, settings.engine)
     check_micro_batch(settings.micro_batch, world)
     if settings.micro_batch is not None:
         check_whole_batches(state.opt_state, f"micro_batch={settings.micro_batch!r}")
@@ -107,12 +104,14 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         _prepare_process(stack, state.device, settings.tf32, settings.deterministic)
         for feed in feeds:
             stack.callback(feed.stream.close)
+        choice = choose(settings, state, feeds[0], world)
+        settings = dataclasses.replace(settings, compile=choice.compile)
         opening = _opening(settings, state, feeds[0], leads=world.rank == 0)
         stack.enter_context(nothing_left_if_refused(opening.run_dir if opening.leads else None))
         opened = open_run(opening, state, stack)
         report = _report(settings, opening, opened, stack)
         programs = Programs(opened.found.programs if settings.compile else {}, settings.strict_resume)
-        runner = _connected(runner, settings, state, opened.found, programs, report.display)
+        runner = _runner(settings, state, opened.found, programs, report.display)
         feeds[0].size = max(feeds[0].size, opened.found.batch_size)
         if opened.found.stream:
             feeds[0].stream.load_state_dict(opened.found.stream)
@@ -127,6 +126,8 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
             world=world,
         )
         state = settings.decisions.prepared(opened.state)
+        if choice.why and not settings.is_done(state):
+            report.say(choice.why)
         run = _run(settings, state, feeds, callbacks, Ending(settings, flag, world), keeper)
         with explained(lambda: feeds[0].size):
             result = run.to_the_end(copy_tensors(state) if opening.copy else state, opened.status)
@@ -145,7 +146,7 @@ def _opening(settings: Settings, state: TrainState, feed: Feed, *, leads: bool) 
         keep_best=settings.keep_best,
         watch_mode=settings.watch_mode,
         metadata=_constant(settings, state, feed),
-        copy=settings.donate and settings.compile,
+        copy=settings.donate and settings.compile is True,
         leads=leads,
         strict_resume=settings.strict_resume,
     )
@@ -207,15 +208,21 @@ def _report(settings: Settings, opening: Opening, opened: Opened, stack: ExitSta
     return Report(settings, records, display, opened.found.metric_names)
 
 
-def _connected(
-    runner: Runner,
+def _runner(
     settings: Settings,
     state: TrainState,
     found: RunMetadata,
     programs: Programs,
     display: displays.Display,
 ) -> Runner:
-    """The runner, which tells what it compiles, and takes batches in parts if that is wanted."""
+    """What runs the steps: it tells what it compiles, and takes batches in parts if that is wanted."""
+    runner = runner_for(
+        bool(settings.compile),
+        donate=settings.donate,
+        backend=settings.backend,
+        mode=settings.mode,
+        engine=settings.engine,
+    )
     if isinstance(runner, CompilingRunner):
         runner.on_compile = lambda name: display.busy(f"compiling the {name} step ...")
         runner.on_program = programs

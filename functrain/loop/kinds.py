@@ -52,6 +52,7 @@ def one_of(*names: str) -> Kind:
 ANY = Kind("anything", lambda _: True)
 FLAG = Kind("True or False", lambda value: isinstance(value, bool), TypeError)
 FLAG_OR_NONE = Kind("True, False or None", lambda value: isinstance(value, bool), TypeError)
+FLAG_OR_AUTO = Kind("True, False or 'auto'", lambda value: isinstance(value, bool) or value == "auto", TypeError)
 COUNT_OR_AUTO = Kind("a whole number, 1 or more, or 'auto'", lambda value: is_integer(value, 1) or value == "auto")
 DIRECTORY = Kind(
     "the path of a directory, or None to keep nothing",

@@ -20,6 +20,7 @@ from functrain.loop.kinds import (
     DICTIONARY,
     DIRECTORY,
     FLAG,
+    FLAG_OR_AUTO,
     FLAG_OR_NONE,
     METRIC,
     PROGRESS,
@@ -123,7 +124,15 @@ class Stepping:
 class Compiling:
     """How steps are compiled."""
 
-    compile: bool = setting(True, FLAG, "run steps as compiled graphs.", key="enabled")
+    compile: bool | Literal["auto"] = setting(
+        "auto",
+        FLAG_OR_AUTO,
+        'run steps as compiled graphs. "auto" compiles where that saves more time than it takes. It decides when a run '
+        "begins, from what is counted: the updates to do, the operations of a step, and the elements that they write. "
+        "The run keeps the choice for good, also when it is resumed or made longer. What cannot be counted is "
+        "compiled. A `backend`, `mode` or `engine` other than the default asks for compiled steps.",
+        key="enabled",
+    )
     backend: str = setting(
         "inductor",
         ANY,
@@ -286,6 +295,16 @@ class Settings(Guards, Logging, Saving, Compiling, Stepping, Deciding, Evaluatin
     def decisions(self) -> Decisions:
         """What the watched metric decides."""
         return Decisions(self.plateau, self.early_stopping)
+
+    def compiler_settings(self) -> str:
+        """The settings that choose how steps are compiled, as far as they are not the defaults, as one writes them.
+
+        Example:
+            >>> Settings(mode="reduce-overhead").compiler_settings()
+            "mode='reduce-overhead'"
+        """
+        given = {name: getattr(self, name) for name in ("backend", "mode", "engine")}
+        return ", ".join(f"{name}={value!r}" for name, value in given.items() if value != getattr(Compiling, name))
 
     def steps_are_done(self, state: TrainState) -> bool:
         """Whether as many updates are done as `steps` says."""

@@ -27,7 +27,7 @@ def metric_names(state: TrainState, batch: Any, *, training: bool) -> tuple[str,
     """
     register_containers(batch)
     core = Core(partial(_totals, training=training), "name", carries_state=False)
-    with torch.no_grad(), preserved_generators():
+    with torch.no_grad(), preserved_generators(), state.recipe.network.put_back():
         totals: Totals = eager(core, state, batch, key=partial(fold_in, state.key, "names"), device=state.device)
     return totals.names
 

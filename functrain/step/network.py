@@ -157,6 +157,14 @@ class Network:
                 refuse_growth(buffers, after)
             return result, after
 
+    @contextlib.contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Forget at the end what modules, while they run within, keep for later: counters, caches."""
+        with contextlib.ExitStack() as stack:
+            for harness in (*self._training.all, *self._evaluation.all):
+                stack.enter_context(put_back(harness.net))
+            yield
+
     def running(self) -> Iterator[tuple[str, nn.Module]]:
         """Path and module of those that steps run, in training and in evaluation."""
         for harness in (*self._training.all, *self._evaluation.all):

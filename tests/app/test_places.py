@@ -125,6 +125,8 @@ def test_the_two_keys_of_nearly_every_configuration_are_read_in_their_former_pla
         (["training={compile: true, log_every: 2, epochs: 9}"], True, 2),
         (["compile=true", "compile.backend=eager"], True, 5),
         (["compile={enabled: true}"], True, 5),
+        (["compile=auto"], "auto", 5),
+        (["training.compile=auto"], "auto", 5),
     ],
 )
 def test_the_last_override_wins_in_whatever_place(write, overrides, enabled, log_every):
@@ -142,12 +144,12 @@ def test_a_key_in_both_places_of_a_file_is_refused(write):
 def test_a_wrong_value_is_told_with_the_whole_key_and_its_line(write):
     text = GOOD + "compile: {enabled: maybe}\ncheckpoint:\n  keep: many\nlogging: 3\n"
     assert message_for(write(text)).splitlines()[1:] == [
-        "  c.yaml:6:11: compile.enabled must be true or false; got 'maybe'",
+        "  c.yaml:6:11: compile.enabled must be true, false or 'auto'; got 'maybe'",
         "  c.yaml:8:3: checkpoint.keep must be a whole number; got 'many'",
         "  c.yaml:9:1: logging must be a section with keys of its own (log_every, tensorboard); got 3",
     ]
     assert message_for(write(GOOD), "compile=maybe").startswith(
-        "override 'compile=maybe': compile must be true, false or a section with keys of its own (enabled, "
+        "override 'compile=maybe': compile must be true, false, auto or a section with keys of its own (enabled, "
     )
     path = write(GOOD.replace("epochs: 3", "epochs: 3, log_every: on"))
     assert message_for(path) == "c.yaml:5:23: logging.log_every must be a whole number; got on"

@@ -44,6 +44,26 @@ def test_train_writes_everything_and_says_what_it_did(functrain, project):
     assert table["0", "support"] + table["1", "support"] == 20
 
 
+def test_auto_says_what_it_chose_and_the_run_keeps_it(functrain, project):
+    def train(epochs, *overrides):
+        return functrain(
+            "train", "tiny.yaml", "--no-progress", "--strict-resume", f"training.epochs={epochs}", *overrides
+        )
+
+    _, out, _ = train(2, "compile=auto")
+    assert "cpu, fp32, eager (not compiled)" in out
+    assert "  compile    steps are not compiled: 6 updates are too few to gain by it" in out.splitlines()
+    code, out, _ = train(3, "compile=auto")
+    assert "  compile    steps are not compiled, as this run began" in out.splitlines()
+    assert (code, train(4, "compile=false")[0], train(5, "compile=auto")[0]) == (0, 0, 0)
+    code, _, err = train(6, "compile=true", "compile.backend=eager")
+    assert code != 0
+    assert "compile.backend" in err
+    code, _, err = train(6, "compile=true")
+    assert code != 0
+    assert "compile was eager and is inductor/default" in err
+
+
 def test_the_checkpoints_of_a_run_carry_its_configuration(functrain, project):
     functrain("train", "tiny.yaml", "--no-progress")
     with Checkpointer(project / "runs/tiny/checkpoints", read_only=True) as checkpointer:

@@ -26,7 +26,7 @@ STEPS = 6  # of an epoch of 22 examples in batches of 4, the last of them ragged
 
 
 def quick_fit(state: ft.TrainState, loader: Any, **options: Any) -> ft.FitResult:
-    return ft.fit(state, loader, **{"backend": "eager", "progress": False, "log_every": 1, **options})
+    return ft.fit(state, loader, **{"compile": True, "backend": "eager", "progress": False, "log_every": 1, **options})
 
 
 @pytest.fixture

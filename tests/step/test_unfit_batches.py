@@ -53,7 +53,9 @@ WAYS = {
     "evaluate": lambda state, batch: ft.evaluate(state, [batch]),
     "find_lr": lambda state, batch: ft.find_lr(state, [batch]),
     "compiled": lambda state, batch: ft.compile(ft.train_step, backend="eager")(state, batch),
-    "fit compiled": lambda state, batch: ft.fit(state, [batch], epochs=1, backend="eager", progress=False),
+    "fit compiled": lambda state, batch: ft.fit(
+        state, [batch], epochs=1, compile=True, backend="eager", progress=False
+    ),
 }
 
 

@@ -50,6 +50,11 @@ def new_place(path: Path_) -> str | None:
     return next((".".join(map(str, new)) for old, new in moves() if old == path), None)
 
 
+def is_switch(value: Any) -> bool:
+    """Whether a value that stands for a section is one of its switch, as in `compile: false`."""
+    return isinstance(value, bool) or value == "auto"
+
+
 def in_its_place(source: Source, *, recorded: bool = False) -> Source:
     """A configuration with its keys where they stand today.
 
@@ -64,7 +69,7 @@ def in_its_place(source: Source, *, recorded: bool = False) -> Source:
     if not isinstance(source.values, dict):
         return source  # the loader of the configuration will refuse it
     for section, switch in SWITCHES.items():
-        if isinstance(source.values.get(section), bool):
+        if is_switch(source.values.get(section)):
             values = {**source.values, section: {switch: source.values[section]}}
             source = _renamed(source, values, Move((section,), (section, switch)))
     for move in moves() if recorded else STILL_READ:
@@ -75,7 +80,7 @@ def in_its_place(source: Source, *, recorded: bool = False) -> Source:
 def assignments(given: Assignment) -> Iterator[Assignment]:
     """The keys that an override sets, in today's places."""
     path, value = given
-    if path[0] in SWITCHES and len(path) == 1 and isinstance(value.values, bool):
+    if path[0] in SWITCHES and len(path) == 1 and is_switch(value.values):
         yield Assignment((*path, SWITCHES[str(path[0])]), value)
     elif path == ("training",) and isinstance(value.values, dict):
         former = {str(move.old[1]): move for move in STILL_READ if move.old[1] in value.values}

@@ -88,7 +88,7 @@ def _key(key: Key, plain: Mapping[str, Any]) -> dict[str, Any]:
         return facts | {"anyOf": _alternatives(plain)}
     schema = _section(key.section, key.path)
     null = REMOVED if info.is_required() else {"type": "null"}
-    switch = [{"type": "boolean"}] if key.path[0] in SWITCHES and len(key.path) == 1 else []
+    switch = [{"type": "boolean"}, {"enum": ["auto"]}] if key.path[0] in SWITCHES and len(key.path) == 1 else []
     return facts | {"anyOf": [schema, *switch, null]}
 
 

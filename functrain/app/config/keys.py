@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, WrapValidator
 from pydantic.fields import FieldInfo
 
 from functrain.loop.declaring import Declared
+from functrain.loop.kinds import FLAG_OR_AUTO
 from functrain.loop.settings import declared
 
 
@@ -48,10 +49,21 @@ def _number_or_auto(value: Any, _: Any) -> int | str:
     raise ValueError("must be a whole number, 1 or more, or 'auto'")
 
 
+def _flag_or_auto(value: Any, _: Any) -> bool | str:
+    if value == "auto" or isinstance(value, bool):
+        return value
+    raise ValueError("must be true, false or 'auto'")
+
+
 NumberOrAuto = Annotated[
     int | str,
     WrapValidator(_number_or_auto),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto"]}]}),
+]
+FlagOrAuto = Annotated[
+    bool | str,
+    WrapValidator(_flag_or_auto),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": ["auto"]}]}),
 ]
 
 
@@ -77,6 +89,8 @@ def _annotation(setting: Declared, rules: Mapping[str, type[Section]]) -> Any:
         return rules[setting.name] | None
     if {int, str} <= set(get_args(setting.annotation)):
         return NumberOrAuto | None if optional else NumberOrAuto
+    if kind is FLAG_OR_AUTO:
+        return FlagOrAuto
     if kind.choices:
         return Literal[kind.choices]
     if kind.least is None and kind.above is None:

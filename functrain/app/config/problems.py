@@ -54,7 +54,7 @@ def _schema_problem(path: Path_, details: Any, source: Source) -> str:
     given = source.spelling(path, details["input"])
     if details["type"] in ("model_type", "model_attributes_type"):
         keys = ", ".join(section_at(path).model_fields)
-        switch = "true, false or " if name in SWITCHES else ""
+        switch = "true, false, auto or " if name in SWITCHES else ""
         return f"{name} must be {switch}a section with keys of its own ({keys}); got {given}"
     got = "" if isinstance(details["input"], dict) else f"; got {given}"
     return f"{name} {wish(details['msg'])}{got}"

@@ -101,7 +101,7 @@ class TrainingConfig(keys_of("training", RULES)):  # type: ignore[misc]
 
 
 class CompileConfig(keys_of("compile")):  # type: ignore[misc]
-    """How steps are compiled. `compile: false` is short for `compile: {enabled: false}`."""
+    """Whether and how steps are compiled. `compile: false`, `true` or `auto` is short for `compile: {enabled: ...}`."""
 
 
 class EvaluationConfig(keys_of("evaluation")):  # type: ignore[misc]

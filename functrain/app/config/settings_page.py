@@ -44,7 +44,15 @@ The keys of the trainers that functrain replaces, and of other ones. Somebody wh
 names functrain's own. functrain saves after each epoch; `checkpoint.save_every` counts updates.
 
 """
-_TYPES: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+_TYPES: Mapping[Any, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    str | list[str]: "text, or a list of text",
+    int | str: "whole number, 1 or more, or `auto`",  # `NumberOrAuto`
+    bool | str: "true, false or `auto`",  # `FlagOrAuto`
+}
 
 
 def page() -> str:
@@ -108,11 +116,7 @@ def _type(annotation: Any) -> str:
         return "list of text"
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
-    if annotation == str | list[str]:
-        return "text, or a list of text"
-    if annotation in _TYPES:
-        return _TYPES[annotation]
-    return "whole number, 1 or more, or `auto`"  # the one mixed kind, `NumberOrAuto`
+    return _TYPES[annotation]
 
 
 def _limits(key: Key) -> str:

@@ -32,7 +32,8 @@ def refuse(changed: Sequence[str], config: Config) -> None:
     """Refuse the changes that may change bits, as --strict-resume asks for."""
     # Without a schedule a longer run begins as the shorter one did.
     lengths = () if config.optimizer.schedule is not None else ("training.epochs", "training.steps")
-    matters = [change for change in changed if change.partition(":")[0] not in (*SHOWS_IN_NO_BIT, *lengths)]
+    spared = (*SHOWS_IN_NO_BIT, *lengths, "compile.enabled")  # `fit` compares how steps ran, which "auto" leaves open
+    matters = [change for change in changed if change.partition(":")[0] not in spared]
     if matters:
         raise ResumeRefusedError(
             "\n  ".join(["--strict-resume: the configuration has changed since this run was last started:", *matters])

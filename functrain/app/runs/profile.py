@@ -9,9 +9,11 @@ from rich.console import Console
 
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
 from functrain.app.config.loading import load_config
+from functrain.app.runs.running import compile_choice
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.diagnostics.profiling import Profile
 from functrain.diagnostics.profiling import profile as measure
+from functrain.distributed import World
 from functrain.foundation.errors import ConfigError
 
 PROFILES = Path("profiles")
@@ -47,7 +49,7 @@ def profile(
         loader,
         steps=steps,
         out=folder,
-        compile=compiling.enabled,
+        compile=compile_choice(config, state, loader, World()).compile,
         backend=compiling.backend,
         mode=compiling.mode,
         engine=compiling.engine,

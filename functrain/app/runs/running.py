@@ -26,10 +26,13 @@ from functrain.app.runs.directory import RunDirectory, position
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
 from functrain.compiler.request import check as check_backend
 from functrain.data import Loader
-from functrain.distributed import current_world
+from functrain.diagnostics.replay import opened_feed
+from functrain.distributed import World, current_world
 from functrain.foundation.errors import CheckpointError, NonFiniteError
 from functrain.foundation.paths import shown_path
 from functrain.loop import Event, FitResult, ResumeRefusedError, fit
+from functrain.loop.choosing import Choice, choose
+from functrain.loop.settings import Settings
 from functrain.step import TrainState
 
 ANOTHER_RUN = (
@@ -55,11 +58,13 @@ class Parts:
         loaders: of the splits.
         length: of the run.
         state: a fresh one.
+        choice: whether its steps are compiled; None leaves that to `fit`.
     """
 
     loaders: Loaders
     length: Length
     state: TrainState
+    choice: Choice | None = None
 
 
 def build(config: Config) -> Parts:
@@ -73,6 +78,20 @@ def build(config: Config) -> Parts:
     loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
     length = run_length(config, loaders.train)
     return Parts(loaders, length, build_state(config, length))
+
+
+def compile_choice(
+    config: Config,
+    state: TrainState,
+    loader: Loader,
+    world: World,
+    *,
+    run: RunDirectory | None = None,
+    resume: str = "auto",
+) -> Choice:
+    """Whether `fit` compiles the steps of this configuration, and why; in a run's directory, if one is given."""
+    settings = Settings(**fit_settings(config), run_dir=None if run is None else run.path, resume=resume)
+    return choose(settings, state, opened_feed(state, loader, None), world)
 
 
 def _silent(text: str) -> None:
@@ -116,6 +135,8 @@ def run_config(
         "early_stopping": rules.early_stopping,
         "progress": False,
     }
+    if parts.choice is not None:
+        own["compile"] = parts.choice.compile
     callbacks = [start, *build_callbacks(config), *settings.pop("callbacks", ())]
     arguments = {**fit_settings(config), **own, **settings}
     try:

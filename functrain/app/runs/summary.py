@@ -14,6 +14,7 @@ from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.paths import shown_path
+from functrain.loop.choosing import Choice
 from functrain.loop.output.progress_line import counted, exact
 from functrain.loop.output.records import Record
 from functrain.step import TrainState
@@ -33,7 +34,8 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
     ]
     engine = "" if compiling.engine == "package" else f", engine {compiling.engine}"
     how = f"compiled ({compiling.backend}, {compiling.mode}{engine})"
-    compiled = how if compiling.enabled else "eager (not compiled)"
+    choice = parts.choice or Choice(compiling.enabled is True)
+    compiled = how if choice.compile else "eager (not compiled)"
     window = f", {training.accumulate} micro-batches an update" if training.accumulate > 1 else ""
     ranks = f"{world.size} processes, each " if world.size > 1 else ""
     threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
@@ -47,6 +49,7 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
         ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
         ("training", f"{counted(length.updates, 'update')}, {length.updates_per_epoch:,} an epoch"),
         ("device", f"{ranks}{state.device}, {training.precision}, {compiled}, {threads}"),
+        *([("compile", choice.why)] if choice.why else []),
     ]
 
 

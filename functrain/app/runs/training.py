@@ -1,5 +1,6 @@
 """`functrain train`: train what a configuration describes, or continue its run."""
 
+import dataclasses
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from functrain.app.ranks import joined
 from functrain.app.runs.beginning import begin_override
 from functrain.app.runs.directory import RunDirectory, is_finished, position
 from functrain.app.runs.evaluation import evaluate_split
-from functrain.app.runs.running import Parts, another_run, begun, build, run_config
+from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, run_config
 from functrain.app.runs.summary import conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines, wrapped_command
 from functrain.checkpoint import CheckpointInfo
@@ -94,6 +95,8 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
 
     parts = build(config)
     title = f"functrain {version('functrain')}: {shown_path(run.path)}"
+    choice = compile_choice(config, parts.state, parts.loaders.train, world, run=run, resume=request.resume)
+    parts = dataclasses.replace(parts, choice=choice)
     print_facts(console, title, facts(config, parts, world))
     parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=say)
     finished = _finished_state(run, config, parts.state) if request.resume == "auto" else None
