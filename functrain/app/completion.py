@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -95,9 +96,13 @@ def _key(entry: Entry) -> Key:
 
 
 def _first(doc: str) -> str:
-    """The first sentence of a text, without what shells interpret."""
-    sentence = re.split(r"[.:;](?: |$)", doc, maxsplit=1)[0]
-    return re.sub(r"[^\w \-,/().+*]", "", sentence)
+    """The first sentence of a text, without the default.
+
+    Example:
+        >>> _first("the run's directory (default: runs/<name>). More."), _first("auto: go on; never: start afresh")
+        ("the run's directory", 'auto: go on')
+    """
+    return re.split(r" \(default: |[.;] |\.$", doc, maxsplit=1)[0].replace("`", "")
 
 
 def _bash(commands: Mapping[str, Words], keys: list[Key]) -> Iterator[str]:
@@ -183,22 +188,30 @@ def _zsh(commands: Mapping[str, Words], keys: list[Key]) -> Iterator[str]:
 
 def _described(name: str, doc: str) -> str:
     """A word with its meaning, for zsh's `_describe`."""
-    return f"'{name}:{_first(doc)}'"
+    return shlex.quote(f"{name}:{_first(doc)}")
+
+
+def _quoted(text: str) -> str:
+    """A text in single quotes, for fish."""
+    backslash = "\\"
+    return "'" + text.replace(backslash, 2 * backslash).replace("'", f"{backslash}'") + "'"
 
 
 def _fish(commands: Mapping[str, Words], keys: list[Key]) -> Iterator[str]:
     yield "# functrain completion fish"
     for name in commands:
-        yield f"complete -c functrain -f -n __fish_use_subcommand -a {name} -d '{_first(COMMANDS[name].summary)}'"
+        doc = _quoted(_first(COMMANDS[name].summary))
+        yield f"complete -c functrain -f -n __fish_use_subcommand -a {name} -d {doc}"
     for name, words in commands.items():
         start = f"complete -c functrain -n '__fish_seen_subcommand_from {name}'"
         for option in words.options:
             names = " ".join(f"-l {each[2:]}" if each.startswith("--") else f"-s {each[1:]}" for each in option.names)
             values = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r" if option.takes_value else ""
-            yield f"{start} {names}{values} -d '{option.doc}'"
+            yield f"{start} {names}{values} -d {_quoted(option.doc)}"
         if words.choices:
             yield f"{start} -f -a '{' '.join(words.choices)}'"
     takers = " ".join(name for name, words in commands.items() if words.takes_keys)
+    start = f"complete -c functrain -n '__fish_seen_subcommand_from {takers}'"
     for key in keys:
         given = [f"{key.dotted}={value}" for value in key.values] or [f"{key.dotted}="]
-        yield f"complete -c functrain -n '__fish_seen_subcommand_from {takers}' -a '{' '.join(given)}' -d '{key.doc}'"
+        yield f"{start} -a '{' '.join(given)}' -d {_quoted(key.doc)}"

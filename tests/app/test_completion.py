@@ -52,7 +52,8 @@ def test_each_script_names_every_command_and_option_and_never_starts_python(shel
     if shell != "fish":
         done = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True)
         assert shell == "zsh" or done.returncode == 0, done.stderr
-    assert all(text.count(sign) % 2 == 0 for sign in "'\"")
+    for line in text.splitlines():
+        shlex.split(line.replace("\\'", "") if shell == "fish" else line, comments=True)  # quotes are closed
 
 
 def test_the_help_of_each_command_ends_with_examples_that_parse():

@@ -98,6 +98,13 @@ def test_the_schema_is_printed_and_written(functrain, project):
     assert out == "wrote s.json; first line of a YAML file: # yaml-language-server: $schema=s.json\n"
 
 
+def test_the_schema_never_replaces_a_configuration(functrain, write):
+    write(BASE, "base.yaml")
+    code, _, err = functrain("schema", "base.yaml")
+    assert (code, err) == (2, "functrain: error: base.yaml: the file of a JSON Schema ends in .json\n")
+    assert load_config("base.yaml").seed == 0
+
+
 def test_the_shipped_configurations_name_the_schema():
     for path in [*(ROOT / "configs").glob("*.yaml")]:
         first = path.read_text().splitlines()[0]

@@ -152,6 +152,10 @@ def test_a_file_may_be_reached_in_two_ways_and_many_ways_are_one_reading(write):
         ("extends: list.yaml", "c.yaml:1:1: extends: list.yaml: a configuration is a mapping of sections, not [1]"),
         ("extends: bad.yaml", "bad.yaml:5:12: training.epochs must be a whole number; got 'ten'"),
         ("extends: .", "c.yaml:1:1: extends: . is a directory, not a configuration file"),
+        (
+            "training.epochs: 3",
+            "unknown key 'training.epochs' at the top level; in a file training.epochs is written as ",
+        ),
         ("extend: base.yaml", "c.yaml:1:1: unknown key 'extend' at the top level; did you mean 'extends'?"),
         ("extends: ${FUNCTRAIN_UNSET}", "c.yaml:1:10: the environment variable FUNCTRAIN_UNSET is not set"),
     ],
@@ -167,7 +171,7 @@ def test_errors_of_extending_name_the_file(write, text, message):
     )
     found = message_for(write(text))
     assert message in found
-    assert "missing key" not in found or text.startswith(("extend:", "extends: bad"))
+    assert "missing key" not in found or text.startswith(("extend:", "training", "extends: bad"))
 
 
 def test_all_errors_of_all_files_come_at_once(write):
@@ -265,6 +269,13 @@ def test_what_a_run_records_is_a_configuration_that_gives_the_same_run(tmp_path_
 def written(values, suffix):
     text = dump(values)
     return text if suffix == "yaml" else json.dumps(values).replace("${", "$${")
+
+
+def test_a_run_that_was_recorded_can_be_extended(write, project, monkeypatch):
+    (project / "run" / "checkpoints").mkdir(parents=True)
+    write(BASE.replace("epochs: 3,", "epochs: 3, keep: 5,").replace("name: base", "name: $${X}"), "run/config.yaml")
+    config = load_config(write("extends: run/config.yaml\ntraining: {epochs: 9}\n", "next.yaml"))
+    assert (config.name, config.training.epochs, config.checkpoint.keep, config.seed) == ("next", 9, 5, 3)
 
 
 def test_a_recorded_configuration_extends_nothing_and_reads_no_environment(write, project, monkeypatch):

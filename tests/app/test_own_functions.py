@@ -34,6 +34,12 @@ def cubed(logits, targets, power: int = 3):
     return PerExample(logits.abs().pow(power).sum(1), torch.ones(len(logits)))
 
 
+def points(split, country="ch", flags=(), sure: bool = True, text: str = ""):
+    from tiny_project import points
+
+    return points(split)
+
+
 def mean_loss(outputs, targets):
     return torch.nn.functional.cross_entropy(outputs, targets)
 """
@@ -83,3 +89,19 @@ def test_losses_are_taken_by_their_place(train):
     assert code == 2
     assert "': module 'own' (" in err
     assert "has no 'nope'" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("country: no", "data.country must be true or false, or text in quotes; got no"),
+        ("flags: [x, {a: Off}]", "data.flags must be true or false, or text in quotes; got Off"),
+        ("flags: [1, yes]", "data.flags must be true or false, or text in quotes; got yes"),
+        ("text: no", "data.text must be text (put it in quotes); got no"),
+        ("country: 'no', flags: [true, False], sure: no", None),
+    ],
+)
+def test_no_is_never_a_silent_false(train, given, message):
+    code, _, err = train(f"data={{name: own:points, {given}}}")
+    assert code == (0 if message is None else 2), err
+    assert message is None or message in err

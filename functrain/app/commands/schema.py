@@ -24,11 +24,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def lines(arguments: argparse.Namespace) -> Iterator[str]:
     """What the command prints."""
     from functrain.app.config.catalogue import FILE
+    from functrain.foundation.errors import ConfigError
 
     text = FILE.read_text(encoding="utf-8")
     if arguments.out is None:
         yield text.rstrip("\n")
         return
+    if arguments.out.suffix != ".json":
+        raise ConfigError(f"{arguments.out}: the file of a JSON Schema ends in .json")
     arguments.out.write_text(text, encoding="utf-8")
     yield f"wrote {arguments.out}; first line of a YAML file: # yaml-language-server: $schema={arguments.out}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from functrain.app.config.catalogue import takes_null
-from functrain.app.config.files import read_source
+from functrain.app.config.files import is_recorded, read_source
 from functrain.app.config.former import in_its_place
 from functrain.app.config.source import Path_, Problem, Source, leaves
 from functrain.app.config.wording import shown
@@ -26,9 +26,11 @@ def read_extended(path: Path, *, recorded: bool = False) -> Source:
     Raises:
         ConfigError: if the file cannot be read. What is wrong with the files that it extends is among the `problems`.
     """
-    if recorded:
-        return _placed(in_its_place(read_source(path, recorded=True), recorded=True), path.parent)
-    return _Extending().read(path, ())
+    return _read(path, recorded=True) if recorded else _Extending().read(path, ())
+
+
+def _read(path: Path, *, recorded: bool) -> Source:
+    return placed(in_its_place(read_source(path, recorded=recorded), recorded=recorded), path.parent)
 
 
 class _Extending:
@@ -41,8 +43,9 @@ class _Extending:
         """A file, merged with those that it extends; `chain` are the files that led to it."""
         identity = os.path.realpath(path)
         if identity not in self._read:
-            own = _placed(in_its_place(read_source(path)), path.parent)
-            self._read[identity] = self._on_its_bases(own, path, (*chain, path))
+            recorded = bool(chain) and is_recorded(path)
+            own = _read(path, recorded=recorded)
+            self._read[identity] = own if recorded else self._on_its_bases(own, path, (*chain, path))
         return self._read[identity]
 
     def _on_its_bases(self, own: Source, path: Path, chain: tuple[Path, ...]) -> Source:
@@ -122,8 +125,11 @@ def _merged(old: Any, new: Any, path: Path_, replaced: set[Path_], removed: set[
     return values
 
 
-def _placed(source: Source, folder: Path) -> Source:
-    """The source with absolute paths in `code` and `init_from.path`, which are relative to their file."""
+def placed(source: Source, folder: Path) -> Source:
+    """The source with absolute paths in `code` and `init_from.path`, which are relative to a folder.
+
+    The folder is added to the source's if functions of the user's own are named, and no `code` says where they are.
+    """
     if not isinstance(source.values, dict):
         return source
     values = dict(source.values)
@@ -134,8 +140,8 @@ def _placed(source: Source, folder: Path) -> Source:
         values["code"] = [absolute(each, folder) if isinstance(each, str) else each for each in code]
     if isinstance(begins, dict) and isinstance(begins.get("path"), str) and begins["path"]:
         values["init_from"] = {**begins, "path": absolute(begins["path"], folder)}
-    folders = (absolute(".", folder),) if code is None and names_own_code(values) else ()
-    return source.replace(values=values, folders=folders)
+    here = [absolute(".", folder)] if code is None and names_own_code(values) else []
+    return source.replace(values=values, folders=tuple(dict.fromkeys([*here, *source.folders])))
 
 
 def names_own_code(values: Mapping[str, Any]) -> bool:

@@ -4,13 +4,14 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from functrain.app.config.catalogue import KINDS, Function, functions
+from functrain.app.config.catalogue import FUNCTIONS, KINDS, Function, declared, functions
 from functrain.app.config.suggestions import did_you_mean
 from functrain.app.config.wording import shown
 from functrain.foundation.errors import ConfigError
 
 WIDTH = 120
 OWN = "or your own as package.module:function"
+NONE = "none of functrain's own; name yours as package.module:function"
 _TYPES: Mapping[str, str] = {
     "integer": "whole number",
     "number": "number",
@@ -26,7 +27,7 @@ def all_kinds() -> Iterator[str]:
     """A paragraph for each kind."""
     width = max(map(len, KINDS.values()))
     for kind, plural in KINDS.items():
-        names = ", ".join(functions(kind)) or f"none of functrain's own; {OWN}"
+        names = ", ".join(functions(kind)) or NONE
         yield from _row([plural, names], [width])
 
 
@@ -55,7 +56,7 @@ def names_of(kind: str) -> Iterator[str]:
     width = max(map(len, found), default=0)
     for function in found.values():
         yield from _row([function.name, function.summary], [width])
-    yield OWN if found else f"none of functrain's own; {OWN}"
+    yield OWN if found else NONE
 
 
 def parameters_of(kind: str, name: str) -> Iterator[str]:
@@ -79,8 +80,13 @@ def parameters_of(kind: str, name: str) -> Iterator[str]:
         yield from _row([*header, "meaning"], widths)
         for row, facts in zip(rows, function.parameters.values(), strict=True):
             yield from _row([*row, facts.get("description", "")], widths)
+    section = next((path for path, own in FUNCTIONS.items() if own == kind), None)
+    if section is not None:
+        keys = [path[-1] for path in declared() if path[:-1] == section]
+        yield ""
+        yield f"Further keys of {'.'.join(map(str, section))}: {', '.join(map(str, keys))}"
     if function.is_open:
-        yield "It takes further parameters."
+        yield "It takes any further keyword."
 
 
 def type_of(facts: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from functrain.app.config.catalogue import FUNCTIONS
 from functrain.app.config.extending import KEY as EXTENDS
@@ -10,7 +10,7 @@ from functrain.app.config.former import SWITCHES, new_place
 from functrain.app.config.parameters import complaint, signature, takes_one, wish
 from functrain.app.config.registry import lookup
 from functrain.app.config.schema import LOSSES, section_at
-from functrain.app.config.source import Path_, Problem, Source
+from functrain.app.config.source import Path_, Problem, Source, leaves
 from functrain.app.config.suggestions import meant
 from functrain.foundation.errors import ConfigError
 
@@ -115,6 +115,7 @@ def _of_function(
             problem = _of_own_loss(item, folders)
         elif key in expected.types:
             wrong = complaint(item, expected.types[key], source.spelling(inside, item))
+            wrong = wrong or _unclear(item, inside, expected.types[key], source)
             problem = None if wrong is None else f"{'.'.join(map(str, inside))} {wrong}"
         else:
             problem = None if expected.open else _unknown_key(inside, source, [*fields, *expected.types], name)
@@ -125,6 +126,28 @@ def _of_function(
         if key not in given and not (kind == "schedule" and key == "total_steps"):
             missing = f"missing key {key!r}{_inside(path)}: {name} has no default for it"
             yield Problem((*path, key), f"{source.origin(path)}: {missing}")
+
+
+def _unclear(item: Any, path: Path_, expected: Any, source: Source) -> str | None:
+    """Why a value may be misread: `no` is false in YAML 1.1, and text to everybody else."""
+    if _takes_bool(expected):
+        return None
+    for inside, value in leaves(item, path):
+        places = [inside] if isinstance(value, bool) else []
+        places += (
+            [(*inside, index) for index, each in enumerate(value) if isinstance(each, bool)]
+            if isinstance(value, list)
+            else []
+        )
+        for place in places:
+            spelling = source.spellings.get(place, "true")
+            if spelling.lower() not in ("true", "false"):
+                return f"must be true or false, or text in quotes; got {spelling}"
+    return None
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_bool(each) for each in get_args(annotation))
 
 
 def _of_own_loss(name: str, folders: Iterable[Path] | None) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from functrain.app.config.catalogue import FUNCTIONS, declared
-from functrain.app.config.extending import absolute, names_own_code, read_extended
+from functrain.app.config.extending import names_own_code, placed, read_extended
 from functrain.app.config.former import assignments
 from functrain.app.config.overrides import override
 from functrain.app.config.source import Path_, Problem, Source
@@ -38,24 +38,20 @@ def resolve(path: Path, overrides: Sequence[str] = (), *, recorded: bool = False
             source = override(source, text, assignments, _closed)
         except ConfigError as error:
             problems.append(Problem((), str(error)))
+    source = placed(source, path.parent)
     values = {"name": path.stem, **source.values}
     if names_own_code(values):
-        values["code"] = _code(values.get("code"), source, path.parent)
-    begins = values.get("init_from")
-    if isinstance(begins, dict) and isinstance(begins.get("path"), str) and begins["path"]:
-        values["init_from"] = {**begins, "path": absolute(begins["path"], path.parent)}
+        values["code"] = _code(values.get("code"), source.folders)
     return source.replace(values=values, problems=(*source.problems, *problems))
 
 
-def _code(given: Any, source: Source, folder: Path) -> Any:
-    """Where the functions of a configuration are imported from; absolute, since a run records it."""
-    if given is not None and not isinstance(given, (str, list)):
+def _code(given: Any, folders: Sequence[str]) -> Any:
+    """Where the functions of a configuration are imported from: what it says, and the folders of its files."""
+    own = [given] if isinstance(given, str) else given or []
+    if not isinstance(own, list) or not all(isinstance(each, str) for each in own):
         return given  # the schema refuses it
-    own = [given] if isinstance(given, str) else list(given or ())
-    if not all(isinstance(each, str) for each in own):
-        return given
-    folders = dict.fromkeys([*(absolute(each, folder) for each in own or ["."]), *source.folders])
-    return next(iter(folders)) if len(folders) == 1 else list(folders)
+    found = list(dict.fromkeys([*own, *folders]))
+    return found[0] if len(found) == 1 else found
 
 
 def _closed(path: Path_) -> str | None:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from functrain.app.config.catalogue import entries
+from functrain.app.config.catalogue import declared, entries
 from functrain.app.config.former import moves
 
 # What other trainers call things, and what that is here: a key, or a key with the value that does the same.
@@ -133,6 +133,8 @@ def meant(key: str, allowed: Sequence[str]) -> str:
     plain = _plain(key)
     if plain in OPTIONS:
         return f"; give the option {OPTIONS[plain]} on the command line;"
+    if tuple(key.split(".")) in declared():
+        return f"; in a file {key} is written as sections: {key.replace('.', ': {')}: ...{'}' * key.count('.')};"
     homes, own = _homes(), {_plain(name) for name in allowed}
     if plain in OTHER_NAMES and plain not in own:
         return f"; `{key}` is `{OTHER_NAMES[plain]}` here;"
