@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from functrain.compiler.request import MADE, Program, Request
 from functrain.compiler.shapes import LIMIT, Shapes
 from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
-from functrain.step.execution import Core, Runner
+from functrain.step.execution import Core, Results, Runner
 from functrain.step.state import DonatedState, TrainState
 
 
@@ -97,11 +97,25 @@ class CompilingRunner(Runner):
             series = CompiledSeries(self, state)
             out = series(core, batch, key=key, device=device)
             return series.end(), out
+        [result] = self.each(core, state, [batch], key=key, device=device).results
+        return result
+
+    def each(
+        self, core: Core, state: Any, batches: Iterable[Any], *, key: Callable[[], int], device: torch.device
+    ) -> Results:
+        """Run `core`, which carries no state, for each batch; the program is looked up where the form changes."""
         known, new = self._known_of(state, separate=False)
         if new and isinstance(state, TrainState):
             state.__dict__["_known"] = known  # an evaluation gives the same state with each batch
-        program, inputs = self._program_for(core, known, batch, key)
-        return program.out.fill(program(inputs, key, device))
+        results, last, program = [], None, None
+        for batch in batches:
+            memory = _plain_memory(batch)
+            if program is None or memory is None or memory != last:
+                last, (program, inputs) = memory, self._program_for(core, known, batch, key)
+            else:
+                inputs = [*known.tensors, *batch]
+            results.append(program.out.fill(program(inputs, key, device)))
+        return Results(results)
 
     def series(self, state: Any) -> "CompiledSeries":
         """Cores one after another, beginning with `state`."""

@@ -61,7 +61,7 @@ class IndexedStream:
         self.batch_size, self.ragged = plan.largest, plan.ragged
         self._plan, self._dataset, self._collate_fn, self._key = plan, dataset, collate_fn, key
         self._workers, self._what = workers, what
-        self._drawing = Drawing()
+        self._drawing: Drawing = {}
         self._engine: DataLoader[Any] | None = None
         self._pass_number = 0
         self._open_pass: Callable[[], Generator[Any, None, None] | None] = lambda: None

@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from functrain.data.forking import start_iterating
 from functrain.data.plans import check_reached, set_epoch, sized
 from functrain.data.randomness import Randomness
+from functrain.data.reading import AT_ONCE
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.trees import nbytes
 
 
 class DataWarning(UserWarning):
@@ -31,7 +33,6 @@ class IterableStream:
     """
 
     kind = "iterable"
-    at_once = 1  # each only when it is asked for: drawing may do anything
     ragged = True  # for all that is known
 
     def __init__(self, loader: Iterable[Any], key: int, what: str):
@@ -40,6 +41,8 @@ class IterableStream:
         self._loader, self._key, self._what = loader, key, what
         self._randomness = Randomness(loader)
         self._draws = type(loader) not in (list, tuple)  # of those no code runs that could draw
+        # of others each only when it is asked for: drawing may do anything
+        self.at_once = 1 if self._draws else _at_once(loader)  # type: ignore[arg-type]
         self._spent = False
 
     def length(self, epoch: int) -> int | None:  # noqa: ARG002 - an iterable does not tell it by epoch
@@ -95,6 +98,11 @@ class IterableStream:
     def _stored(self, iterator: Iterator[Any], epoch: int, start: int) -> Iterator[Any]:
         check_reached(len(self._loader), start, epoch, self._what)  # type: ignore[arg-type]
         return itertools.islice(iterator, start, None)
+
+
+def _at_once(batches: Sequence[Any]) -> int:
+    size = nbytes(batches[0]) if batches else 0
+    return max(1, AT_ONCE // size) if size else 1
 
 
 class StatefulStream:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import leaves, tree_map
+from functrain.metrics.ones import ones
 from functrain.objectives.batch import batch_length, refuse_objects, unpack, with_weight
 
 
@@ -34,12 +35,12 @@ def pad_batch(batch: Any, size: int) -> Any:
         (tensor([5., 6., 5.]), tensor([0, 1, 0]), tensor([1., 1., 0.]))
     """
     if type(batch) in (tuple, list) and len(batch) == 2 and _is_full(batch, size):
-        return (*batch, _real_weight(size, size, batch[0].device))  # the usual case, at each step
+        return (*batch, ones(torch.Size([size]), batch[0].device))  # the usual case, at each step
     length = batch_length(batch)
     refuse_objects(batch, "padding")
     weight = unpack(batch).weight
     if length == size:
-        return batch if weight is not None else with_weight(batch, _real_weight(size, size, _device(batch)))
+        return batch if weight is not None else with_weight(batch, ones(torch.Size([size]), _device(batch)))
     if not 0 < length < size:
         raise ValueError(
             f"a batch of {length} examples cannot be padded to {size}: it must hold from 1 to {size}; "

@@ -19,17 +19,13 @@ from functrain.foundation.keys import fold_in
 
 Collate = Callable[[Any], Any]
 
-# Bytes of small batches that are gathered together: they stay in a processor's second cache beside a small network.
-GATHERED_AT_ONCE = 256 * 1024
+# Bytes of small batches that are prepared together: they stay in a processor's second cache beside a small network.
+AT_ONCE = 256 * 1024
 ALIGNMENT = 64  # bytes; torch's allocator on the CPU. Sums of MKL's depend on it.
 
 
-@dataclasses.dataclass
-class Drawing:
-    """Which global generators are known to be drawn from; None: nothing was read yet."""
-
-    samples: frozenset[str] | None = None
-    collate: frozenset[str] | None = None
+# "samples" and "collate" -> the global generators that they are known to draw from; without what was not run yet.
+Drawing = dict[str, frozenset[str]]
 
 
 class Reader:
@@ -58,9 +54,7 @@ class Reader:
         self.reads_batches = callable(getattr(source, "__getitems__", None))
         gathers = batched and self.stores_samples and collate_fn is default_collate
         self.gather = gather_from(dataset) if gathers else None
-        self.drawing = Drawing() if drawing is None else drawing
-        if self.stores_samples:
-            self.drawing.samples = frozenset()
+        self.drawing: Drawing = {} if drawing is None else drawing
 
     def __call__(self, task: Task) -> Any:
         """Read the micro-batch."""
@@ -99,7 +93,7 @@ class Reader:
 
     def _attempt(self, part: str, reading: Callable[[frozenset[str]], Any]) -> tuple[Any, bool]:
         """What `reading` gives with the generators seeded that it is known to draw from. True: it drew from another."""
-        known = getattr(self.drawing, part) or frozenset()
+        known = self.drawing.get(part, frozenset())
         if len(known) == len(KINDS):
             return reading(known), False
         self.randomness.watch()
@@ -111,7 +105,7 @@ class Reader:
                 raise
             # A sample that drew from another generator is read again with its own seed, with which it may not fail.
         further = self.randomness.drawn() - known
-        setattr(self.drawing, part, known | further)
+        self.drawing[part] = known | further
         return value, bool(further)
 
     def _collated(self, task: Task, samples: Any, seeds: frozenset[str]) -> Any:
@@ -131,10 +125,10 @@ class Reader:
             read = partial(self._seeded_sample, fold_in(self.key, "sample", task.epoch), seeds)
         if not self.batched:
             return read(task, 0, indices)
-        samples = []
+        samples, is_first = [], not self.stores_samples and "samples" not in self.drawing
         for row, index in enumerate(indices):
             samples.append(read(task, row, index))
-            if row == 0 and self.drawing.samples is None and self.randomness.drawn():
+            if row == 0 and is_first and self.randomness.drawn():
                 break  # so that not the whole batch is read twice
         return samples
 
@@ -181,7 +175,7 @@ class Gather:
         sizes = [batch_size * (tensor.nbytes // max(len(tensor), 1)) for tensor in self.tensors]
         if any(size % ALIGNMENT for size in sizes):
             return 1
-        return max(1, GATHERED_AT_ONCE // max(sum(sizes), 1))
+        return max(1, AT_ONCE // max(sum(sizes), 1))
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
         """The batches of the examples in this order, the last one maybe smaller: views of what was gathered at once."""

@@ -31,6 +31,8 @@ def to_device(batch: Any, device: torch.device | str, non_blocking: bool = False
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
     device = torch.device(device)
+    if device.type == "cpu" and _is_there(batch):
+        return batch
     register_containers(batch)
     leaf_list, spec = flatten(batch)
     if all(type(leaf) is torch.Tensor and leaf.device == device for leaf in leaf_list):

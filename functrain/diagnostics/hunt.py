@@ -23,7 +23,7 @@ from functrain.foundation.trees import leaves_with_paths
 from functrain.loop.batches import Feed
 from functrain.loop.resume.metadata import metadata_of
 from functrain.step.execution import Runner, eager
-from functrain.step.gradient import counted_batch, run_objective
+from functrain.step.objective import counted_batch, run_objective
 from functrain.step.state import TrainState
 
 

@@ -1,7 +1,8 @@
 """Model outputs over a loader."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -17,6 +18,8 @@ from functrain.objectives.examples import takes_lists
 from functrain.objectives.supervised import call
 from functrain.objectives.unfit import raise_explained_of_inputs
 from functrain.step.execution import Core
+from functrain.step.objective import precision
+from functrain.step.passes import Pass
 from functrain.step.state import TrainState, require_state
 from functrain.step.to_module import to_evaluate
 
@@ -73,29 +76,20 @@ def predict_with_targets(
 def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool) -> tuple[Any, Any]:
     require_state("predict", state)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
-    forward = to_evaluate(state, ema=ema)
-    runner = runner_for(compile)
-    size, key = (stream.batch_size if stream.kind == "indexed" else None), fold_in(state.key, "predict")
-    lists, collected = takes_lists(state.recipe.objective), list[tuple[Any, Any]]()
+    key, objective = fold_in(state.key, "predict"), state.recipe.objective
+
+    def explain(error: Exception, inputs: Any) -> NoReturn:
+        raise_explained_of_inputs(error, inputs, objective)
+
+    forward = Pass(runner_for(compile), FORWARD, to_evaluate(state, ema=ema), lambda: key, state.device, explain)
+    size = stream.batch_size if stream.kind == "indexed" else None
+    prepare = _Preparation(state, size, pads=compile, with_targets=with_targets)
+    collected = list[tuple[Any, Any]]()
     try:
-        for batch in stream.batches(0):
-            inputs, targets = _split(to_device(batch, state.device))
-            if with_targets and targets is None:
-                raise TypeError("a report needs targets, but the loader gives inputs only")
-            in_list = lists and isinstance(inputs, (tuple, list))
-            length = len(inputs) if in_list else batch_length(inputs)
-            size = size or length
-            if compile and length < size and not in_list:  # one shape, one compilation
-                inputs = pad_batch((inputs, None), size)[0]
-            arguments = (list(inputs),) if in_list else inputs
-            try:
-                outputs = runner(FORWARD, forward, arguments, key=lambda: key, device=state.device)
-            except Exception as error:
-                raise_explained_of_inputs(error, inputs, state.recipe.objective)
-            if in_list:
-                collected.append((_each(outputs, length), _each(targets, length)))
-            else:
-                collected.append((_rows(outputs, length, batch_length(inputs)), tree_map(_to_cpu, targets)))
+        batches = stream.batches(0)
+        at_once = stream.at_once if state.device.type == "cpu" else 1
+        for block in iter(lambda: list(map(prepare, islice(batches, at_once))), []):
+            collected += map(_Prepared.answer, block, forward.each([prepared.arguments for prepared in block]))
     finally:
         stream.close()
     if not collected:
@@ -105,17 +99,82 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
 
 
 def _forward(state: TrainState, inputs: Any) -> Any:
-    recipe = state.recipe
-    mixed = recipe.compute_dtype != recipe.param_dtype
-    with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        outputs, _ = recipe.network.apply(
-            call, state.params, state.buffers, cast_floating(inputs, recipe.param_dtype), training=False
+    with precision(state):
+        outputs, _ = state.recipe.network.apply(
+            _outputs_in(state.recipe.param_dtype), state.params, state.buffers, inputs, training=False
         )
-    register_containers(outputs)
-    return cast_floating(outputs, recipe.param_dtype)
+    return outputs
 
 
-FORWARD = Core(_forward, "forward", carries_state=False)
+def _forward_each(state: TrainState, given: Iterable[Any]) -> list[Any]:
+    with precision(state):
+        return state.recipe.network.evaluate_each(
+            _outputs_in(state.recipe.param_dtype), state.params, state.buffers, given
+        )
+
+
+def _outputs_in(dtype: torch.dtype) -> Callable[[Any, Any], Any]:
+    """A function of a model and inputs: the outputs in the parameters' precision."""
+
+    def outputs_of(model: Any, inputs: Any) -> Any:
+        outputs = call(model, cast_floating(inputs, dtype))
+        register_containers(outputs)
+        return cast_floating(outputs, dtype)
+
+    return outputs_of
+
+
+FORWARD = Core(_forward, "forward", carries_state=False, each=_forward_each)
+
+
+class _Prepared(NamedTuple):
+    """A batch, ready for the model.
+
+    Attributes:
+        arguments: of the model, padded.
+        targets: not padded; None: not given.
+        examples: how many there are.
+        in_list: whether the inputs are a list with an element for each.
+    """
+
+    arguments: Any
+    targets: Any
+    examples: int
+    in_list: bool
+
+    def answer(self, outputs: Any) -> tuple[Any, Any]:
+        """Outputs and targets of the real examples, on the CPU."""
+        if self.in_list:
+            return _each(outputs, self.examples), _each(self.targets, self.examples)
+        rows = batch_length(self.arguments)
+        return _rows(outputs, self.examples, rows), tree_map(_to_cpu, self.targets)
+
+
+class _Preparation:
+    """Prepares batches for the model.
+
+    Args:
+        state: predicts.
+        size: rows of a padded batch; None: as many as the first one has.
+        pads: whether a smaller batch is padded: one shape, one compilation.
+        with_targets: whether targets are needed.
+    """
+
+    def __init__(self, state: TrainState, size: int | None, *, pads: bool, with_targets: bool) -> None:
+        self._device, self._lists = state.device, takes_lists(state.recipe.objective)
+        self._size, self._pads, self._with_targets = size, pads, with_targets
+
+    def __call__(self, batch: Any) -> _Prepared:
+        inputs, targets = _split(to_device(batch, self._device))
+        if self._with_targets and targets is None:
+            raise TypeError("a report needs targets, but the loader gives inputs only")
+        if self._lists and isinstance(inputs, (tuple, list)):
+            return _Prepared((list(inputs),), targets, len(inputs), in_list=True)
+        length = batch_length(inputs)
+        self._size = self._size or length
+        if self._pads and length < self._size:
+            inputs = pad_batch((inputs, None), self._size)[0]
+        return _Prepared(inputs, targets, length, in_list=False)
 
 
 def _split(batch: Any) -> tuple[Any, Any]:

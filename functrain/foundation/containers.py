@@ -43,7 +43,9 @@ def register_containers(tree: Any) -> None:
         >>> leaves(batch)
         [1, 2]
     """
-    if (kind := type(tree)) is tuple or kind is list or kind is dict:
+    if (kind := type(tree)) is Tensor:
+        return
+    if kind is tuple or kind is list or kind is dict:
         for leaf in tree.values() if kind is dict else tree:
             if type(leaf) is not Tensor:
                 break

@@ -23,6 +23,13 @@ def cast_floating(tree: Any, dtype: torch.dtype) -> Any:
         >>> cast_floating((torch.zeros(1), torch.tensor(7)), torch.float64)
         (tensor([0.], dtype=torch.float64), tensor(7))
     """
+    kind = type(tree)
+    if kind is tuple or kind is list or kind is torch.Tensor:
+        for leaf in (tree,) if kind is torch.Tensor else tree:
+            if type(leaf) is not torch.Tensor or (leaf.dtype is not dtype and leaf.dtype.is_floating_point):
+                break
+        else:
+            return tree  # the usual case, at each step, without flattening
     return tree_map(lambda leaf: leaf.to(dtype) if is_floating(leaf) else leaf, tree)
 
 

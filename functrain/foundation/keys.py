@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 
@@ -92,8 +93,27 @@ def permutation(key: int, length: int) -> torch.Tensor:
     return torch.randperm(length, generator=generator(key))
 
 
+class Seeded(NamedTuple):
+    """Generators that were seeded with a key."""
+
+    key: int
+    generators: list[torch.Generator]
+
+    def drew(self) -> bool:
+        """Whether anything was drawn from them since.
+
+        Example:
+            >>> with torch_seed(7) as seeded:
+            ...     before = seeded.drew()
+            ...     value = torch.rand(())
+            ...     before, seeded.drew()
+            (False, True)
+        """
+        return any(not torch.equal(g.get_state(), generator(self.key, g.device).get_state()) for g in self.generators)
+
+
 @contextmanager
-def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
+def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator["Seeded"]:
     """Seed torch's generators of the CPU and of `device` with `key`; put their states back at the end.
 
     This is how code that draws from the global generator (`nn.Dropout`, a user's augmentation)
@@ -107,7 +127,7 @@ def torch_seed(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
         for g in generators:
             g.manual_seed(_signed(key))
         try:
-            yield
+            yield Seeded(key, generators)
         finally:
             for g, state in zip(generators, before):
                 g.set_state(state)

@@ -75,6 +75,11 @@ def is_eager() -> bool:
     )
 
 
+def is_watched() -> bool:
+    """Whether a dispatch mode sees each operation, such as one that records or traces what is done."""
+    return _dispatch_modes() != 0
+
+
 def is_traced() -> bool:
     """Whether a graph is being made of what is done."""
     return _proxy_mode() is not None
@@ -135,6 +140,19 @@ def references(leaves: list[Tensor]) -> list[tuple[int, int]] | None:
     if _use_count is None:
         return None
     return [(sys.getrefcount(leaf), _use_count(leaf.untyped_storage()._cdata)) for leaf in leaves]
+
+
+_version = _find("torch", "Tensor._version.__get__")
+
+
+def writes_to(tensor: Tensor) -> int:
+    """How often a tensor, not one of `inference_mode`, was written to; some number where torch does not count."""
+    return 1 if _version is None else int(_version(tensor))
+
+
+def is_readable(tensor: Tensor) -> bool:
+    """Whether reading a tensor's values costs nothing and is not part of a graph, a transform or a recording."""
+    return type(tensor) is Tensor and tensor.is_cpu and is_eager()
 
 
 def foreach_operator(name: str) -> Callable[..., Any] | None:

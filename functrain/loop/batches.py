@@ -66,10 +66,10 @@ class Feed:
             batch if self._alone else part_of(batch, self._world, lists=self._lists), examples, ends_window
         )
 
-    def one_pass(self, epoch: int) -> Iterator[MicroBatch]:
-        """All batches of an epoch, once."""
+    def blocks(self, epoch: int) -> Iterator[list[MicroBatch]]:
+        """All batches of an epoch, once; together are those that may be read before the first of them is used."""
         self.size = self._known_size()  # what earlier passes saw must not show in this one's rounding
-        return self._prepared(self.stream.batches(epoch))
+        return self._in_blocks(self.stream.batches(epoch))
 
     def micro_batches(self, epoch: int, accumulate: int, tail: str) -> int | None:
         """How many micro-batches of an epoch are trained on; None if that is not known."""
@@ -104,10 +104,10 @@ class Feed:
 
     def _prepared(self, batches: Iterator[Any]) -> Iterator[MicroBatch]:
         """On a CPU small ones are prepared together: one by one, a compiled step in between has cleared the caches."""
-        if not self._on_cpu:
-            return map(self.prepare, batches)
-        blocks = iter(lambda: list(map(self.prepare, islice(batches, self.stream.at_once))), [])
-        return chain.from_iterable(blocks)
+        return chain.from_iterable(self._in_blocks(batches)) if self._on_cpu else map(self.prepare, batches)
+
+    def _in_blocks(self, batches: Iterator[Any]) -> Iterator[list[MicroBatch]]:
+        return iter(lambda: list(map(self.prepare, islice(batches, self.stream.at_once if self._on_cpu else 1))), [])
 
     def _extended(self, epoch: int, start: int, length: int | None, accumulate: int) -> Iterator[Any]:
         """One pass from `start`, then on from the epoch's beginning until the window is full."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functrain.distributed import totals_over_ranks
 from functrain.foundation.errors import DataError
 from functrain.loop.batches import Feed
-from functrain.metrics.totals import Totals
+from functrain.metrics.totals import Totals, sum_of
 from functrain.step.evaluate import Evaluation
 from functrain.step.execution import Runner
 from functrain.step.state import TrainState
@@ -25,11 +25,11 @@ def evaluate_pass(
         DataError: if there is no batch.
     """
     totals, evaluate = None, Evaluation(state, ema=ema, run=run)
-    for micro_batch in feed.one_pass(0):
-        if interrupted():
+    for block in feed.blocks(0):
+        found = evaluate.each([micro_batch.batch for micro_batch in block], lambda: not interrupted())
+        if len(found) < len(block):
             return None
-        batch_totals = evaluate(micro_batch.batch)
-        totals = batch_totals if totals is None else totals + batch_totals
+        totals = sum_of(found if totals is None else [totals, *found])
     if totals is None:
         raise DataError("the evaluation data are empty: the loader gave no batch")
     return totals_over_ranks(totals)

@@ -4,6 +4,10 @@ Everything is a pair of a weighted sum and the sum of its weights. The sums of m
 ranks add. The mean is taken once, at the end.
 """
 
+import functools
+import operator
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,6 +70,23 @@ class Totals:
             {'loss': tensor(2., dtype=torch.float64)}
         """
         return dict(zip(self.names, (self.sums[0] / self.sums[1]).unbind()))
+
+
+def sum_of(parts: Sequence[Totals]) -> Totals:
+    """The parts added one after another; the bits of `parts[0] + parts[1] + ...`, and less work for the host.
+
+    Example:
+        >>> from functrain.objectives import Loss
+        >>> sum_of([Loss(torch.tensor(total), 2.0).totals() for total in (6.0, 2.0)]).means()
+        {'loss': tensor(2., dtype=torch.float64)}
+    """
+    first, *others = parts
+    sums = first.sums.clone()
+    for other in others:
+        if other.names != first.names:
+            return functools.reduce(operator.add, parts)
+        sums += other.sums
+    return Totals(sums, first.names)
 
 
 def no_totals(device: torch.device | str = "cpu") -> Tensor:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from functrain.metrics.ones import are_ones, sum_of_ones
+
 
 class PerExample(NamedTuple):
     """Loss values and how much each counts; both of the same shape, `[B]` or `[B, ...]`.
@@ -24,7 +26,10 @@ class PerExample(NamedTuple):
 
     def sums(self) -> tuple[Tensor, Tensor]:
         """The sum of values times weights and the sum of the weights, 0-d: `Loss.total` and `Loss.weight`."""
-        return total(self.values, self.weights), self.weights.to(sum_dtype(self.weights)).sum()
+        values, weights = self
+        if values.shape == weights.shape and (count := sum_of_ones(weights)) is not None:
+            return wide(values).sum(), count
+        return total(values, weights), weights.to(sum_dtype(weights)).sum()
 
 
 LossFunction = Callable[..., PerExample]
@@ -104,7 +109,7 @@ def mean_of_rows(values: Tensor) -> Tensor:
 
 def wide(tensor: Tensor) -> Tensor:
     """A tensor of half precision in float32; any other as it is."""
-    return tensor.to(sum_dtype(tensor))
+    return tensor if tensor.dtype is torch.float32 else tensor.to(sum_dtype(tensor))
 
 
 def sum_dtype(tensor: Tensor) -> torch.dtype:
@@ -113,5 +118,7 @@ def sum_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _products(values: Tensor, weights: Tensor) -> Tensor:
+    if are_ones(weights):
+        return wide(values)
     values = torch.where(weights != 0, values, 0.0)  # before the product: 0 times NaN is NaN, in its gradient too
     return values.to(sum_dtype(values)) * weights.to(sum_dtype(weights))

@@ -39,6 +39,8 @@ def unpack(batch: Any) -> Parts:
         >>> unpack(("x", "y"))
         Parts(inputs='x', targets='y', weight=None)
     """
+    if type(batch) is tuple and len(batch) == 3:
+        return Parts(*batch)  # the usual case, at each step
     if isinstance(batch, Mapping):
         if "inputs" in batch and "targets" in batch:
             return Parts(batch["inputs"], batch["targets"], batch.get("weight"))

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from torch import Tensor
 
+from functrain.metrics.ones import are_ones
 from functrain.metrics.weighted_sums import LossFunction, times_example_weight
 from functrain.objectives.losses import REGISTRY, PerExample
 from functrain.objectives.uncounted import zero_uncounted
@@ -23,22 +24,35 @@ class BoundLoss:
     fn: LossFunction
     options: tuple[tuple[str, Any], ...] = ()
 
+    @functools.cached_property
+    def is_ours(self) -> bool:
+        """Whether it is one of functrain's losses."""
+        return self.fn in REGISTRY.values()
+
+    @functools.cached_property
+    def _takes_weight(self) -> bool:
+        return takes(self.fn, "weight")
+
     def __call__(self, predictions: Any, targets: Any, weight: Tensor | None = None, **tensors: Tensor) -> PerExample:
         """The loss, with each example's weight `[B]` on its positions; `tensors` are arguments that vary."""
-        if targets is None and self.fn in REGISTRY.values():
+        if targets is None and self.is_ours:
             raise TypeError(
                 f"the loss {_name(self.fn)} needs targets, and the batch's are None. Give (inputs, targets); for data "
                 "without targets write an objective of your own, (model, batch) -> Loss"
             )
-        if weight is not None and takes(self.fn, "weight"):
+        if weight is not None and self._takes_weight:
             tensors["weight"] = weight
-        predictions, targets = zero_uncounted(predictions, weight), zero_uncounted(targets, weight)
+        all_count = weight is None or are_ones(weight)
+        if not all_count:
+            predictions, targets = zero_uncounted(predictions, weight), zero_uncounted(targets, weight)
         result = self.fn(predictions, targets, **dict(self.options), **tensors)
         if not isinstance(result, PerExample):
             raise TypeError(
                 f"the loss {_name(self.fn)} returned {type(result).__name__}, not a PerExample(values, weights). A "
                 "mean loss becomes an objective with functrain.supervised"
             )
+        if weight is None or (all_count and weight.shape == result.weights.shape[:1]):
+            return result
         return times_example_weight(result, weight)
 
 

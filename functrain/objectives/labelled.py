@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from functrain.metrics.classes import accuracy_sums
+from functrain.metrics.ones import are_ones
 from functrain.metrics.weighted_sums import PerExample, sum_dtype
 from functrain.objectives import losses
 from functrain.objectives.batch import has_labels, unpack
@@ -28,7 +29,9 @@ class _Classes:
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        logits = output_of(call(model, inputs), self.output, "logits").movedim(self.class_dim, 1)
+        logits = output_of(call(model, inputs), self.output, "logits")
+        if self.class_dim != 1:
+            logits = logits.movedim(self.class_dim, 1)
         if self.next_token is None and has_labels(batch):
             raise ValueError(
                 "the labels of language_modelling may be the targets of the same positions, or the tokens of the "
@@ -41,9 +44,14 @@ class _Classes:
                 f"this objective takes a label for each of an example's {self.parts}; got logits {list(logits.shape)} "
                 f"and targets {list(targets.shape)}. For one label an example take classification()"
             )
-        sums = self.loss(logits, targets, weight).sums()
-        right, counted = logits.argmax(1) == targets, targets != self.ignore_index
-        return Loss(*sums, {"accuracy": accuracy_sums(right, counted, weight, sum_dtype(logits))})
+        loss = self.loss(logits, targets, weight)
+        total, weights = loss.sums()
+        right, dtype = logits.argmax(1) == targets, sum_dtype(logits)
+        if self.loss.is_ours and loss.weights.shape == right.shape and are_ones(loss.weights):  # every label counts
+            accuracy = right.sum(dtype=dtype), weights.to(dtype)
+        else:
+            accuracy = accuracy_sums(right, targets != self.ignore_index, weight, dtype)
+        return Loss(total, weights, {"accuracy": accuracy})
 
     def complaint(self, model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""

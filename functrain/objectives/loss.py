@@ -1,6 +1,6 @@
 """What an objective returns: sums over a batch, never means."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -39,6 +39,12 @@ class Loss:
             >>> Loss(torch.tensor(6.0), 3.0, {"accuracy": torch.tensor(1.5)}).totals().names
             ('loss', 'accuracy')
         """
+        scalars = _of_one_dtype(self._scalars())
+        rows = torch.stack(scalars).to(torch.float64).view(2, -1)
+        return Totals(_in_slots(rows), ("loss", *self.metrics))
+
+    def _scalars(self) -> list[Tensor]:
+        """The sums of the loss and the metrics, then the sums of their weights."""
         if len(self.metrics) >= SLOTS:
             raise ValueError(
                 f"an objective may return at most {SLOTS - 1} metrics beside the loss, got "
@@ -50,12 +56,35 @@ class Loss:
         for value in self.metrics.values():
             pairs.append(value if isinstance(value, tuple) else (value, self.weight))
         device = self.total.device
-        scalars = [_scalar(pair[row], device) for row in (0, 1) for pair in pairs]
-        if any(scalar.dtype != scalars[0].dtype for scalar in scalars):
-            scalars = [scalar.to(torch.float64) for scalar in scalars]  # stack would promote, integers inexactly
-        rows = torch.stack(scalars).to(torch.float64).view(2, -1)
-        sums = torch.nn.functional.pad(rows, (0, SLOTS - len(pairs)))
-        return Totals(sums, ("loss", *self.metrics))
+        return [_scalar(pair[row], device) for row in (0, 1) for pair in pairs]
+
+
+def totals_of_each(losses: Sequence[Loss]) -> list[Totals]:
+    """`loss.totals().counted()` of each, with fewer operations.
+
+    Example:
+        >>> totals_of_each([Loss(torch.tensor(6.0), 3.0), Loss(torch.tensor(float("nan")), 0.0)])[1].sums[:, 0]
+        tensor([0., 0.], dtype=torch.float64)
+    """
+    names = {("loss", *loss.metrics) for loss in losses}
+    if len(names) != 1:
+        return [loss.totals().counted() for loss in losses]
+    scalars = _of_one_dtype([scalar for loss in losses for scalar in loss._scalars()])
+    rows = torch.stack(scalars).to(torch.float64).view(len(losses), 2, -1)
+    sums = _in_slots(torch.where((rows[:, 1:] != 0) | rows[:, :1].isfinite(), rows, 0.0))
+    [each] = names
+    return [Totals(own, each) for own in sums.unbind()]
+
+
+def _of_one_dtype(scalars: list[Tensor]) -> list[Tensor]:
+    """`stack` would promote, integers inexactly."""
+    if any(scalar.dtype != scalars[0].dtype for scalar in scalars):
+        return [scalar.to(torch.float64) for scalar in scalars]
+    return scalars
+
+
+def _in_slots(rows: Tensor) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, SLOTS - rows.shape[-1]))
 
 
 def _scalar(value: Any, device: torch.device) -> Tensor:
@@ -73,4 +102,4 @@ def _scalar(value: Any, device: torch.device) -> Tensor:
             f"an objective returns sums, 0-d tensors; got one of shape {list(tensor.shape)}. Sum it over the "
             "examples (and do not divide: the step divides once by the weight)"
         )
-    return tensor.detach()
+    return tensor.detach() if tensor.requires_grad else tensor

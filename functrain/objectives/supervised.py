@@ -191,6 +191,8 @@ def _chosen(outputs: Any, output: Key | None) -> Any:
 
 def call(model: Any, inputs: Any) -> Any:
     """Call a model with one input, a tuple of inputs, or a mapping of named ones."""
+    if type(inputs) is Tensor:
+        return model(inputs)
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)

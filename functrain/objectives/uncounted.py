@@ -11,6 +11,7 @@ from torch import Tensor
 
 from functrain.foundation.dtypes import is_floating
 from functrain.foundation.trees import tree_map
+from functrain.metrics.ones import are_ones
 from functrain.objectives.batch import unpack
 
 
@@ -25,7 +26,7 @@ def zero_uncounted(tree: Any, weight: Tensor | None) -> Any:
         >>> zero_uncounted(torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 0.0]))
         tensor([1., 0.])
     """
-    if weight is None or weight.ndim != 1:
+    if weight is None or weight.ndim != 1 or are_ones(weight):
         return tree
     counted = weight != 0
     return tree_map(lambda leaf: torch.where(_rows(counted, leaf), leaf, 0) if _fits(leaf, weight) else leaf, tree)
@@ -47,7 +48,7 @@ def finite_batch(batch: Any) -> Any:
         weight = unpack(batch).weight
     except TypeError:
         return batch
-    if not isinstance(weight, Tensor) or weight.ndim != 1:
+    if not isinstance(weight, Tensor) or weight.ndim != 1 or are_ones(weight):
         return batch
     counted = weight != 0
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.foundation.torch_internals import is_eager
+from functrain.foundation.torch_internals import is_readable
 from functrain.foundation.trees import flatten, tree_map, unflatten
 
 
@@ -36,8 +36,3 @@ def choose(condition: Tensor, after: Any, before: Any) -> Any:
 def _storage(leaf: Tensor) -> int:
     """Where a tensor's storage begins, without an object made for it."""
     return leaf.data_ptr() - int(leaf.storage_offset()) * leaf.element_size()
-
-
-def is_readable(condition: Tensor) -> bool:
-    """Whether reading a condition costs nothing and is not part of a graph, a transform or a recording."""
-    return type(condition) is Tensor and condition.is_cpu and is_eager()

@@ -1,18 +1,19 @@
 """The pure evaluation step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.keys import fold_in
 from functrain.metrics.totals import Totals
+from functrain.objectives.loss import totals_of_each
 from functrain.objectives.unfit import raise_explained
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
-from functrain.step.gradient import run_objective
+from functrain.step.objective import evaluated_losses, run_objective
+from functrain.step.passes import Pass
 from functrain.step.state import TrainState, require_state
 from functrain.step.to_module import to_evaluate
 
@@ -59,24 +60,32 @@ class Evaluation:
     def __init__(self, state: TrainState, *, ema: bool = False, run: Runner = eager) -> None:
         require_state("eval_step", state)
         refuse_autocast(state.device)
-        self._state, self._device, self._objective = to_evaluate(state, ema=ema), state.device, state.recipe.objective
-        self._key = partial(fold_in, state.key, "evaluate", state.step)
-        self._run: Callable[..., Any] = run
+        self._state, self._objective = to_evaluate(state, ema=ema), state.recipe.objective
         self._within_users_compile = torch.compiler.is_dynamo_compiling() and run is eager
-        if self._within_users_compile:
-            from functrain.step import users_compile
-
-            self._run = users_compile.run
+        if not self._within_users_compile:
+            key = partial(fold_in, state.key, "evaluate", state.step)
+            self._pass = Pass(run, EVALUATE, self._state, key, state.device, self._explain)
 
     def __call__(self, batch: Any) -> Totals:
         """The metric sums of a batch."""
+        totals: Totals
         if not self._within_users_compile:
-            register_containers(batch)
+            totals = self._pass(batch)
+            return totals
+        from functrain.step import users_compile
+
         try:
-            totals: Totals = self._run(EVALUATE, self._state, batch, key=self._key, device=self._device)
+            totals = users_compile.run(EVALUATE, self._state, batch)
         except Exception as error:
-            raise_explained(error, batch, self._objective)
+            self._explain(error, batch)
         return totals
+
+    def each(self, batches: Sequence[Any], go_on: Callable[[], bool] = lambda: True) -> list[Totals]:
+        """The metric sums of each of several batches in memory; they end where `go_on`, asked before each, says no."""
+        return self._pass.each(batches, go_on)
+
+    def _explain(self, error: Exception, batch: Any) -> NoReturn:
+        raise_explained(error, batch, self._objective)
 
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:
@@ -86,4 +95,9 @@ def _evaluate(state: TrainState, batch: Any) -> Totals:
     return loss.totals().counted()
 
 
-EVALUATE = Core(_evaluate, "evaluate", carries_state=False)
+def _evaluate_each(state: TrainState, batches: Iterable[Any]) -> list[Totals]:
+    params = state.recipe.collectives.gather(state.params)
+    return totals_of_each(evaluated_losses(state, params, batches))
+
+
+EVALUATE = Core(_evaluate, "evaluate", carries_state=False, each=_evaluate_each)

@@ -1,6 +1,5 @@
 """The gradient of one micro-batch, as sums."""
 
-import functools
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -10,20 +9,18 @@ from torch import Tensor
 
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.errors import FunctrainError
-from functrain.foundation.torch_internals import inside_transform, is_eager
+from functrain.foundation.torch_internals import inside_transform, is_eager, is_readable
 from functrain.foundation.trees import tree_map
 from functrain.metrics.layer_statistics import Statistics
 from functrain.metrics.totals import Totals
 from functrain.objectives.loss import Loss
-from functrain.objectives.supervised import takes_step, takes_weight
-from functrain.objectives.uncounted import finite_batch
 from functrain.optim import ascended_params
 from functrain.optim.foreach import are_ours, foreach, overwrite
 from functrain.step.activations import Seen, activation_statistics
-from functrain.step.choose import is_readable
 from functrain.step.collectives import ALONE, Collectives
 from functrain.step.execution import RunAgainError
 from functrain.step.network import Network
+from functrain.step.objective import run_objective
 from functrain.step.scaling import weight_normaliser
 from functrain.step.state import Params, TrainState
 from functrain.step.used import Used, depends_on
@@ -204,43 +201,6 @@ def _refuse_without_gradient(loss: Loss) -> None:
             "nothing. Compute it from the model's outputs, without detach(), item() or torch.no_grad(), and leave "
             "requires_grad=True for at least one parameter that it uses"
         )
-
-
-def run_objective(
-    state: TrainState,
-    params: Params,
-    buffers: Params,
-    batch: Any,
-    *,
-    training: bool,
-    seen: Seen | None = None,
-    until: ExitStack | None = None,
-) -> tuple[Loss, Params]:
-    """The objective under the state's precision; `seen` and `until` are `Network.apply`'s."""
-    recipe = state.recipe
-    objective: Callable[..., Any] = recipe.objective
-    batch = counted_batch(objective, batch)
-    if takes_step(objective):
-        objective = functools.partial(objective, step=state.counts.applied)
-    mixed = recipe.compute_dtype != recipe.param_dtype
-    # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
-    with torch.autocast(state.device.type, recipe.compute_dtype, enabled=mixed, cache_enabled=False):
-        loss, new_buffers = recipe.network.apply(
-            objective, params, buffers, batch, training=training, seen=seen, until=until
-        )
-    if not isinstance(loss, Loss):
-        raise TypeError(
-            f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
-            "ordinary mean loss becomes an objective with functrain.supervised(loss)"
-        )
-    if not isinstance(loss.total, Tensor):
-        raise TypeError(f"Loss.total must be a tensor to be differentiated, got {loss.total!r}")
-    return loss, new_buffers
-
-
-def counted_batch(objective: Callable[..., Any], batch: Any) -> Any:
-    """The batch with nothing in it that is not finite where the objective does not count it."""
-    return finite_batch(batch) if takes_weight(objective) else batch
 
 
 def divided(grads: Params, divisor: Tensor) -> Params:

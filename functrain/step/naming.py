@@ -11,7 +11,7 @@ from functrain.foundation.generators import preserved_generators
 from functrain.foundation.keys import fold_in
 from functrain.metrics.totals import Totals
 from functrain.step.execution import Core, eager
-from functrain.step.gradient import run_objective
+from functrain.step.objective import run_objective
 from functrain.step.state import TrainState
 
 

@@ -6,7 +6,7 @@ as `torch.func.functional_call` does. Calls that run at the same time, in severa
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,14 +36,19 @@ class _Harness:
     @contextlib.contextmanager
     def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """Within, the module has these tensors."""
-        held = [(place, name, place[0][place[1]]) for name in tensors for place in self._places[name]]
+        held = [(members, key, members[key]) for name in tensors for members, key in self._places[name]]
         try:
-            for (members, key), name, _ in held:
-                members[key] = tensors[name]
+            self.put(tensors)
             yield
         finally:
-            for (members, key), _, own in held:
+            for members, key, own in held:
                 members[key] = own
+
+    def put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put these tensors in their places."""
+        for name, tensor in tensors.items():
+            for members, key in self._places[name]:
+                members[key] = tensor
 
     def now(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the module has in the places of these tensors; of tied places, in the first."""
@@ -164,6 +169,23 @@ class Network:
             for harness in (*self._training.all, *self._evaluation.all):
                 stack.enter_context(put_back(harness.net))
             yield
+
+    def evaluate_each(
+        self,
+        objective: Callable[[nn.Module, Any], Any],
+        params: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batches: Iterable[Any],
+    ) -> list[Any]:
+        """The results of `apply` in evaluation mode, for batches one after another, and not within a trace."""
+        results = []
+        with self._evaluation.holding({**params, **buffers}) as harness:
+            for batch in batches:
+                # anew for each: a forward pass may write to buffers, or put other tensors in the places of both
+                harness.put(params)
+                harness.put({name: b.clone() for name, b in buffers.items()})
+                results.append(_called(objective, harness.net, batch))
+        return results
 
     def running(self) -> Iterator[tuple[str, nn.Module]]:
         """Path and module of those that steps run, in training and in evaluation."""

@@ -11,7 +11,8 @@ from functrain.foundation.dtypes import is_floating
 from functrain.foundation.keys import fold_in, torch_seed
 from functrain.foundation.trees import leaves_with_paths
 from functrain.step.collectives import ALONE
-from functrain.step.gradient import counted_batch, gradient
+from functrain.step.gradient import gradient
+from functrain.step.objective import counted_batch
 from functrain.step.state import TrainState
 
 

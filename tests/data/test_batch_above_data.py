@@ -1,5 +1,7 @@
 """A batch_size above the number of examples costs what the examples cost."""
 
+from itertools import chain
+
 import pytest
 import torch
 from torch import nn
@@ -36,7 +38,7 @@ LOADERS = {
 @pytest.mark.parametrize("ranks", [1, 8])
 def test_a_batch_is_padded_to_what_the_data_can_give(kind, ranks):
     expected = 20 if kind == "more samples" else 12
-    for one_pass in (lambda feed: feed.one_pass(0), lambda feed: feed.windows(0, 0, 1, "extend")):
+    for one_pass in (lambda feed: chain.from_iterable(feed.blocks(0)), lambda feed: feed.windows(0, 0, 1, "extend")):
         feed = Feed(as_stream(LOADERS[kind](100_000), 1), ft.regression(), torch.device("cpu"), World(0, ranks))
         (micro_batch,) = one_pass(feed)
         assert micro_batch.examples == expected
@@ -47,7 +49,7 @@ def test_a_batch_is_padded_to_what_the_data_can_give(kind, ranks):
 @pytest.mark.parametrize("kind", LOADERS)
 def test_a_ragged_batch_is_padded_to_a_full_one_as_before(kind):
     feed = Feed(as_stream(LOADERS[kind](5), 1), ft.regression(), torch.device("cpu"), World(0, 1))
-    batches = list(feed.one_pass(0))
+    batches = list(chain.from_iterable(feed.blocks(0)))
     assert {len(micro_batch.batch[0]) for micro_batch in batches} == {5}
     assert batches[-1].examples == (5 if kind == "more samples" else 2)
 

@@ -164,9 +164,9 @@ def test_a_signal_that_also_ends_the_workers_saves_its_snapshot(
 
     loaders = {"loader": make_loader(num_workers=1), "eval_loader": make_loader(8, num_workers=1)}
     options = {"epochs": 1, "run_dir": tmp_path, **loaders}
-    plain = Evaluation.__call__
+    plain = Evaluation.each
     if during == "evaluation":
-        monkeypatch.setattr(Evaluation, "__call__", evaluate)
+        monkeypatch.setattr(Evaluation, "each", evaluate)
     callbacks = [ft.on("after_step")(send)] if during == "training" else []
     with pytest.raises(ft.Interrupted) as caught:
         quick_fit(make_state(), callbacks=callbacks, **options)

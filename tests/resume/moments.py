@@ -104,7 +104,7 @@ def watch(last_batch: tuple[int, int]) -> list[Any]:
 
     around(runner._Program, "__call__", after="in a step, its program run")
     around(backends, "build", before="compiling")
-    around(Evaluation, "__call__", before="evaluating")
+    around(Evaluation, "each", before="evaluating")
     around(files, "make_directory", before="before the first checkpoint is begun")
     around(orbax_io, "save_items", before="while a checkpoint is written", after="while a checkpoint is written")
     around(files, "commit", before="checkpoint written, not renamed", after="checkpoint renamed")

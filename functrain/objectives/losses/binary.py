@@ -39,7 +39,7 @@ def binary_cross_entropy(
     logits, labels = binary_labels("binary_cross_entropy", logits, targets, ignore_index)
     factor = None if pos_weight is None else _pos_weight(pos_weight, logits)
     values = F.binary_cross_entropy_with_logits(logits, labels.value, pos_weight=factor, reduction="none")
-    return PerExample(labels.refused(values), labels.counted.to(values.dtype))
+    return PerExample(labels.refused(values), labels.weights(values.dtype))
 
 
 def binary_focal(
@@ -77,7 +77,7 @@ def binary_focal(
     positive = -(gamma * log_no).exp() * log_yes * labels.value
     negative = -(gamma * log_yes).exp() * log_no * (1 - labels.value)
     values = positive + negative if alpha is None else alpha * positive + (1 - alpha) * negative
-    return PerExample(labels.refused(values), labels.counted.to(values.dtype))
+    return PerExample(labels.refused(values), labels.weights(values.dtype))
 
 
 def _pos_weight(pos_weight: float | Sequence[float], logits: Tensor) -> Tensor:

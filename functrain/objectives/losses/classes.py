@@ -48,7 +48,8 @@ def cross_entropy(
     References:
         Label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
     """
-    check_label_smoothing(label_smoothing)
+    if label_smoothing != 0.0:
+        check_label_smoothing(label_smoothing)
     logits, labels = class_labels("cross_entropy", logits, targets, ignore_index)
     logits = wide(logits)
     if class_weights is None or label_smoothing == 0:
@@ -112,7 +113,7 @@ def focal(
 
 
 def _weighted(values: Tensor, labels: Labels, class_weights: Sequence[float] | None, logits: Tensor) -> PerExample:
-    weights = labels.counted.to(values.dtype)
+    weights = labels.weights(values.dtype)
     if class_weights is not None:
         weights = weights * per_class(class_weights, logits)[labels.value]
         weights = torch.where(labels.valid | ~labels.counted, weights, 1.0)  # a label out of range must show

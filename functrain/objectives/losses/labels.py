@@ -8,30 +8,49 @@ not, so that the step refuses the update instead of reading memory out of range 
 """
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from functrain.foundation.numbers import is_number
+from functrain.foundation.torch_internals import is_readable
+from functrain.metrics.ones import ones
 from functrain.metrics.weighted_sums import wide
 
 
-class Labels(NamedTuple):
+class Labels:
     """Labels without surprises.
 
-    Attributes:
+    Args:
         value: the label, or 0 where it is not valid.
-        counted: bool, not the ignored index.
-        valid: bool, a class (a probability, of a binary label).
+        counted: bool, not the ignored index; None: all are known to be.
+        valid: bool, a class (a probability, of a binary label); None: all are known to be.
     """
 
-    value: Tensor
-    counted: Tensor
-    valid: Tensor
+    def __init__(self, value: Tensor, counted: Tensor | None = None, valid: Tensor | None = None) -> None:
+        self.value, self._counted, self._valid = value, counted, valid
+
+    @property
+    def counted(self) -> Tensor:
+        """Where the label is not the ignored index."""
+        return torch.ones_like(self.value, dtype=torch.bool) if self._counted is None else self._counted
+
+    @property
+    def valid(self) -> Tensor:
+        """Where it is a class (a probability, of a binary label)."""
+        return torch.ones_like(self.value, dtype=torch.bool) if self._valid is None else self._valid
+
+    def weights(self, dtype: torch.dtype) -> Tensor:
+        """1 where the label is not the ignored index, else 0."""
+        if self._counted is None and dtype == torch.float32:
+            return ones(self.value.shape, self.value.device)
+        return self.counted.to(dtype)
 
     def refused(self, values: Tensor) -> Tensor:
         """`values` with 0 where a label is ignored and NaN where it is out of range."""
+        if self._valid is None:
+            return values
         return torch.where(self.valid, values, torch.where(self.counted, float("nan"), 0.0).to(values.dtype))
 
 
@@ -47,11 +66,24 @@ def class_labels(name: str, logits: Tensor, targets: Tensor, ignore_index: int) 
             f"{list(logits.shape)} and targets {list(targets.shape)} of {targets.dtype}{_way_out(logits, targets)}"
         )
     targets = targets.long()
-    classes, counted = logits.shape[1], targets != ignore_index
+    classes = logits.shape[1]
+    if _all_count(targets, classes, ignore_index):
+        return logits, Labels(targets)
+    counted = targets != ignore_index
     valid = (targets >= 0) & (targets < classes)
     if 0 <= ignore_index < classes:
         valid = valid & counted
     return torch.where(counted.unsqueeze(1), logits, 0.0), Labels(targets * valid, counted, valid)
+
+
+def _all_count(targets: Tensor, classes: int, ignore_index: int) -> bool:
+    """Whether all labels are known to be classes that count. An eager step on a CPU reads the least and the largest:
+    then nothing need be replaced, which would take more than ten operations.
+    """
+    if not is_readable(targets) or not targets.numel():
+        return False
+    least, largest = (int(value) for value in targets.aminmax())
+    return least >= 0 and largest < classes and not least <= ignore_index <= largest
 
 
 def _way_out(logits: Tensor, targets: Tensor) -> str:

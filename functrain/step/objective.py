@@ -1,0 +1,76 @@
+"""A state's objective, computed in the state's precision."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from functrain.foundation.dtypes import cast_floating
+from functrain.objectives.loss import Loss
+from functrain.objectives.supervised import takes_step, takes_weight
+from functrain.objectives.uncounted import finite_batch
+from functrain.step.activations import Seen
+from functrain.step.state import Params, TrainState
+
+
+def run_objective(
+    state: TrainState,
+    params: Params,
+    buffers: Params,
+    batch: Any,
+    *,
+    training: bool,
+    seen: Seen | None = None,
+    until: contextlib.ExitStack | None = None,
+) -> tuple[Loss, Params]:
+    """The loss of a batch, and the buffers after it; `seen` and `until` are `Network.apply`'s."""
+    objective = _bound(state)
+    batch = counted_batch(objective, batch)
+    with precision(state):
+        loss, new_buffers = state.recipe.network.apply(
+            objective, params, buffers, batch, training=training, seen=seen, until=until
+        )
+    return _checked(loss), new_buffers
+
+
+def evaluated_losses(state: TrainState, params: Params, batches: Iterable[Any]) -> list[Loss]:
+    """The losses of several batches, the model in evaluation mode. What they have in common is prepared once."""
+    objective, dtype = _bound(state), state.recipe.param_dtype
+    given = (counted_batch(objective, cast_floating(batch, dtype)) for batch in batches)
+    with precision(state):
+        return list(map(_checked, state.recipe.network.evaluate_each(objective, params, state.buffers, given)))
+
+
+def precision(state: TrainState) -> contextlib.AbstractContextManager[object]:
+    """Within, a model computes in the state's precision, whatever the caller's autocast says."""
+    recipe, device = state.recipe, state.device.type
+    mixed = recipe.compute_dtype != recipe.param_dtype
+    if not mixed and not torch.is_autocast_enabled(device):
+        return contextlib.nullcontext()  # `autocast` takes some microseconds
+    # No cache of casts: it would outlive the trace (and every parameter is cast once anyway).
+    return torch.autocast(device, recipe.compute_dtype, enabled=mixed, cache_enabled=False)
+
+
+def counted_batch(objective: Callable[..., Any], batch: Any) -> Any:
+    """The batch with nothing in it that is not finite where the objective does not count it."""
+    return finite_batch(batch) if takes_weight(objective) else batch
+
+
+def _bound(state: TrainState) -> Callable[..., Any]:
+    """The objective with the number of past updates, if it takes that."""
+    objective: Callable[..., Any] = state.recipe.objective
+    return functools.partial(objective, step=state.counts.applied) if takes_step(objective) else objective
+
+
+def _checked(loss: Any) -> Loss:
+    if not isinstance(loss, Loss):
+        raise TypeError(
+            f"the objective returned {type(loss).__name__}, not a functrain.Loss(total, weight, metrics); an "
+            "ordinary mean loss becomes an objective with functrain.supervised(loss)"
+        )
+    if not isinstance(loss.total, Tensor):
+        raise TypeError(f"Loss.total must be a tensor to be differentiated, got {loss.total!r}")
+    return loss
