@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from functrain.step import LossScaling as LossScaling
     from functrain.step import TrainState as TrainState
     from functrain.step import diff_states as diff_states
+    from functrain.step import digest as digest
     from functrain.step import eval_step as eval_step
     from functrain.step import init_state as init_state
     from functrain.step import to_module as to_module
@@ -88,6 +89,7 @@ _NAMES = {
         "LossScaling",
         "TrainState",
         "diff_states",
+        "digest",
         "eval_step",
         "init_state",
         "to_module",

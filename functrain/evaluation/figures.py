@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-POSITION = {"kind", "epoch", "step", "samples"}  # what a record says beside its metrics
+POSITION = {"kind", "epoch", "step", "samples", "digest"}  # what a record says beside its metrics
 FORMATS = (".png", ".pdf", ".svg")
 COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b3"}
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from functrain.loop.output.log_files import DIGEST
 from functrain.loop.output.progress import Display
 from functrain.loop.output.records import Record, Records
 from functrain.loop.settings import Settings
 from functrain.metrics.reading import numbers
 from functrain.step.state import TrainState
+from functrain.step.state_digest import digest
 from functrain.step.train import is_about_update
 from functrain.step.updates import Updates
 
@@ -47,13 +49,18 @@ class Report:
 
     def update(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
         """An update is done: record it, if its turn has come."""
-        if at.step % self._settings.log_every == 0 and self.records.keeps_steps:
+        if not self.records.keeps_steps:
+            return
+        every = self._settings.digest_every
+        digests = isinstance(at, TrainState) and every is not None and at.step % every == 0
+        if digests or at.step % self._settings.log_every == 0:
             counters = {"kind": "step", "epoch": at.epoch + 1, "step": at.step, "samples": at.samples_seen}
-            self.records.append(counters | dict(zip(metrics, numbers(metrics.values()))))
+            record = counters | dict(zip(metrics, numbers(metrics.values())))
+            self.records.append(record | {DIGEST: digest(at)} if digests else record)
 
-    def epoch(self, record: Record) -> None:
-        """An epoch, or a run within one, is at its end."""
-        self.records.append(record)
+    def epoch(self, record: Record, state: TrainState) -> None:
+        """An epoch, or a run within one, is at its end; its checkpoint will hold this state."""
+        self.records.append(record | {DIGEST: digest(state)})
         self.display.epoch(record)
 
     def say(self, text: str) -> None:

@@ -117,7 +117,7 @@ class Run:
         return self.measuring.measure(state, kind, evaluate=evaluate)
 
     def _keep(self, measured: Measured, state: TrainState) -> None:
-        self.report.epoch(measured.record)
+        self.report.epoch(measured.record, state)
         self.keeper.save(state, metric=measured.metric)
         watched = self.measuring.watched
         if not watched.is_known:

@@ -222,6 +222,12 @@ class Logging:
     """What a run shows and writes while it trains."""
 
     log_every: int = setting(10, whole_number(), "updates between two step records in the log.")
+    digest_every: int | None = setting(
+        None,
+        whole_number(),
+        "updates between two step records that hold a digest of the state, as the record of each epoch does.",
+        bits=False,
+    )
     tensorboard: bool = setting(
         False,
         FLAG,

@@ -43,6 +43,8 @@ class UpdatesPerCall:
             ends.append(self._settings.steps - state.step)
         if self._settings.save_every is not None:
             ends.append(self._settings.save_every - state.step % self._settings.save_every)
+        if self._settings.digest_every is not None:  # the state between two updates of a call does not exist
+            ends.append(self._settings.digest_every - state.step % self._settings.digest_every)
         return min(ends)
 
 

@@ -7,5 +7,6 @@ from functrain.step.evaluate import eval_step as eval_step
 from functrain.step.init_state import init_state as init_state
 from functrain.step.scaling import LossScaling as LossScaling
 from functrain.step.state import TrainState as TrainState
+from functrain.step.state_digest import digest as digest
 from functrain.step.to_module import to_module as to_module
 from functrain.step.train import train_step as train_step

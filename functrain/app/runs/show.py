@@ -10,6 +10,7 @@ from functrain.app.runs.from_checkpoint import INDEX, what_is_there
 from functrain.app.tables import print_facts, print_lines, print_table, size
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
+from functrain.loop.output.log_files import DIGEST
 from functrain.loop.output.progress import format_value
 from functrain.loop.output.progress_line import PREFIXES, exact
 from functrain.loop.resume.metadata import metadata_of
@@ -69,9 +70,8 @@ def _print_records(run: RunDirectory, console: Console) -> None:
     records = [record for record in run.records() if record["kind"] != "step"][-LAST_RECORDS:]
     if not records:
         return
-    names = [
-        name for name in dict.fromkeys(key for record in records for key in record) if name not in ("kind", "samples")
-    ]
+    hidden = ("kind", "samples", DIGEST)
+    names = [name for name in dict.fromkeys(key for record in records for key in record) if name not in hidden]
     rows = [[_cell(name, record[name]) if name in record else "" for name in names] for record in records]
     print_lines(console, ["last records:"])
     print_table(console, [name.replace("_", " ") for name in names], rows, left=0)

@@ -20,6 +20,7 @@ from functrain.foundation.errors import FunctrainError
 from functrain.loop.output.progress_line import counted
 
 JSON, CSV = "metrics.jsonl", "metrics.csv"
+DIGEST = "digest"  # of the state, in a record
 
 Record = dict[str, Any]
 
@@ -244,6 +245,8 @@ def _table(path: Path) -> list[Record]:
             if len(row) != len(columns):
                 break
             record = {name: _value(name, cell) for name, cell in zip(columns, row) if cell}
+            if DIGEST in record:  # the last in its line, wherever its column stands
+                record[DIGEST] = record.pop(DIGEST)
             records.append(_parse(line_of(record), number))
     except (ValueError, csv.Error):
         pass
@@ -252,7 +255,7 @@ def _table(path: Path) -> list[Record]:
 
 def _value(name: str, cell: str) -> Any:
     """A cell's value, as it was before it was written."""
-    if name == "kind":
+    if name in ("kind", DIGEST):
         return cell
     return int(cell) if cell.removeprefix("-").isdecimal() else float(cell)
 
