@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from functrain.diagnostics import find_nonfinite as find_nonfinite
     from functrain.diagnostics import profile as profile
     from functrain.diagnostics import replay as replay
+    from functrain.diagnostics import state_at as state_at
     from functrain.evaluation import evaluate as evaluate
     from functrain.evaluation import predict as predict
     from functrain.loop import Event as Event
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
-    "functrain.diagnostics": ("find_batch_size", "find_lr", "find_nonfinite", "profile", "replay"),
+    "functrain.diagnostics": ("find_batch_size", "find_lr", "find_nonfinite", "profile", "replay", "state_at"),
     "functrain.evaluation": ("evaluate", "predict"),
     "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
     "functrain.objectives": (

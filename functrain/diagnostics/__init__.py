@@ -1,4 +1,4 @@
-"""Studies of a run: replay, the hunt for what is not finite, profiles, the search for a learning rate or batch size."""
+"""Studies of a run: replay, earlier states, what is not finite, profiles, a learning rate or batch size to use."""
 
 from functrain.diagnostics.batch_size import BatchSizes as BatchSizes
 from functrain.diagnostics.batch_size import find_batch_size as find_batch_size
@@ -11,3 +11,4 @@ from functrain.diagnostics.profiling import profile as profile
 from functrain.diagnostics.replay import Comparison as Comparison
 from functrain.diagnostics.replay import ReplayReport as ReplayReport
 from functrain.diagnostics.replay import replay as replay
+from functrain.diagnostics.time_travel import state_at as state_at

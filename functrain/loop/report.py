@@ -49,11 +49,9 @@ class Report:
 
     def update(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
         """An update is done: record it, if its turn has come."""
-        if not self.records.keeps_steps:
-            return
         every = self._settings.digest_every
-        digests = isinstance(at, TrainState) and every is not None and at.step % every == 0
-        if digests or at.step % self._settings.log_every == 0:
+        digests = every is not None and at.step % every == 0 and isinstance(at, TrainState)
+        if (digests or at.step % self._settings.log_every == 0) and self.records.keeps_steps:
             counters = {"kind": "step", "epoch": at.epoch + 1, "step": at.step, "samples": at.samples_seen}
             record = counters | dict(zip(metrics, numbers(metrics.values())))
             self.records.append(record | {DIGEST: digest(at)} if digests else record)

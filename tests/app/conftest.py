@@ -1,4 +1,6 @@
+import contextlib
 import os
+import shutil
 import sys
 import textwrap
 
@@ -95,6 +97,39 @@ def functrain(project, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with two runs of the same 9 updates, 3 an epoch: `tiny` keeps one checkpoint, `all` keeps each.
+
+    A third, `interrupted`, has done 6 of them, with a digest of each.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "tiny_project.py").write_text(CODE)
+    common = ["training.epochs=3", "training.plateau={patience: 0}", "training.ema_decay=0.9", "--no-progress"]
+    starts = (
+        ("tiny", ["checkpoint.keep=1"]),
+        ("all", ["checkpoint.keep=99", "checkpoint.save_every=1"]),
+        ("interrupted", ["logging.digest_every=1", "training.epochs=2"]),
+        ("interrupted", ["logging.digest_every=1", "--max-time", "0.0001"]),
+    )
+    path = list(sys.path)
+    with contextlib.chdir(folder):
+        for name, settings in starts:
+            with contextlib.suppress(SystemExit):
+                main(["train", "tiny.yaml", "--run-dir", f"runs/{name}", *common, *settings])
+    sys.path[:] = path
+    sys.modules.pop("tiny_project", None)
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(trained, project):
+    """A copy of these runs, in the folder `runs` of the current directory."""
+    shutil.copytree(trained, project / "runs", symlinks=True)
+    return project / "runs"
 
 
 @pytest.fixture

@@ -10,7 +10,17 @@ import yaml
 from functrain.checkpoint import Checkpointer
 from functrain.loop.output.records import read_records
 
-FILES = ["checkpoints", "config.yaml", "metrics.csv", "metrics.jsonl", "test", "training_curves.png"]
+FILES = [
+    "README.md",
+    "checkpoints",
+    "config.yaml",
+    "environment.json",
+    "metrics.csv",
+    "metrics.jsonl",
+    "status.json",
+    "test",
+    "training_curves.png",
+]
 
 
 def test_train_writes_everything_and_says_what_it_did(functrain, project):

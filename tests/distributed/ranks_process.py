@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -48,4 +49,5 @@ def train(run_dir: str, stop_at: int = 0, stopping_rank: int = 1) -> ft.FitResul
 if __name__ == "__main__":
     store, rank, ranks, run_dir, *stop_at = sys.argv[1:]
     dist.init_process_group("gloo", store=dist.FileStore(store, int(ranks)), rank=int(rank), world_size=int(ranks))
-    train(run_dir, *map(int, stop_at))
+    result = train(run_dir, *map(int, stop_at))
+    Path(f"{run_dir}-digest-{rank}").write_text(ft.digest(result.state))

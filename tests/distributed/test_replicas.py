@@ -13,6 +13,7 @@ import functrain as ft
 from functrain.distributed import World, current_world, part_of
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import leaves_with_paths
+from functrain.loop.output.log_files import read_records
 
 PROGRAM = Path(__file__).with_name("ranks_process.py")
 
@@ -46,6 +47,8 @@ def test_two_ranks_train_like_one_process_and_stop_and_resume_together(tmp_path:
     # One rank alone is told to stop; both do, after the same step, and both go on.
     assert run_ranks(tmp_path / "ranks", 2, "5") == [143, 143]
     assert run_ranks(tmp_path / "ranks", 2) == [0, 0]
+    digests = [(tmp_path / f"ranks-digest-{rank}").read_text() for rank in range(2)]
+    assert digests == [read_records(tmp_path / "ranks" / "metrics.jsonl")[-1]["digest"]] * 2
     with ft.Checkpointer(tmp_path / "ranks" / "checkpoints") as checkpointer:
         together = checkpointer.restore(program.make_state()).tree
     for (path, left), (_, right) in zip(leaves_with_paths(alone.state), leaves_with_paths(together), strict=True):

@@ -57,7 +57,7 @@ def test_they_are_in_the_step_records_and_in_no_epochs(everything_state, image_b
     assert [("grad/conv/norm" in record, "update/head/ratio" in record) for record in records] == [
         (record["kind"] == "step",) * 2 for record in records
     ]
-    assert set(result.history[0]) == {"kind", "epoch", "step", "samples", "train_loss", "train_accuracy"}
+    assert set(result.history[0]) == {"kind", "epoch", "step", "samples", "train_loss", "train_accuracy", "digest"}
 
 
 def test_a_metric_may_not_bear_a_name_of_theirs():

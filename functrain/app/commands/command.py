@@ -72,6 +72,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Seconds from "90", "1:30" or "0:01:30"."""
     parts = text.split(":")

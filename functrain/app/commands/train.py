@@ -12,8 +12,9 @@ DESCRIPTION = """\
 Train the model that CONFIG describes. After an interruption (Ctrl-C, a kill, a reboot) the same command continues
 the run. If the run is finished, the command trains nothing and prints the result.
 
-RUN_DIR receives config.yaml (the merged configuration), metrics.csv, metrics.jsonl, checkpoints/,
-training_curves.png and test/metrics.json. With logging.tensorboard=true it also receives events/.
+RUN_DIR receives config.yaml (the merged configuration), environment.json (packages, code, data), metrics.csv,
+metrics.jsonl, checkpoints/, training_curves.png, test/metrics.json and README.md (the model card). With
+logging.tensorboard=true it also receives events/.
 
   functrain train configs/digits.yaml
   functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short

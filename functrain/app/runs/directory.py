@@ -1,6 +1,7 @@
 """The files of a run.
 
-runs/<name>/config.yaml  metrics.csv  metrics.jsonl  events/  training_curves.png  checkpoints/  test/
+runs/<name>/config.yaml  environment.json  status.json  metrics.csv  metrics.jsonl  events/  training_curves.png
+            checkpoints/  test/  README.md; of a branch also ancestry.json  start/; of functrain at also states/
 """
 
 import json

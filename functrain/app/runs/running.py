@@ -2,7 +2,9 @@
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,17 +22,20 @@ from functrain.app.config.build import (
 from functrain.app.config.loading import plain, save_config
 from functrain.app.config.schema import Config
 from functrain.app.config.signature import canonical, sign
+from functrain.app.runs import outcome
+from functrain.app.runs.ancestry import ancestry_of, begins_branch, start_of
 from functrain.app.runs.beginning import begin
 from functrain.app.runs.changes import changes_since, refuse
 from functrain.app.runs.directory import RunDirectory, position
+from functrain.app.runs.surroundings import record, surroundings
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
 from functrain.compiler.request import check as check_backend
 from functrain.data import Loader
 from functrain.diagnostics.replay import opened_feed
 from functrain.distributed import World, current_world
-from functrain.foundation.errors import CheckpointError, NonFiniteError
+from functrain.foundation.errors import CheckpointError, ConfigError, NonFiniteError
 from functrain.foundation.paths import shown_path
-from functrain.loop import Event, FitResult, ResumeRefusedError, fit
+from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, ResumeWarning, fit
 from functrain.loop.choosing import Choice, choose
 from functrain.loop.settings import Settings
 from functrain.step import TrainState
@@ -48,6 +53,10 @@ class Loaders:
     train: Loader
     val: Loader | None
     test: Loader | None
+
+    def by_split(self) -> dict[str, Loader | None]:
+        """The loaders by the name of their split."""
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,13 @@ def run_config(
     if parts is None:
         parts = begun(build(config), config, run, resume=resume, strict_resume=strict_resume, say=say)
     rules, written = build_rules(config), plain(config)
-    start = _Start(run, config, [] if resume == "never" else run.checkpoints(), say)
+    earlier = [] if resume == "never" else run.checkpoints()
+    ancestry = ancestry_of(run.path)
+    start = _Start(run, config, parts.loaders, earlier, say)
+    resume = resumed_at(run, resume)
+    metadata = {"config": written, "signature": sign(canonical(written)), "functrain": version("functrain")}
     own = {
-        "metadata": {"config": written, "signature": sign(canonical(written)), "functrain": version("functrain")},
+        "metadata": metadata if ancestry is None else {**metadata, "ancestry": ancestry.to_json()},
         "plateau": rules.plateau,
         "early_stopping": rules.early_stopping,
         "progress": False,
@@ -140,16 +153,21 @@ def run_config(
     callbacks = [start, *build_callbacks(config), *settings.pop("callbacks", ())]
     arguments = {**fit_settings(config), **own, **settings}
     try:
-        return fit(
-            parts.state,
-            parts.loaders.train,
-            eval_loader=parts.loaders.val,
-            run_dir=run.path,
-            resume=resume,
-            strict_resume=strict_resume,
-            callbacks=callbacks,
-            **arguments,
-        )
+        with start.outcome(), warnings.catch_warnings():
+            if begins_branch(resume):
+                warnings.simplefilter("ignore", ResumeWarning)
+            result = fit(
+                parts.state,
+                parts.loaders.train,
+                eval_loader=parts.loaders.val,
+                run_dir=run.path,
+                resume=resume,
+                strict_resume=strict_resume,
+                callbacks=callbacks,
+                **arguments,
+            )
+            start.stopped_by = result.stopped_by
+        return result
     except (ResumeRefusedError, RunLockedError):
         raise
     except CheckpointError as error:
@@ -189,6 +207,23 @@ def begun(
     return parts
 
 
+def resumed_at(run: RunDirectory, resume: str) -> str:
+    """What `resume` comes to: a branch without a checkpoint of its own begins with another run's state.
+
+    Raises:
+        ConfigError: a branch shall begin afresh.
+    """
+    ancestry = ancestry_of(run.path)
+    if ancestry is None:
+        return resume
+    if resume == "never":
+        raise ConfigError(
+            f"{shown_path(run.path)} begins with a state of {ancestry.run}, so it cannot begin afresh. Choose another "
+            "run directory (--run-dir)"
+        )
+    return str(start_of(run.path, ancestry)) if resume == "auto" and not run.checkpoints() else resume
+
+
 def another_run(error: CheckpointError, run: RunDirectory) -> CheckpointError:
     """The error of a resume that does not fit, with what to do."""
     if not isinstance(error, MismatchError):
@@ -207,25 +242,56 @@ class _Start:
     Attributes:
         reached: whether it came.
         earlier: the checkpoints there were.
+        stopped_by: what ended the run.
     """
 
     scopes = ("before_loop",)
 
     def __init__(
-        self, run: RunDirectory, config: Config, earlier: Sequence[CheckpointInfo], say: Callable[[str], None]
+        self,
+        run: RunDirectory,
+        config: Config,
+        loaders: Loaders,
+        earlier: Sequence[CheckpointInfo],
+        say: Callable[[str], None],
     ) -> None:
         self.reached = False
         self.earlier = earlier
-        self._run, self._config, self._say = run, config, say
+        self.stopped_by = ""
+        self._run, self._config, self._loaders, self._say = run, config, loaders, say
 
     def __call__(self, event: Event) -> None:
         self.reached = True
         if current_world().rank == 0:
             # Not sooner: the run's configuration must not be replaced by one that does not fit its checkpoints.
             save_config(self._config, self._run.config_file)
+            record(self._run.path, surroundings(self._config, self._loaders.by_split(), event.state))
+            self._write(outcome.RUNNING)
         state = event.state
         for info in reversed(self.earlier):
             if (info.step, info.micro_step) == (state.step, state.micro_step):
                 why = {"INTERRUPTED": ", where it was interrupted", "NONFINITE": ", where the loss was not finite"}
                 self._say(f"resumed from {position(info)}{why.get(info.status, '')}")
                 return
+
+    @contextmanager
+    def outcome(self) -> Iterator[None]:
+        """Write down how the run that is trained within ended, if it began."""
+        try:
+            yield
+        except (KeyboardInterrupt, Interrupted):
+            self._write(outcome.INTERRUPTED)
+            raise
+        except BaseException as error:
+            self._write(outcome.FAILED, f"{type(error).__name__}: {error}".partition("\n")[0])
+            raise
+        self._write(_OUTCOMES.get(self.stopped_by, outcome.FINISHED), self.stopped_by)
+
+    def _write(self, status: str, detail: str = "") -> None:
+        if self.reached and current_world().rank == 0:
+            evaluates = self._loaders.val is not None
+            watch = self._config.evaluation.watch or ("eval_loss" if evaluates else "train_loss")
+            outcome.write_outcome(self._run.path, status, watch, detail)
+
+
+_OUTCOMES = {"signal": outcome.INTERRUPTED, "time": outcome.INTERRUPTED, "callback": outcome.STOPPED}

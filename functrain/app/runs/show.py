@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from functrain.app.runs.ancestry import ancestry_of
 from functrain.app.runs.directory import RunDirectory, existing_run, position, runs_beside, status
 from functrain.app.runs.from_checkpoint import INDEX, what_is_there
 from functrain.app.tables import print_facts, print_lines, print_table, size
@@ -50,6 +51,9 @@ def _show_run(path: Path, console: Console) -> None:
         facts.append(("status", "no checkpoint yet"))
     else:
         facts.append(("status", f"{status(last, config)}: {position(last)}"))
+    ancestry = ancestry_of(path)
+    if ancestry is not None:
+        facts.append(("branched off", str(ancestry)))
     print_facts(console, str(path), facts)
     if infos:
         best, newest = run.name_of("best"), run.name_of("last")

@@ -1,11 +1,14 @@
 """What `functrain train` prints before and after training, and the figure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
 
 from functrain.app.config.schema import Config
+from functrain.app.runs.card import FILE as CARD
+from functrain.app.runs.card import write_card
 from functrain.app.runs.directory import RunDirectory
 from functrain.app.runs.evaluation import Evaluation, write_evaluation
 from functrain.app.runs.running import Parts
@@ -53,19 +56,39 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
     ]
 
 
-def conclude(
-    run: RunDirectory, state: TrainState, test: Evaluation | None, how: str, reached: str, console: Console
-) -> None:
-    """Draw, and print the table and the list of files.
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended.
+
+    Attributes:
+        config, parts: what was trained.
+        state: the result.
+        test: its evaluation on the split "test", if there is one.
+        how: how long it took, in words.
+        checkpoint: that holds the result: "last" or "best".
+    """
+
+    config: Config
+    parts: Parts
+    state: TrainState
+    test: Evaluation | None
+    how: str
+    checkpoint: str
+
+
+def conclude(run: RunDirectory, ended: Ended, console: Console) -> None:
+    """Draw, write the model card, and print the table and the list of files.
 
     Raises:
         FunctrainError: at the end, if a file cannot be written.
     """
+    state, test = ended.state, ended.test
+    checkpoint = run.name_of(ended.checkpoint)
     problems = []
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
     files += [run.events] if run.events.is_dir() else []
     try:
-        files += [] if test is None else write_evaluation(run, test, run.name_of(reached))
+        files += [] if test is None else write_evaluation(run, test, checkpoint)
     except FunctrainError as error:
         problems.append(str(error))
     records = run.records()
@@ -75,9 +98,15 @@ def conclude(
         print_lines(console, [f"no training curves: {error}"])
     except OSError as error:
         problems.append(f"{shown_path(run.curves)} cannot be written: {error.strerror}")
-    print_metrics(console, _rows(records, test))
+    rows = _rows(records, test)
+    try:
+        if write_card(run, ended.config, ended.parts, state, rows, checkpoint):
+            files.append(run.path / CARD)
+    except FunctrainError as error:
+        problems.append(str(error))
+    print_metrics(console, rows)
     print_lines(console, [test.missing] if test is not None and test.missing else [])
-    print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{how}"])
+    print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{ended.how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])
     print_facts(console, "files", [(file.name, shown_path(file)) for file in files])
     if problems:

@@ -20,8 +20,8 @@ from functrain.app.ranks import joined
 from functrain.app.runs.beginning import begin_override
 from functrain.app.runs.directory import RunDirectory, is_finished, position
 from functrain.app.runs.evaluation import evaluate_split
-from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, run_config
-from functrain.app.runs.summary import conclude, facts
+from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, resumed_at, run_config
+from functrain.app.runs.summary import Ended, conclude, facts
 from functrain.app.tables import duration, print_facts, print_lines, wrapped_command
 from functrain.checkpoint import CheckpointInfo
 from functrain.distributed import World
@@ -47,6 +47,7 @@ class Request:
         strict_resume: refuse a resume that would not be bit for bit.
         init_from: replaces the configuration's `init_from.path`.
         trust: its code may lie in a run's directory.
+        config: what the file and the overrides come to, if that is known.
     """
 
     config_file: Path
@@ -58,10 +59,15 @@ class Request:
     strict_resume: bool = False
     init_from: Path | None = None
     trust: bool = False
+    config: Config | None = None
 
     @property
     def arguments(self) -> list[str]:
         """The command that continues this run."""
+        if self.config is not None:
+            assert self.run_dir is not None
+            run = shown_path(self.run_dir)
+            return ["functrain", "train", f"{run}/config.yaml", "--run-dir", run, *["--trust"] * self.trust]
         place = [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
         strict = ["--strict-resume"] if self.strict_resume else []
         begin = [] if self.init_from is None else ["--init-from", str(self.init_from)]
@@ -80,8 +86,10 @@ def train(request: Request, console: Console) -> None:
         FunctrainError: for everything that a user can put right.
         Interrupted: after a signal, when the run is saved.
     """
-    overrides = [*request.overrides, *begin_override(request.init_from, request.resume)]
-    config = load_config(request.config_file, overrides, trust=request.trust)
+    config = request.config
+    if config is None:
+        overrides = [*request.overrides, *begin_override(request.init_from, request.resume)]
+        config = load_config(request.config_file, overrides, trust=request.trust)
     run = RunDirectory(absolute(request.run_dir if request.run_dir is not None else RUNS / config.name))
     run.check()
     set_threads(config)
@@ -95,7 +103,9 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
 
     parts = build(config)
     title = f"functrain {version('functrain')}: {shown_path(run.path)}"
-    choice = compile_choice(config, parts.state, parts.loaders.train, world, run=run, resume=request.resume)
+    choice = compile_choice(
+        config, parts.state, parts.loaders.train, world, run=run, resume=resumed_at(run, request.resume)
+    )
     parts = dataclasses.replace(parts, choice=choice)
     print_facts(console, title, facts(config, parts, world))
     parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=say)
@@ -111,7 +121,7 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
         say(f"already finished ({position(info)}): nothing to train. --resume never starts afresh")
     test = None if parts.loaders.test is None else evaluate_split(state, parts.loaders.test, "test")
     if world.rank == 0:
-        conclude(run, state, test, how, reached, console)
+        conclude(run, Ended(config, parts, state, test, how, reached), console)
 
 
 def _run(
