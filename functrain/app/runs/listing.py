@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ def runs(folder: Path, sort: str, reverse: bool, as_json: bool) -> Iterator[str]
             f"there is no directory {folder}: give the one that holds the runs, as in 'functrain runs DIR'"
         )
     found = sorted(_listed(folder), key=lambda run: run.name)
-    known = [run for run in found if getattr(run, sort) is not None]
-    ordered = sorted(known, key=lambda run: getattr(run, sort), reverse=reverse)
-    found = ordered + [run for run in found if getattr(run, sort) is None]
+    value = attrgetter(sort)
+    ordered = sorted((run for run in found if value(run) is not None), key=value, reverse=reverse)
+    found = ordered + [run for run in found if value(run) is None]
     if as_json:
         yield from json.dumps([asdict(run) for run in found], indent=2).splitlines()
     elif not found:
