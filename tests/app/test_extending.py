@@ -148,6 +148,7 @@ def test_a_file_may_be_reached_in_two_ways_and_many_ways_are_one_reading(write):
             "c.yaml:1:22: extends: must be the path of a configuration file, or a list of them",
         ),
         ("extends:", "c.yaml:1:1: extends: must be the path of a configuration file, or a list of them; got null"),
+        ('extends: "a\\0b"', "c.yaml:1:1: extends: must be the path of a configuration file, or a list of them; got "),
         ("extends: broken.yaml", "c.yaml:1:1: extends: broken.yaml:1:5: this is not valid YAML: a value is missing"),
         ("extends: list.yaml", "c.yaml:1:1: extends: list.yaml: a configuration is a mapping of sections, not [1]"),
         ("extends: bad.yaml", "bad.yaml:5:12: training.epochs must be a whole number; got 'ten'"),

@@ -246,6 +246,10 @@ USAGE = [
         "train has no option --Epochs; settings of the configuration are written training.epochs=3\n",
     ),
     (
+        ["config", "tiny.yaml", "--training.epochs", "3"],
+        "config has no option --training.epochs; settings of the configuration are written training.epochs=3\n",
+    ),
+    (
         ["train", "tiny.yaml", "--run-dri", "x"],
         "train has no option --run-dri; did you mean '--run-dir'? see functrain train --help\n",
     ),

@@ -67,7 +67,7 @@ class _Extending:
         return merged.replace(problems=tuple(dict.fromkeys((*merged.problems, *problems))))
 
     def _base(self, text: Any, path: Path, chain: tuple[Path, ...]) -> Source:
-        if not isinstance(text, str) or not text:
+        if not isinstance(text, str) or not text or "\0" in text:
             raise ConfigError(f"must be the path of a configuration file, or a list of them; got {shown(text)}")
         base = path.parent / os.path.expanduser(text)
         names = [os.path.realpath(each) for each in chain]

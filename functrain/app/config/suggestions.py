@@ -151,6 +151,8 @@ def home_of(key: str) -> str | None:
         >>> home_of("num-workers"), home_of("learning_rate"), home_of("keep"), home_of("xyz")
         ('data.num_workers', 'optimizer.lr', 'checkpoint.keep', None)
     """
+    if tuple(key.split(".")) in declared():
+        return key
     homes = _homes()
     close = nearest(key, homes, elsewhere=True)
     return None if close is None else homes[close]
