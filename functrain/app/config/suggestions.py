@@ -8,6 +8,13 @@ from functrain.app.config.former import moves
 
 # What other trainers call things, and what that is here: a key, or a key with the value that does the same.
 OTHER_NAMES: Mapping[str, str] = {
+    "epochs": "training.epochs",
+    "batch_size": "data.batch_size",
+    "num_workers": "data.num_workers",
+    "lr": "optimizer.lr",
+    "precision": "training.precision",
+    "device": "training.device",
+    "early_stopping": "training.early_stopping",
     "learning_rate": "optimizer.lr",
     "base_lr": "optimizer.lr",
     "weight_decay": "optimizer.weight_decay",
