@@ -178,7 +178,11 @@ def checkpointed(model, x, y):
     return ft.Loss(total, 12.0)
 
 
-@pytest.mark.parametrize("rule", [few, length, value, checkpointed])
+# An earlier torch leaves a failed checkpoint's modes in force, and the next step of the process cannot be traced.
+WHOLE = pytest.mark.skipif(torch.__version__ < (2, 13), reason="torch 2.11 leaves a failed checkpoint's modes in force")
+
+
+@pytest.mark.parametrize("rule", [few, length, value, pytest.param(checkpointed, marks=WHOLE)])
 def test_what_reads_a_size_is_refused_by_line(rule):
     step = ft.compile(ft.train_step, backend="aot_eager")
     state = state_of(lambda model, batch: rule(model, *batch))

@@ -18,6 +18,11 @@ from optim_helpers import SHAPES, gradients, make_params, run
 from functrain import optim
 from functrain.optim import schedules
 
+try:
+    from jax import enable_x64
+except ImportError:  # JAX 0.6
+    from jax.experimental import enable_x64
+
 STEPS = 50
 LR = 0.05
 BETAS = {"b1": 0.8, "b2": 0.95}
@@ -125,7 +130,7 @@ def run_optax(optimizer, params, steps):
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         current = as_jax(params)
         state = optimizer.init(current)
         for count in range(steps):
@@ -160,7 +165,7 @@ def test_fifty_steps_of_sam_equal_optax(base):
         updates, state = theirs.update(grads, state, params, grad_fn=lambda point, _: slopes(point, noise))
         return optax.apply_updates(params, updates), state
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         expected = as_jax(params)
         optax_state = theirs.init(expected)
         for count in range(STEPS):
@@ -185,7 +190,7 @@ def test_schedule_free_evaluation_parameters_equal_optax(kind):
     ours, theirs = PAIRS[f"schedule_free_{kind}"]
     params, state = run(ours, make_params(shapes=LEAVES), STEPS)
     expected, optax_state = run_optax(theirs, make_params(shapes=LEAVES), STEPS)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         averages = optax.contrib.schedule_free_eval_params(optax_state, as_jax(expected))
     expected = {name: torch.from_numpy(np.array(leaf)) for name, leaf in averages.items()}
     torch.testing.assert_close(optim.evaluation_params(state, params), expected, rtol=1e-10, atol=1e-13)
@@ -197,7 +202,7 @@ def test_rprop_finds_the_steps_of_optax_which_applies_each_an_update_late():
     ours = optim.rprop(LR, (0.4, 1.3), (1e-3, 0.2))
     theirs = optax.rprop(LR, eta_minus=0.4, eta_plus=1.3, min_step_size=1e-3, max_step_size=0.2)
     state = ours.init(params)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         optax_state = theirs.init(as_jax(params))
         update = jax.jit(theirs.update)
         for count in range(STEPS):
@@ -215,7 +220,7 @@ def test_muon_turns_matrices_as_optax_does_to_the_rounding_of_bfloat16():
     grads = gradients(params, 0)
     ours = optim.muon(LR, weight_decay=0.0, nesterov=False)
     updates, _ = ours.update(grads, ours.init(params), params)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         theirs = optax.contrib.muon(LR, nesterov=False)
         transposed = as_jax({name: leaf.T.contiguous() for name, leaf in params.items()})
         slopes = as_jax({name: leaf.T.contiguous() for name, leaf in grads.items()})
@@ -271,6 +276,6 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_equal_optax(name):
     ours, theirs = SCHEDULES[name]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         expected = [float(rate) for rate in jax.vmap(lambda n: jnp.asarray(theirs(n), jnp.float64))(jnp.arange(34))]
     assert [ours(step) for step in range(34)] == pytest.approx(expected, rel=1e-10, abs=1e-13)

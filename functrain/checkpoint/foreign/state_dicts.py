@@ -91,8 +91,8 @@ def _load_plain(path: Path) -> Mapping[Any, Any]:
     try:
         require_regular(path, path.stat())
         with warnings.catch_warnings():
-            # torch 2.15 says that it looks at sparse tensors closely; none of them is taken.
-            warnings.filterwarnings("ignore", "Validating sparse tensor")
+            # torch says how closely it looks at sparse tensors, in each release otherwise; none of them is taken.
+            warnings.filterwarnings("ignore", "Validating sparse tensor|Sparse invariant checks")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if condition := passing(error):
