@@ -32,6 +32,8 @@ def test_a_run_is_reproduced_from_its_directory(functrain, runs):
         "the environment is as it was\n"
         "runs/tiny: reproduced bit for bit: 3 digests equal, up to step 9, at the end of the epoch\n"
     )
+    starts = json.loads((runs / "interrupted" / "environment.json").read_text())["starts"]
+    assert len(starts) == 1  # the second was in the same environment
     code, out, err = functrain("reproduce", "runs/interrupted", "--no-progress")
     assert (code, out.splitlines()[-1]) == (
         0,

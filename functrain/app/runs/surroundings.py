@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -78,7 +78,6 @@ class Now:
 
     value: Surroundings
     patch: bytes = b""
-    version: CodeVersion | None = field(default=None)
 
 
 def surroundings(config: Config, loaders: Mapping[str, Loader | None], state: TrainState) -> Now:
@@ -110,7 +109,7 @@ def surroundings(config: Config, loaders: Mapping[str, Loader | None], state: Tr
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(sys.argv),
     )
-    return Now(value, b"" if found is None else found.patch, found)
+    return Now(value, b"" if found is None else found.patch)
 
 
 def record(run: Path, now: Now) -> None:
@@ -174,12 +173,13 @@ def recorded_code(run: Path, before: Surroundings, trust: bool) -> CodeVersion |
             patch = path.read_bytes()
         except OSError as error:
             raise ConfigError(f"{path} cannot be read ({error.strerror}): put back the file as it was") from None
-    if not trust and not is_signed(_signed_text(str(code["commit"]), patch), code.get("signature")):
+    found = CodeVersion(Path(str(code["root"])), str(code["commit"]), patch, tuple(code.get("left_out", ())))
+    if not trust and not is_signed(_signed_text(found), code.get("signature")):
         raise ConfigError(
             f"the uncommitted changes beside {run / FILE} are not what your run wrote: to run them would run their "
             "author's code. If you trust where they come from, give --trust"
         )
-    return CodeVersion(Path(str(code["root"])), str(code["commit"]), patch, tuple(code.get("left_out", ())))
+    return found
 
 
 def _code(found: CodeVersion) -> dict[str, Any]:
@@ -189,12 +189,13 @@ def _code(found: CodeVersion) -> dict[str, Any]:
         "commit": found.commit,
         "patch": f"uncommitted-{digest}.patch" if found.patch else None,
         "left_out": list(found.left_out),
-        "signature": sign(_signed_text(found.commit, found.patch)),
+        "signature": sign(_signed_text(found)),
     }
 
 
-def _signed_text(commit: str, patch: bytes) -> str:
-    return f"{commit}\n{patch.decode(errors='surrogateescape')}"
+def _signed_text(code: CodeVersion) -> str:
+    """The repository is a part of it: git runs what a repository's settings name."""
+    return f"{code.root}\n{code.commit}\n{code.patch.decode(errors='surrogateescape')}"
 
 
 def _packages() -> dict[str, str]:
