@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.peers import evaluating
 from benchmarks.peers.clock import Clock
 from benchmarks.peers.networks import NETWORKS, Network
 
@@ -65,6 +66,20 @@ def _step(_name: str, network: Network, clock: Clock, rounds: int) -> None:
     ours.step(network, clock, rounds)
 
 
+def _evaluation(which: str, **options: bool) -> Run:
+    def run(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+        getattr(evaluating, which)(network, clock, rounds, **options)
+
+    return run
+
+
+def _from_loader(kind: str, train: Run) -> Run:
+    def run(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+        train(kind, network, clock, rounds)
+
+    return run
+
+
 WAYS = {
     "torch by hand, eager": Way("torch", lambda *a: _by_hand(*a, compiled=False)),
     "torch by hand, torch.compile on model + loss": Way("torch", lambda *a: _by_hand(*a, compiled=True)),
@@ -83,12 +98,30 @@ STARTS = {
     "functrain.fit, compile=False": Way("functrain", _fit(False)),
 }
 
+# Ways to evaluate, and ways to train from loaders of one's own.
+EVALUATIONS = {
+    "evaluation: torch by hand, eager": Way("torch", _evaluation("by_hand")),
+    "evaluation: Ignite": Way("ignite", _evaluation("ignite")),
+    "evaluation: Accelerate": Way("accelerate", _evaluation("accelerate")),
+    "evaluation: Lightning": Way("lightning", _evaluation("lightning")),
+    "evaluation: HF Trainer": Way("transformers", _evaluation("hf_trainer")),
+    "evaluation: jax.jit": Way("optax", lambda name, *a: evaluating.jax(name, *a)),
+    "evaluation: functrain.evaluate": Way("functrain", _evaluation("functrain", compiled=False)),
+    "evaluation: functrain.evaluate, compile=True": Way("functrain", _evaluation("functrain", compiled=True)),
+}
+LOADERS = {
+    f"{kind}: {name}": Way(module, _from_loader(kind, train))
+    for kind in evaluating.KINDS
+    for name, (module, train) in evaluating.TRAINERS.items()
+}
+ALL = WAYS | STARTS | EVALUATIONS | LOADERS
+
 
 def main() -> None:
     name, way, rounds, steps = sys.argv[1:]
     network = dataclasses.replace(NETWORKS[name], steps=int(steps))
     clock = Clock(network.steps)
-    chosen = (WAYS | STARTS)[way]
+    chosen = ALL[way]
     if chosen.module != "optax":
         import torch
 

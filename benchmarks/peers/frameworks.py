@@ -10,7 +10,7 @@ from benchmarks.peers.clock import Clock
 from benchmarks.peers.networks import Network
 
 
-def lightning(network: Network, clock: Clock, rounds: int) -> None:
+def lightning(network: Network, clock: Clock, rounds: int, batches: Any = None) -> None:
     import lightning
 
     class Module(lightning.LightningModule):
@@ -31,16 +31,16 @@ def lightning(network: Network, clock: Clock, rounds: int) -> None:
             clock.end()
 
     trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=rounds, barebones=True)
-    trainer.fit(Module(), loader(network))
+    trainer.fit(Module(), batches or loader(network))
 
 
-def accelerate(network: Network, clock: Clock, rounds: int) -> None:
+def accelerate(network: Network, clock: Clock, rounds: int, batches: Any = None) -> None:
     from accelerate import Accelerator
 
     model, loss_of = network.model().train(), loss_fn(network)
     accelerator = Accelerator(cpu=True)
     model, optimizer = accelerator.prepare(model, adamw(model))
-    batches = loader(network)  # prepared, it would be given another sampler, of single rows
+    batches = batches or loader(network)  # prepared, it would be given another sampler, of single rows
     for _ in range(rounds):
         clock.begin()
         for inputs, targets in batches:
@@ -92,7 +92,7 @@ def hf_trainer(network: Network, clock: Clock, rounds: int) -> None:
         InMemory(model, arguments, train_dataset=dataset, callbacks=[Timed()], optimizers=(adamw(model), None)).train()
 
 
-def ignite(network: Network, clock: Clock, rounds: int) -> None:
+def ignite(network: Network, clock: Clock, rounds: int, batches: Any = None) -> None:
     from ignite.engine import Engine, Events
 
     model, loss_of = network.model().train(), loss_fn(network)
@@ -107,4 +107,4 @@ def ignite(network: Network, clock: Clock, rounds: int) -> None:
     engine = Engine(update)
     engine.add_event_handler(Events.EPOCH_STARTED, clock.begin)
     engine.add_event_handler(Events.EPOCH_COMPLETED, clock.end)
-    engine.run(loader(network), max_epochs=rounds)
+    engine.run(batches or loader(network), max_epochs=rounds)

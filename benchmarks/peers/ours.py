@@ -18,7 +18,7 @@ def _state(network: Network) -> ft.TrainState:
     return ft.init_state(network.model(), objective, optimizer)
 
 
-def fit(network: Network, clock: Clock, rounds: int, compile: bool | Literal["auto"]) -> None:
+def fit(network: Network, clock: Clock, rounds: int, compile: bool | Literal["auto"], batches: Any = None) -> None:
     """With its other defaults: shuffling loader, accuracy, progress display, donation."""
     state = _state(network)
     # A callback between epochs is given copies of the state, which must not count; one after each step costs two
@@ -34,7 +34,7 @@ def fit(network: Network, clock: Clock, rounds: int, compile: bool | Literal["au
         if not large or event.state.step % network.steps == 0:
             clock.end()
 
-    loader = Loader(Arrays(*tensors(network)), network.batch)
+    loader = batches or Loader(Arrays(*tensors(network)), network.batch)
     ft.fit(state, loader, epochs=rounds, compile=compile, callbacks=[before, after])
 
 
