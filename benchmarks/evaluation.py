@@ -91,10 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--examples", type=int, help="in place of 20,000 and 100,000 (to try it out)")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| network | way | us a batch | of the loop by hand | without the start |\n|---|---|---|---|---|")
-    for name in NETWORKS:
+    for name in options.networks:
         ways, batches = contestants(name, options.examples)
         found = measure(ways, options.rounds)
         for way, seconds in found.items():
