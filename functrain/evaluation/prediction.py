@@ -79,7 +79,8 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
     key, objective = fold_in(state.key, "predict"), state.recipe.objective
 
     def explain(error: Exception, inputs: Any) -> NoReturn:
-        raise_explained_of_inputs(error, inputs, objective)
+        alone = type(inputs) is tuple and len(inputs) == 1
+        raise_explained_of_inputs(error, inputs[0] if alone else inputs, objective)
 
     forward = Pass(runner_for(compile), FORWARD, to_evaluate(state, ema=ema), lambda: key, state.device, explain)
     size = stream.batch_size if stream.kind == "indexed" else None
@@ -166,7 +167,9 @@ class _Preparation:
 
     def __call__(self, batch: Any) -> _Prepared:
         inputs, targets = _split(to_device(batch, self._device))
-        if self._with_targets and targets is None:
+        if not self._with_targets:
+            targets = None
+        elif targets is None:
             raise TypeError("a report needs targets, but the loader gives inputs only")
         if self._lists and isinstance(inputs, (tuple, list)):
             return _Prepared((list(inputs),), targets, len(inputs), in_list=True)
@@ -174,7 +177,9 @@ class _Preparation:
         self._size = self._size or length
         if self._pads and length < self._size:
             inputs = pad_batch((inputs, None), self._size)[0]
-        return _Prepared(inputs, targets, length, in_list=False)
+        # a tuple of tensors is what a compiled program's form is found for in the least time
+        arguments = (inputs,) if type(inputs) is torch.Tensor else inputs
+        return _Prepared(arguments, targets, length, in_list=False)
 
 
 def _split(batch: Any) -> tuple[Any, Any]:
@@ -220,7 +225,7 @@ def _rows(outputs: Any, length: int, size: int) -> Any:
             )
         return leaf[:length].cpu()
 
-    return tree_map(real, outputs)
+    return real(outputs) if type(outputs) is torch.Tensor else tree_map(real, outputs)
 
 
 def _to_cpu(leaf: Any) -> Any:
