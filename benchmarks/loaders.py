@@ -82,7 +82,7 @@ def loaders(workers: int) -> dict[str, Any]:
         "DataLoader(own data set)": DataLoader(Rows(inputs, targets), BATCH, shuffle=True),
         "DataLoader(own data set with noise)": DataLoader(Noisy(inputs, targets), BATCH, shuffle=True),
         f"DataLoader(own data set), {workers} workers": DataLoader(
-            Rows(inputs, targets), BATCH, shuffle=True, num_workers=workers, persistent_workers=True
+            Rows(inputs, targets), BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
         ),
         "a list of batches": batches,
         "an iterable": Iterable(batches),

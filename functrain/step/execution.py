@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import torch_seed
 from functrain.foundation.summation import repeatable_sums
+from functrain.foundation.trees import tree_map
+from functrain.metrics.ones import are_ones
 
 T = TypeVar("T")
 
@@ -113,14 +116,14 @@ def run_again(fn: Callable[[], T]) -> T:
 
 
 class Eager(Runner):
-    """Runs a core operation by operation."""
+    """Runs a core operation by operation, on a copy of the batch: a model may write into its inputs."""
 
     def __call__(self, core: Core, state: Any, batch: Any, *, key: Callable[[], int], device: torch.device) -> Any:
         """Run it; again if it has learnt how it must run."""
 
         def run() -> Any:
             with torch_seed(key(), device), repeatable_sums(device):
-                return core.fn(state, batch)
+                return core.fn(state, _copied(batch))
 
         return run_again(run)
 
@@ -131,7 +134,7 @@ class Eager(Runner):
         if core.each is None:
             return super().each(core, state, batches, key=key, device=device)
         with torch_seed(key(), device) as seeded, repeatable_sums(device):
-            return Results(core.each(state, batches), seeded.drew())
+            return Results(core.each(state, map(_copied, batches)), seeded.drew())
 
     def __repr__(self) -> str:
         """As it is called in signatures."""
@@ -139,6 +142,11 @@ class Eager(Runner):
 
 
 eager = Eager()
+
+
+def _copied(batch: Any) -> Any:
+    """The batch with tensors of its own, but for weights that functrain made, which nobody is given to write to."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) and not are_ones(leaf) else leaf, batch)
 
 
 def refuse_inference_mode() -> None:

@@ -247,3 +247,26 @@ def test_weights_that_are_known_to_be_1_change_no_bit_of_an_update(name, ignored
     monkeypatch.setattr("functrain.objectives.losses.labels.is_readable", lambda _: False)
     slow = ft.train_step(state, (x, y, known.clone())), ft.eval_step(state, (x, y, known.clone()))
     assert bits(quick) == bits(slow)
+
+
+class Writing(nn.Module):
+    """Writes into its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(25, 4)
+
+    def forward(self, x):
+        return self.head(x.add_(1.0).flatten(1))
+
+
+@pytest.mark.parametrize("compiled", [{"compile": False}, {"compile": True, "backend": "aot_eager"}])
+def test_a_model_that_writes_into_its_inputs_changes_no_batch_of_the_caller(compiled, bits):
+    batches = [images(0), images(1)]
+    before = bits(batches)
+    torch.manual_seed(0)
+    state = ft.init_state(Writing(), ft.classification(), ft.optim.sgd(0.1))
+    state = ft.fit(state, batches, eval_loader=batches, epochs=2, progress=False, **compiled).state
+    found = [[function(state, batches) for _ in range(2)] for function in (evaluate, predict)]
+    assert bits(batches) == before
+    assert all(bits(first) == bits(second) for first, second in found)
