@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LARGEST = 1_000_000  # bytes of a file that a start writes: the configuration, a log's header
+LARGEST = 10_000_000  # bytes of a file that a start writes: a patch is the largest
+WRITTEN = (
+    "config.yaml",
+    "environment.json",
+    "uncommitted-*.patch",
+    "status.json",
+    "metrics.csv",
+    "metrics.jsonl",
+    "events",
+    "checkpoints",
+)
 
 
 @contextmanager
@@ -41,8 +51,7 @@ def _holds_nothing(run_dir: Path) -> bool:
     checkpoints = run_dir / "checkpoints"
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
         return False
-    written = {"config.yaml", "metrics.csv", "metrics.jsonl", "events", "checkpoints"}
     inside = list(run_dir.iterdir())
-    return all(path.name in written for path in inside) and all(
+    return all(any(map(path.match, WRITTEN)) for path in inside) and all(
         path.stat().st_size <= LARGEST for path in inside if path.is_file()
     )
