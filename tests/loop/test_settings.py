@@ -53,6 +53,7 @@ def test_each_setting_but_those_of_scripts_and_options_has_one_place_in_a_config
 def test_a_strict_resume_lets_those_settings_change_that_change_no_bits() -> None:
     assert set(SHOWS_IN_NO_BIT) == {
         *("name", "code", "compile.donate", "compile.steps_per_call", "logging.tensorboard"),
+        "logging.digest_every",
         *("checkpoint.save_every", "checkpoint.save_every_minutes", "checkpoint.keep", "checkpoint.keep_best"),
         *("data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor"),
     }

@@ -205,7 +205,7 @@ WRONG = {
         r"a checkpoint's name or path must not be empty; give 'last', 'best' or a name",
     ),
     "resume": (lambda: fit(resume="yes", run_dir="nowhere"), r"there is no checkpoint 'yes': it is neither one in"),
-    "a switch": (lambda: fit(compile="no"), r"compile must be True or False; got 'no'"),
+    "a switch": (lambda: fit(compile="no"), r"compile must be True, False or 'auto'; got 'no'"),
     "another switch": (lambda: fit(deterministic=1), r"deterministic must be True or False; got 1"),
     "progress": (lambda: fit(progress="bar"), r"progress must be True, False, 'curve' or None; got 'bar'"),
     "keep": (lambda: fit(keep=0), r"keep must be a whole number of checkpoints, 1 or more; got 0"),
