@@ -147,7 +147,7 @@ def jax(name: str, network: Network, clock: Clock, rounds: int) -> None:
     from benchmarks.peers.jax_loop import MODELS
 
     if name != "tiny":
-        raise NotImplementedError(f"the function of {name!r} is that of training")
+        raise ValueError(f"JAX has an evaluation of the tiny network only; got {name!r}")
     params, buffers, apply = MODELS[name]()
 
     @jax.jit

@@ -49,7 +49,7 @@ class KeptDraws(TorchDispatchMode):
                 "state is no part of the training state. Draw without generator=: the step seeds the default one (or "
                 "run without compiling, compile=False)"
             )
-        if not (isinstance(func, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in func.tags):
+        if not draws(func):
             return func(*args, **kwargs)
         generator = _generator_of(args, kwargs)
         state = generator.device, generator.initial_seed(), func, _forms((args, sorted(kwargs.items())))
@@ -62,6 +62,11 @@ class KeptDraws(TorchDispatchMode):
         kept, following = self._kept[state]
         generator.manual_seed(following)
         return args[0].copy_(kept) if func._schema.is_mutable else _copied(kept)
+
+
+def draws(operation: Any) -> bool:
+    """Whether an operation of a graph, or one that is dispatched, draws random numbers."""
+    return isinstance(operation, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in operation.tags
 
 
 def drop_unused_copies(graph: torch.fx.Graph) -> None:

@@ -10,27 +10,23 @@ from typing import Any
 
 import torch
 
+from functrain.compiler.draws import draws
 from functrain.compiler.patches.patch import Patch
 
 
 def _options(device: torch.device) -> dict[str, Any]:
-    post_grad = importlib.import_module("torch._inductor.fx_passes.post_grad")
-    if device.type != "cpu" or hasattr(post_grad, "_chain_random_ops_for_ordering"):
+    if device.type != "cpu":
         return {}
-    return {"post_grad_custom_post_pass": _in_order}
+    post_grad = importlib.import_module("torch._inductor.fx_passes.post_grad")
+    return {} if hasattr(post_grad, "_chain_random_ops_for_ordering") else {"post_grad_custom_post_pass": _in_order}
 
 
 def _in_order(graph: torch.fx.Graph) -> None:
     """Let each draw wait for the one before it."""
     dependencies = importlib.import_module("torch._inductor.fx_passes.control_dependencies")
     ordered_set = importlib.import_module("torch.utils._ordered_set").OrderedSet
-    draws = [node for node in graph.nodes if _draws(node)]
-    dependencies.preserve_node_ordering(graph, {b: ordered_set([a]) for a, b in itertools.pairwise(draws)})
-
-
-def _draws(node: torch.fx.Node) -> bool:
-    operation = node.target
-    return isinstance(operation, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in operation.tags
+    pairs = itertools.pairwise(node for node in graph.nodes if draws(node.target))
+    dependencies.preserve_node_ordering(graph, {later: ordered_set([earlier]) for earlier, later in pairs})
 
 
 PATCH = Patch(
