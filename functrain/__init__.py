@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from functrain.diagnostics import replay as replay
     from functrain.diagnostics import state_at as state_at
     from functrain.evaluation import evaluate as evaluate
+    from functrain.evaluation import evaluation_report as evaluation_report
     from functrain.evaluation import predict as predict
+    from functrain.evaluation import write_report as write_report
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
     from functrain.loop import Interrupted as Interrupted
@@ -66,7 +68,7 @@ _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
     "functrain.diagnostics": ("find_batch_size", "find_lr", "find_nonfinite", "profile", "replay", "state_at"),
-    "functrain.evaluation": ("evaluate", "predict"),
+    "functrain.evaluation": ("evaluate", "evaluation_report", "predict", "write_report"),
     "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
     "functrain.objectives": (
         "LearnedWeights",

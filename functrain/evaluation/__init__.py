@@ -4,6 +4,6 @@ from functrain.evaluation import figures as figures
 from functrain.evaluation.metrics import evaluate as evaluate
 from functrain.evaluation.prediction import predict as predict
 from functrain.evaluation.prediction import predict_with_targets as predict_with_targets
-from functrain.evaluation.report import ClassificationReport as ClassificationReport
-from functrain.evaluation.report import ClassScores as ClassScores
-from functrain.evaluation.report import classification_report as classification_report
+from functrain.evaluation.reporting import evaluation_report as evaluation_report
+from functrain.evaluation.reports import Report as Report
+from functrain.evaluation.writing import write_report as write_report

@@ -1,6 +1,6 @@
 """Model outputs over a loader."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -74,6 +74,14 @@ def predict_with_targets(
 
 
 def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool) -> tuple[Any, Any]:
+    outputs, targets = zip(*answers(state, loader, ema=ema, compile=compile, with_targets=with_targets))
+    return _concatenated(outputs), _concatenated(targets)
+
+
+def answers(
+    state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool
+) -> Iterator[tuple[Any, Any]]:
+    """The outputs and targets of one batch after another, on the CPU; arguments and errors as of `predict`."""
     require_state("predict", state)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
     key, objective = fold_in(state.key, "predict"), state.recipe.objective
@@ -85,18 +93,17 @@ def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_t
     forward = Pass(runner_for(compile), FORWARD, to_evaluate(state, ema=ema), lambda: key, state.device, explain)
     size = stream.batch_size if stream.kind == "indexed" else None
     prepare = _Preparation(state, size, pads=compile, with_targets=with_targets)
-    collected = list[tuple[Any, Any]]()
+    empty = True
     try:
         batches = stream.batches(0)
         at_once = stream.at_once if state.device.type == "cpu" else 1
         for block in iter(lambda: list(map(prepare, islice(batches, at_once))), []):
-            collected += map(_Prepared.answer, block, forward.each([prepared.arguments for prepared in block]))
+            empty = False
+            yield from map(_Prepared.answer, block, forward.each([prepared.arguments for prepared in block]))
     finally:
         stream.close()
-    if not collected:
+    if empty:
         raise DataError("there is nothing to predict: the loader gave no batch")
-    outputs, targets = zip(*collected)
-    return _concatenated(outputs), _concatenated(targets)
 
 
 def _forward(state: TrainState, inputs: Any) -> Any:

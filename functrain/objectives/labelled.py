@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from functrain.metrics.classes import accuracy_sums
 from functrain.metrics.ones import are_ones
 from functrain.metrics.weighted_sums import PerExample, sum_dtype
@@ -29,16 +31,12 @@ class _Classes:
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
-        logits = output_of(call(model, inputs), self.output, "logits")
-        if self.class_dim != 1:
-            logits = logits.movedim(self.class_dim, 1)
         if self.next_token is None and has_labels(batch):
             raise ValueError(
                 "the labels of language_modelling may be the targets of the same positions, or the tokens of the "
                 "input, each the target of the position before. Say which: next_token=False or next_token=True"
             )
-        if self.next_token:
-            logits, targets = logits[:, :, :-1], targets[:, 1:]
+        logits, targets = self.compared(call(model, inputs), targets)
         if self.parts and logits.ndim < 3:
             raise ValueError(
                 f"this objective takes a label for each of an example's {self.parts}; got logits {list(logits.shape)} "
@@ -52,6 +50,18 @@ class _Classes:
         else:
             accuracy = accuracy_sums(right, targets != self.ignore_index, weight, dtype)
         return Loss(total, weights, {"accuracy": accuracy})
+
+    @property
+    def task(self) -> str:
+        """What it is for."""
+        return {"pixels": "segmentation", "tokens": "language_modelling"}.get(self.parts, "classification")
+
+    def compared(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+        """The logits with their classes in dimension 1, and the targets that they are of."""
+        logits = output_of(outputs, self.output, "logits")
+        if self.class_dim != 1:
+            logits = logits.movedim(self.class_dim, 1)
+        return (logits[:, :, :-1], targets[:, 1:]) if self.next_token else (logits, targets)
 
     def complaint(self, model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
@@ -76,6 +86,7 @@ class _Binary:
     ignore_index: int
     output: Key | None = None
     takes_weight = True
+    task = "binary_classification"
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)

@@ -19,6 +19,7 @@ from functrain.objectives.binding import BoundLoss, bind, returns_per_example
 from functrain.objectives.loss import Loss
 from functrain.objectives.mean_losses import refuse_own_denominator, single_values
 from functrain.objectives.outputs import Key, output_of
+from functrain.objectives.tasks import task_of_loss
 from functrain.objectives.uncounted import zero_uncounted
 
 Objective = Callable[[Any, Any], Loss]
@@ -101,6 +102,11 @@ class _Mean:
     output: Key | None = None
     takes_weight = True
 
+    @property
+    def task(self) -> str | None:
+        """What the loss is for."""
+        return task_of_loss(self.loss_fn)
+
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
         outputs = _chosen(call(model, inputs), self.output)
@@ -128,6 +134,11 @@ class _PerExample:
     output: Key | None = None
     takes_weight = True
 
+    @property
+    def task(self) -> str | None:
+        """What the loss is for."""
+        return task_of_loss(self.loss.fn)
+
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)
         outputs = _chosen(call(model, inputs), self.output)
@@ -140,6 +151,7 @@ class _Regression:
     loss: BoundLoss
     output: Key | None = None
     takes_weight = True
+    task = "regression"
 
     def __call__(self, model: Any, batch: Any) -> Loss:
         inputs, targets, weight = unpack(batch)

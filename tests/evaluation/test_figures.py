@@ -102,7 +102,7 @@ def test_the_name_of_the_run_and_of_each_axis_are_written(tmp_path, monkeypatch)
 
 def test_the_two_marks_of_a_range_test_differ_without_colour(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr("functrain.evaluation.figures._saved", lambda figure, path: figures.append(figure) or path)
+    monkeypatch.setattr("functrain.evaluation.figures.style.saved", lambda figure, path: figures.append(figure) or path)
     learning_rate_range([1e-3, 1e-2], [1.0, 0.5], [1.0, 0.5], {"suggestion": 1e-3, "minimum": 1e-2}, tmp_path / "a.png")
     shapes = [line.get_marker() for line in figures[0].axes[0].get_lines() if len(line.get_xdata()) == 1]
     assert len(shapes) == len(set(shapes)) == 2

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Evaluate a run's checkpoint on a split of its data. The command prints scores per class, and writes metrics.json and
-metrics.csv to RUN/<split>/. If the run keeps averaged parameters (EMA), it evaluates them as well.
+Evaluate a run's checkpoint on a split of its data. The command prints metrics with confidence intervals, and writes a
+report to RUN/<split>/: report.html, report.txt, metrics.json, metrics.csv, figures, scores.npz and predictions. If the
+run keeps averaged parameters (EMA), it evaluates them as well, and the report is of them.
 
   functrain evaluate runs/digits
   functrain evaluate runs/digits --split val --checkpoint best
+  functrain evaluate runs/digits --all-checkpoints      # the metrics over the training
 """
 
 
@@ -26,14 +28,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=name, default="last", metavar="best|last|NAME", help="the checkpoint (default: last)"
     )
+    parser.add_argument("--all-checkpoints", action="store_true", help="evaluate each checkpoint of the run")
+    parser.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="report on the averaged parameters, or not (default: if there are some)",
+    )
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
-    from functrain.app.runs.evaluation import evaluate_run
+    from functrain.app.runs.evaluation import evaluate_all_checkpoints, evaluate_run
 
+    if arguments.all_checkpoints:
+        evaluate_all_checkpoints(arguments.run, split=arguments.split, trust=arguments.trust, console=console)
+        return 0
     evaluate_run(
-        arguments.run, split=arguments.split, checkpoint=arguments.checkpoint, trust=arguments.trust, console=console
+        arguments.run,
+        split=arguments.split,
+        checkpoint=arguments.checkpoint,
+        ema=arguments.ema,
+        trust=arguments.trust,
+        console=console,
     )
     return 0
 

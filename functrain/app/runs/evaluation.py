@@ -2,28 +2,22 @@
 
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from functrain.app.config.build import build_loader, build_state
 from functrain.app.config.schema import Config
-from functrain.app.runs.directory import RunDirectory, position, trusted_run, write_json, write_text
+from functrain.app.runs.directory import RunDirectory, position, trusted_run, write_text
 from functrain.app.tables import print_lines, print_metrics, print_table
 from functrain.data import Loader
-from functrain.evaluation import (
-    ClassificationReport,
-    ClassScores,
-    classification_report,
-    evaluate,
-    predict_with_targets,
-)
-from functrain.foundation.errors import ConfigError, NoLossError
+from functrain.evaluation import Report, evaluate, evaluation_report, write_report
+from functrain.evaluation.writing import INTERVAL, text_of, write_numbers
+from functrain.foundation.errors import ConfigError, DataError, FunctrainError, NoLossError
 from functrain.loop.output.progress_line import counted, exact
+from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 
 
@@ -35,113 +29,173 @@ class Evaluation:
         split: "train", "val" or "test".
         metrics: the objective's, for the parameters themselves.
         ema_metrics: for their moving averages, if the state keeps some.
-        report: scores per class, for a classifier; of the averages, if there are some.
-        missing: why there are no metrics, in words; empty if there are.
+        report: numbers with intervals, tables and figures, if the objective names its task.
+        report_of: "parameters" or "ema".
+        missing: why there are no metrics or no report, in words; empty if there are.
     """
 
     split: str
     metrics: dict[str, float]
     ema_metrics: dict[str, float] | None
-    report: ClassificationReport | None
+    report: Report | None
+    report_of: str
     missing: str = ""
 
     @property
     def rows(self) -> dict[str, dict[str, float]]:
         """The metrics under names for a table."""
-        if self.missing:
+        if not self.metrics:
             return {}
         averaged = {} if self.ema_metrics is None else {f"{self.split} (EMA)": self.ema_metrics}
         return {self.split: self.metrics, **averaged}
 
 
-def evaluate_split(state: TrainState, loader: Loader, split: str) -> Evaluation:
-    """Evaluate a state's parameters, and their averages if it keeps them (in a short run averages lag far behind)."""
-    averaged, metrics, ema_metrics, missing = state.ema is not None, {}, None, ""
+def evaluate_split(
+    state: TrainState, loader: Loader, split: str, *, tuning: Loader | None = None, ema: bool | None = None
+) -> Evaluation:
+    """Evaluate a state's parameters, and their averages if it keeps them (in a short run averages lag far behind).
+
+    Args:
+        state: the state.
+        loader: of the split.
+        split: its name.
+        tuning: other examples, of which a threshold is chosen.
+        ema: whether the report is of the averages; None: if there are some.
+    """
+    averaged, metrics, ema_metrics, missing = state.ema is not None, {}, None, []
     try:
         metrics = evaluate(state, loader)
         ema_metrics = evaluate(state, loader, ema=True) if averaged else None
     except NoLossError as error:
-        missing = f"no metrics of split {split!r}: {error}"
-    return Evaluation(split, metrics, ema_metrics, _report(state, loader, averaged), missing)
+        missing.append(f"no metrics of split {split!r}: {error}")
+    report, of_average = None, averaged if ema is None else ema
+    if task_of(state.recipe.objective) is not None:
+        try:
+            report = evaluation_report(state, loader, ema=of_average, tuning=tuning)
+        except (DataError, TypeError) as error:
+            missing.append(f"no report of split {split!r}: {error}")
+    return Evaluation(split, metrics, ema_metrics, report, "ema" if of_average else "parameters", "; ".join(missing))
 
 
 def write_evaluation(run: RunDirectory, evaluation: Evaluation, checkpoint: str | None) -> list[Path]:
-    """Write `metrics.json` and `metrics.csv` into the run's folder for the split; returns their paths."""
+    """Write `metrics.json` and `metrics.csv` into the run's folder for the split; returns their paths.
+
+    Raises:
+        FunctrainError: if one cannot be written.
+    """
     folder = run.results(evaluation.split)
-    report = evaluation.report
-    content: dict[str, Any] = {
-        "split": evaluation.split,
-        "checkpoint": checkpoint,
-        **evaluation.metrics,
-        **{f"ema_{name}": value for name, value in (evaluation.ema_metrics or {}).items()},
-        **({"missing": evaluation.missing} if evaluation.missing else {}),
-    }
-    if report is not None:
-        macro = {key: value for key, value in asdict(report.macro).items() if key != "label"}
-        content["classes_of"] = "parameters" if evaluation.ema_metrics is None else "ema"
-        content |= {"classes": [asdict(scores) for scores in report.classes], "macro": macro}
-    write_json(folder / "metrics.json", content)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("class", "metric", "value"), *_csv_rows(evaluation)])
-    write_text(folder / "metrics.csv", text.getvalue())
-    return [folder / "metrics.json", folder / "metrics.csv"]
+    try:
+        return write_numbers(evaluation.report, folder, _about(evaluation, checkpoint), _metrics(evaluation))
+    except OSError as error:
+        raise FunctrainError(f"{folder / 'metrics.json'} cannot be written: {error.strerror}") from error
 
 
-def evaluate_run(path: str | Path, *, split: str, checkpoint: str, trust: bool, console: Console) -> None:
+def _about(evaluation: Evaluation, checkpoint: str | None) -> dict[str, Any]:
+    about = {"split": evaluation.split, "checkpoint": checkpoint}
+    about |= {"missing": evaluation.missing} if evaluation.missing else {}
+    return about | ({"report_of": evaluation.report_of} if evaluation.report is not None else {})
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    return {**evaluation.metrics, **{f"ema_{name}": value for name, value in (evaluation.ema_metrics or {}).items()}}
+
+
+def evaluate_run(
+    path: str | Path, *, split: str, checkpoint: str, ema: bool | None, trust: bool, console: Console
+) -> None:
     """The command: evaluate, print, write.
 
     Args:
         path: the run's directory.
         split: "test", "val" or "train".
         checkpoint: "last", "best", or a checkpoint's name or path.
+        ema: whether the report is of the averaged parameters; None: if there are some.
         trust: the user vouches for a run that somebody else wrote.
         console: what to print on.
 
     Raises:
-        ConfigError: if it is no run, or its data set has no such split.
+        ConfigError: if it is no run, its data set has no such split, or it keeps no averages.
         CheckpointError: if there is no such checkpoint.
     """
     run, config = trusted_run(path, trust)
+    loader = _split(config, split)
+    state, name, where = _load(run, config, checkpoint)
+    if ema and state.ema is None:
+        raise ConfigError("this run keeps no averaged parameters (training.ema_decay is null); leave --ema out")
+    evaluation = evaluate_split(state, loader, split, tuning=tuning_loader(config, split), ema=ema)
+    title = f"{run.path}, checkpoint {name} ({where}), {counted(len(loader.dataset), 'example')} of split {split}"
+    print_lines(console, [title])
+    print_lines(console, [evaluation.missing] if evaluation.missing else [])
+    print_metrics(console, evaluation.rows)
+    print_report(console, evaluation)
+    print_lines(console, [f"written: {file}" for file in _written(run, evaluation, name, console)])
+
+
+def _written(run: RunDirectory, evaluation: Evaluation, checkpoint: str, console: Console) -> list[Path]:
+    """Write the report, or the metrics alone where there is none or nothing to draw with."""
+    if evaluation.report is None:
+        return write_evaluation(run, evaluation, checkpoint)
+    folder, about, title = (
+        run.results(evaluation.split),
+        _about(evaluation, checkpoint),
+        f"{run.path.name}, {evaluation.split}",
+    )
+    try:
+        return write_report(evaluation.report, folder, about, _metrics(evaluation), title=title)
+    except ModuleNotFoundError as error:
+        print_lines(console, [f"no figures and no page: {error}"])
+        return write_evaluation(run, evaluation, checkpoint)
+
+
+def evaluate_all_checkpoints(path: str | Path, *, split: str, trust: bool, console: Console) -> None:
+    """The command with `--all-checkpoints`: the metrics of each checkpoint, as a table and `checkpoints.csv`.
+
+    Arguments and errors as of `evaluate_run`.
+    """
+    run, config = trusted_run(path, trust)
+    loader, rows = _split(config, split), []
+    for info in run.checkpoints():
+        state, name, _ = _load(run, config, info.name)
+        rows.append({"checkpoint": name, "step": info.step, **evaluate(state, loader)})
+    if not rows:
+        raise ConfigError(f"{run.path} has no checkpoint to evaluate")
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *([row.get(key, "") for key in header] for row in rows)])
+    write_text(run.results(split) / "checkpoints.csv", text.getvalue())
+    print_table(console, header, [[_cell(row.get(key)) for key in header] for row in rows])
+    print_lines(console, [f"written: {run.results(split) / 'checkpoints.csv'}"])
+
+
+def _cell(value: Any) -> str:
+    return exact(value) if isinstance(value, float) else text_of(value)
+
+
+def _split(config: Config, split: str) -> Loader:
     loader = build_loader(config, split)
     if loader is None:
         raise ConfigError(f"the data set of this run ({config.data.name}) has no split {split!r}")
-    state, name, where = _load(run, config, checkpoint)
-    evaluation = evaluate_split(state, loader, split)
-    print_lines(
-        console,
-        [f"{run.path}, checkpoint {name} ({where}), {counted(len(loader.dataset), 'example')} of split {split}"],
-    )
-    print_lines(console, [evaluation.missing] if evaluation.missing else [])
-    print_metrics(console, evaluation.rows)
-    if evaluation.report is not None and evaluation.ema_metrics is not None:
-        print_lines(console, ["scores of the averaged parameters (EMA):"])
-    print_report(console, evaluation.report)
-    print_lines(console, [f"written: {file}" for file in write_evaluation(run, evaluation, name)])
+    return loader
 
 
-def print_report(console: Console, report: ClassificationReport | None) -> None:
-    """The table of classes."""
+def tuning_loader(config: Config, split: str) -> Loader | None:
+    """The examples of which a threshold for the split is chosen: those of validation."""
+    return build_loader(config, "val") if split != "val" else None
+
+
+def print_report(console: Console, evaluation: Evaluation) -> None:
+    """The numbers with their intervals, and the tables."""
+    report = evaluation.report
     if report is None:
         return
-    rows = [[str(scores.label), *_cells(scores)] for scores in report.classes]
-    print_table(console, ["class", "precision", "recall", "F1", "support"], [*rows, ["mean", *_cells(report.macro)]])
-
-
-def _cells(scores: ClassScores) -> list[str]:
-    shares = [exact(getattr(scores, key)) for key in ("precision", "recall", "f1")]
-    return [*shares, f"{scores.support:,}"]
-
-
-def _csv_rows(evaluation: Evaluation) -> Iterator[tuple[Any, ...]]:
-    for name, value in evaluation.metrics.items():
-        yield "all", name, value
-    for name, value in (evaluation.ema_metrics or {}).items():
-        yield "all", f"ema_{name}", value
-    if evaluation.report is not None:
-        for scores in (*evaluation.report.classes, evaluation.report.macro):
-            for name, value in asdict(scores).items():
-                if name != "label":
-                    yield ("mean" if scores.label < 0 else scores.label), name, value
+    of_average = evaluation.report_of == "ema"
+    print_lines(console, ["report of the averaged parameters (EMA):"] if of_average else [])
+    numbers = [[number.name, text_of(number.value), text_of(number.interval)] for number in report.numbers]
+    print_table(console, ["metric", "value", "95 % interval"], numbers)
+    for table in report.tables:
+        shown = [i for i, name in enumerate(table.header) if not name.endswith(INTERVAL)]
+        print_lines(console, [table.title])
+        print_table(console, [table.header[i] for i in shown], [[text_of(row[i]) for i in shown] for row in table.rows])
 
 
 def _load(run: RunDirectory, config: Config, checkpoint: str) -> tuple[TrainState, str, str]:
@@ -152,24 +206,3 @@ def _load(run: RunDirectory, config: Config, checkpoint: str) -> tuple[TrainStat
     with run.open() as checkpointer:
         state, info = checkpointer.restore(like, checkpoint, groups=groups)
     return state, info.name, position(info)
-
-
-def _report(state: TrainState, loader: Loader, averaged: bool) -> ClassificationReport | None:
-    """Scores per class, if outputs and targets are those of a classifier."""
-    if not _is_classified(state, loader):
-        return None
-    return classification_report(*predict_with_targets(state, loader, ema=averaged))
-
-
-def _is_classified(state: TrainState, loader: Loader) -> bool:
-    """Whether the first batch has scores of classes, and numbers of classes as targets.
-
-    The outputs of other models, such as boxes and masks, may be too large to keep for all examples.
-    """
-    first = next(iter(loader))
-    try:
-        outputs, targets = predict_with_targets(state, iter([first]))
-    except (ValueError, TypeError):  # no row for each example, or no targets
-        return False
-    tensors = isinstance(outputs, torch.Tensor) and isinstance(targets, torch.Tensor)
-    return tensors and outputs.ndim == 2 and targets.shape == outputs.shape[:1] and not targets.is_floating_point()

@@ -119,7 +119,11 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
     else:
         state, info = finished
         say(f"already finished ({position(info)}): nothing to train. --resume never starts afresh")
-    test = None if parts.loaders.test is None else evaluate_split(state, parts.loaders.test, "test")
+    test = (
+        None
+        if parts.loaders.test is None
+        else evaluate_split(state, parts.loaders.test, "test", tuning=parts.loaders.val)
+    )
     if world.rank == 0:
         conclude(run, Ended(config, parts, state, test, how, reached), console)
 

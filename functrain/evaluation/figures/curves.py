@@ -1,22 +1,20 @@
-"""Figures of a run."""
+"""The curves of a run."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from functrain.evaluation.figures import style
 from functrain.step.train import is_about_update
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 POSITION = {"kind", "epoch", "step", "samples", "digest"}  # what a record says beside its metrics
-FORMATS = (".png", ".pdf", ".svg")
-COLORS = {"train": "#4c72b0", "eval": "#dd8452", "ema": "#55a868", "lr": "#8172b3"}
+COLORS = {"train": style.BLUE, "eval": style.RED, "ema": style.GREEN, "lr": style.PURPLE}
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
 
 
@@ -42,7 +40,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path, *, t
         ...     training_curves(history, f"{folder}/curves.png").stat().st_size > 1000
         True
     """
-    return _saved(curves_figure(records, title=title), Path(path))
+    return style.saved(curves_figure(records, title=title), Path(path))
 
 
 def curves_figure(records: Sequence[Mapping[str, Any]], *, title: str | None = None) -> "Figure":
@@ -53,7 +51,7 @@ def curves_figure(records: Sequence[Mapping[str, Any]], *, title: str | None = N
     panels = [*names, *(["lr"] if any("lr" in record for record in steps) else [])]
     if not panels:
         raise ValueError("there is nothing to draw: the run has no records with metrics yet")
-    figure = _figure(4.6 * len(panels))
+    figure = style.figure(style.WIDTH * len(panels))
     if title is not None:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     for column, name in enumerate(panels):
@@ -61,92 +59,6 @@ def curves_figure(records: Sequence[Mapping[str, Any]], *, title: str | None = N
         _draw(axes, name, epochs, steps)
         _finish(axes, name, epochs)
     return figure
-
-
-def learning_rate_range(
-    lr: Sequence[float], loss: Sequence[float], smoothed: Sequence[float], marks: Mapping[str, float], path: str | Path
-) -> Path:
-    """Draw the loss over the learning rate of a range test.
-
-    Args:
-        lr, loss, smoothed: of each update.
-        marks: label -> a learning rate to point out.
-        path: the image to write; its ending says the format (.png, .pdf, .svg).
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError, ModuleNotFoundError: as `check_figure`.
-    """
-    figure = _figure(6.4)
-    axes = figure.add_subplot()
-    axes.plot(lr, loss, color=COLORS["train"], alpha=0.35, linewidth=0.9, label="loss of each update")
-    axes.plot(lr, smoothed, color=COLORS["train"], linewidth=1.8, label="smoothed")
-    for (label, rate), color, shape in zip(marks.items(), (COLORS["eval"], COLORS["ema"]), ("o", "s")):
-        height = np.interp(rate, lr, smoothed)
-        axes.plot([rate], [height], shape, color=color, markersize=8, label=f"{label}: {rate:.2g}")
-    axes.set_xscale("log")
-    axes.set_title("loss over the learning rate", fontsize=11, loc="left")
-    axes.set_xlabel("learning rate", fontsize=9)
-    axes.set_ylabel("loss", fontsize=9)
-    low = min(smoothed)
-    high = max(smoothed[: smoothed.index(low) + 1])
-    margin = 0.2 * (high - low) or 1.0
-    axes.set_ylim(low - margin, high + margin)  # what comes with divergence would flatten the rest
-    _tidy(axes)
-    return _saved(figure, Path(path))
-
-
-def check_figure(path: str | Path) -> None:
-    """Refuse a figure that could not be drawn or written, before the work that it would show is done.
-
-    Args:
-        path: the image to write.
-
-    Raises:
-        ValueError: for another format than .png, .pdf or .svg, or a folder that is not there.
-        ModuleNotFoundError: without matplotlib.
-
-    Example:
-        >>> check_figure("curves.txt")
-        Traceback (most recent call last):
-        ...
-        ValueError: a figure's name must end in .png, .pdf or .svg, got 'curves.txt'
-    """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"a figure's name must end in .png, .pdf or .svg, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {str(path.parent)!r} to write the figure {path.name!r} to; make it first")
-    _matplotlib()
-
-
-def _figure(width: float) -> "Figure":
-    figure_class, canvas_class = _matplotlib()
-    figure = figure_class(figsize=(width, 3.9), layout="constrained", dpi=130)
-    canvas_class(figure)  # never a window, whatever backend the process has chosen
-    return figure
-
-
-def _matplotlib() -> tuple[type["Figure"], type["FigureCanvasAgg"]]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "figures are drawn with matplotlib, which is not installed. Run: pip install 'functrain[plots]'"
-        ) from error
-    return Figure, FigureCanvasAgg
-
-
-def _saved(figure: "Figure", path: Path) -> Path:
-    check_figure(path)
-    temporary = path.with_name(f".tmp-{path.name}")
-    # In a PNG matplotlib writes its version, and equal curves would be different files.
-    figure.savefig(temporary, metadata={"Software": None} if path.suffix.lower() == ".png" else None)
-    os.replace(temporary, path)
-    return path
 
 
 def _metric_names(epochs: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -225,7 +137,7 @@ def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> Non
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     if axes.get_yscale() == "linear":
         _show_all(axes, at_least=0.0 if name == "lr" else 0.1)
-    _tidy(axes)
+    style.tidy(axes)
     whole = [record for record in epochs if record["kind"] == "epoch" and record["step"] and record["epoch"]]
     if whole:
         per_epoch = whole[-1]["step"] / whole[-1]["epoch"]
@@ -234,16 +146,6 @@ def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> Non
         top.xaxis.set_major_locator(MaxNLocator(integer=True))
         top.tick_params(labelsize=8)
         top.spines["top"].set_visible(False)
-
-
-def _tidy(axes: "Axes") -> None:
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, _ = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(frameon=False, fontsize=8)
 
 
 def _show_all(axes: "Axes", *, at_least: float) -> None:

@@ -1,0 +1,36 @@
+"""The figures of an evaluation, each drawn from data that are kept as JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from functrain.evaluation.panels import classes, confusion, curves, panel, probabilities, values
+from functrain.evaluation.panels.panel import Draw
+from functrain.evaluation.panels.panel import Panel as Panel
+from functrain.evaluation.panels.panel import read_panel as read_panel
+from functrain.evaluation.panels.panel import write_panel as write_panel
+
+KINDS: dict[str, Draw] = {
+    "roc": curves.draw_roc,
+    "precision_recall": curves.draw_precision_recall,
+    "threshold": curves.draw_threshold,
+    "calibration": probabilities.draw_calibration,
+    "histogram": probabilities.draw_histogram,
+    "confusion_matrix": confusion.draw_confusion_matrix,
+    "predicted_over_true": values.draw_predicted_over_true,
+    "residuals": values.draw_residuals,
+    "class_scores": classes.draw_class_scores,
+}
+
+
+def draw(panel_: Panel, path: str | Path) -> Path:
+    """Draw a figure into a file; its ending (.png, .pdf, .svg) says the format.
+
+    Raises:
+        ValueError: for another ending, or a kind of figure that does not exist.
+    """
+    return panel.draw(panel_, path, KINDS)
+
+
+def draw_sheet(panels: Sequence[Panel], path: str | Path, title: str | None = None) -> Path:
+    """Draw figures on one sheet, in rows of three; errors as of `draw`."""
+    return panel.draw_sheet(panels, path, KINDS, title)

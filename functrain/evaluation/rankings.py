@@ -1,0 +1,146 @@
+"""What scores say about two classes at each threshold: ROC, precision and recall, the threshold to take."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from functrain.evaluation.quotients import ratio
+
+Numbers = NDArray[np.float64]
+POINTS = 400  # of a drawn curve
+
+
+class Ranking(NamedTuple):
+    """Counts at each distinct score, the highest first.
+
+    Attributes:
+        thresholds: the scores, `[K]`.
+        positives: how many positive examples have this score, `[K]`.
+        negatives: how many negative ones, `[K]`.
+    """
+
+    thresholds: Numbers
+    positives: Numbers
+    negatives: Numbers
+
+
+def ranking(scores: Numbers, positive: NDArray[np.bool_]) -> Ranking:
+    """Count the examples of each score.
+
+    Args:
+        scores: `[N]`, higher for the positive class.
+        positive: `[N]`.
+
+    Raises:
+        ValueError: if a score is NaN.
+
+    Example:
+        >>> ranking(np.array([0.1, 0.8, 0.8]), np.array([False, True, False]))
+        Ranking(thresholds=array([0.8, 0.1]), positives=array([1., 0.]), negatives=array([1., 1.]))
+    """
+    if np.isnan(scores).any():
+        raise ValueError(f"a score must be a number; {int(np.isnan(scores).sum())} of {len(scores)} are NaN")
+    thresholds, place = np.unique(-scores, return_inverse=True)
+    counts = np.bincount(2 * place.reshape(-1) + positive, minlength=2 * len(thresholds)).reshape(-1, 2)
+    return Ranking(-thresholds, counts[:, 1].astype(float), counts[:, 0].astype(float))
+
+
+def coarser(given: Ranking, groups: int) -> Ranking:
+    """Scores that lie side by side as one, so that at most `groups` are left."""
+    place = _group_of(len(given.thresholds), groups)
+    positives, negatives = (np.bincount(place, counts) for counts in given[1:])
+    return Ranking(given.thresholds[np.unique(place, return_index=True)[1]], positives, negatives)
+
+
+def groups_of(scores: Numbers, groups: int) -> NDArray[np.int64]:
+    """A number for each score `[N]`, 0 for the highest; scores that lie side by side share one."""
+    distinct, place = np.unique(-scores, return_inverse=True)
+    return _group_of(len(distinct), groups)[place.reshape(-1)]
+
+
+def _group_of(distinct: int, groups: int) -> NDArray[np.int64]:
+    return np.arange(distinct) * min(groups, distinct) // max(distinct, 1)
+
+
+def auroc(positives: Numbers, negatives: Numbers) -> Numbers:
+    """Area under the ROC curve: how often a positive example has the higher score, ties counted by half.
+
+    Args:
+        positives, negatives: counts at each score, highest first, `[..., K]`.
+
+    Returns:
+        `[...]`; NaN where a class has no example.
+
+    Example:
+        >>> float(auroc(np.array([1.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])))
+        0.5
+
+    References:
+        Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve".
+    """
+    above = np.cumsum(positives, -1) - positives / 2
+    pairs = positives.sum(-1) * negatives.sum(-1)
+    return ratio((above * negatives).sum(-1), pairs)
+
+
+def average_precision(positives: Numbers, negatives: Numbers) -> Numbers:
+    """Precision at each positive example's score, averaged over them: scikit-learn's `average_precision_score`.
+
+    Arguments and results as of `auroc`; NaN where there is no positive example.
+    """
+    found = np.cumsum(positives, -1)
+    precision = ratio(found, found + np.cumsum(negatives, -1))
+    return ratio((np.nan_to_num(precision) * positives).sum(-1), positives.sum(-1))
+
+
+def roc_curve(given: Ranking) -> tuple[Numbers, Numbers]:
+    """False and true positive rate at each threshold, from (0, 0) to (1, 1)."""
+    return tuple(np.append(0.0, ratio(np.cumsum(c), c.sum())) for c in (given.negatives, given.positives))  # type: ignore[return-value]
+
+
+def precision_recall_curve(given: Ranking) -> tuple[Numbers, Numbers]:
+    """Recall and precision at each threshold."""
+    found, taken = np.cumsum(given.positives), np.cumsum(given.positives + given.negatives)
+    return ratio(found, given.positives.sum()), found / taken
+
+
+class Rates(NamedTuple):
+    """What taking scores of at least a threshold for positive gives, each `[K]`."""
+
+    threshold: Numbers
+    sensitivity: Numbers
+    specificity: Numbers
+    precision: Numbers
+    f1: Numbers
+
+
+def rates(given: Ranking) -> Rates:
+    """The rates at each distinct score as the threshold."""
+    found, false = np.cumsum(given.positives), np.cumsum(given.negatives)
+    positives, negatives = given.positives.sum(), given.negatives.sum()
+    return Rates(
+        given.thresholds,
+        ratio(found, positives),
+        1 - ratio(false, negatives),
+        found / (found + false),
+        2 * found / (found + false + positives),
+    )
+
+
+def best_threshold(given: Ranking) -> float:
+    """The threshold with the highest F1; half way to the next lower score, so that it separates.
+
+    Example:
+        >>> best_threshold(ranking(np.array([0.9, 0.6, 0.4, 0.2]), np.array([True, True, False, False])))
+        0.5
+    """
+    best = int(np.argmax(rates(given).f1))
+    lower = given.thresholds[min(best + 1, len(given.thresholds) - 1)]
+    return float((given.thresholds[best] + lower) / 2)
+
+
+def thinned(*columns: Numbers) -> list[list[float]]:
+    """At most `POINTS` places of columns of one length, the first and the last among them."""
+    chosen = np.unique(np.linspace(0, len(columns[0]) - 1, POINTS).round().astype(int))
+    return [column[chosen].tolist() for column in columns]

@@ -1,0 +1,69 @@
+"""The report of a language model: how well it foresees tokens."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from functrain.evaluation import bootstrap
+from functrain.evaluation.quotients import ratio
+from functrain.evaluation.reports.report import Report, numbers_of
+from functrain.foundation.errors import DataError
+
+Numbers = NDArray[np.float64]
+
+
+class LanguageModelling:
+    """Collects sums over the tokens of each text, from logits `[B, V, T]` and tokens `[B, T]`; no logits are kept.
+
+    Args:
+        ignore_index: a token that does not count.
+    """
+
+    def __init__(self, ignore_index: int = -100) -> None:
+        self._ignore = ignore_index
+        self._sums: list[Tensor] = []  # [B, 3]: tokens, their loss, right ones
+
+    def add(self, scores: Tensor, targets: Tensor) -> None:
+        """Take a batch."""
+        if scores.ndim != 3 or targets.shape != (scores.shape[0], scores.shape[2]):
+            raise DataError(
+                f"a report of tokens takes logits [B, V, T] and tokens [B, T]; got {list(scores.shape)} and "
+                f"{list(targets.shape)}"
+            )
+        targets = targets.long()
+        counted = targets != self._ignore
+        losses = torch.nn.functional.cross_entropy(
+            scores.double(), targets, ignore_index=self._ignore, reduction="none"
+        )
+        right = (scores.argmax(1) == targets) & counted
+        self._sums.append(torch.stack([counted.double().sum(1), losses.sum(1), right.double().sum(1)], 1))
+
+    def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
+        """The report over all batches."""
+        sums = torch.cat(self._sums).numpy()
+        if not sums[:, 0].sum():
+            raise DataError("there is no token to report on: every token is ignore_index")
+        return Report(
+            task="language_modelling",
+            examples=len(sums),
+            numbers=numbers_of(_scores(sums.sum(0)), _scores(bootstrap.sums(sums))),
+            tables=(),
+            panels=(),
+            scores={"tokens": sums[:, 0], "loss": sums[:, 1], "right": sums[:, 2]},
+        )
+
+
+def _scores(sums: Numbers) -> dict[str, Numbers]:
+    tokens, losses, right = np.moveaxis(sums, -1, 0)
+    mean = ratio(losses, tokens)
+    with np.errstate(over="ignore"):
+        perplexity = np.exp(mean)
+    return {
+        "loss_per_token": mean,
+        "perplexity": perplexity,
+        "bits_per_token": mean / np.log(2),
+        "accuracy": ratio(right, tokens),
+    }

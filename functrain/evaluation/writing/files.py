@@ -1,0 +1,166 @@
+"""The files of a report."""
+
+import csv
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from functrain.evaluation import panels
+from functrain.evaluation.reports import Report
+from functrain.evaluation.writing.page import report_page
+from functrain.evaluation.writing.text import report_text
+
+SHEET = "evaluation_plots.png"
+INTERVAL = " 95 %"  # ends the header of a column of intervals
+CSV_HEADER = ("class", "metric", "value", "low", "high")
+
+
+def write_report(
+    report: Report,
+    folder: str | os.PathLike[str],
+    about: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    *,
+    title: str = "Evaluation",
+) -> list[Path]:
+    """Write a report into a folder.
+
+    | file | what |
+    |---|---|
+    | `report.txt`, `report.html` | to be read; the page needs no other file |
+    | `metrics.json`, `metrics.csv` | the numbers with their intervals, and the tables |
+    | `roc.png`, `confusion_matrix.png`, ... | the figures; `evaluation_plots.png` has all of them |
+    | `figures/*.json` | what each figure shows; `read_panel` and `draw` make the figure again |
+    | `scores.npz` | arrays with a row for each example |
+    | `predictions/predictions.csv` | a row for each example |
+
+    Equal reports are equal files. Files of a report that was there before are overwritten; others stay.
+
+    Args:
+        report: what was found.
+        folder: where to; it is made if need be.
+        about: what was evaluated, name -> text or number.
+        metrics: further numbers, such as those of `evaluate`.
+        title: of the page and the sheet of figures.
+
+    Returns:
+        The files.
+
+    Raises:
+        ModuleNotFoundError: without matplotlib.
+        OSError: if a file cannot be written.
+
+    Example:
+        >>> import tempfile, torch, functrain as ft
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> report = ft.evaluation_report(state, [(torch.randn(4, 2), torch.randn(4, 1))])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write_report(report, folder)][:3]
+        ['predicted.png', 'residuals.png', 'evaluation_plots.png']
+    """
+    folder, about, more = Path(folder), dict(about or {}), dict(metrics or {})
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {panel.title: panels.draw(panel, folder / f"{panel.name}.png") for panel in report.panels}
+    written = list(figures.values())
+    if report.panels:
+        written.append(panels.draw_sheet(report.panels, folder / SHEET, title))
+        (folder / "figures").mkdir(exist_ok=True)
+        written += [panels.write_panel(panel, folder / "figures" / f"{panel.name}.json") for panel in report.panels]
+    written += [
+        *write_numbers(report, folder, about, more),
+        _text(folder / "report.txt", report_text(report, about | more)),
+        _text(folder / "report.html", report_page(report, title, about | more, figures)),
+        _arrays(folder / "scores.npz", report.scores),
+    ]
+    if report.predictions is not None:
+        (folder / "predictions").mkdir(exist_ok=True)
+        table = report.predictions
+        written.append(_text(folder / "predictions" / "predictions.csv", _csv([list(table.header), *table.rows])))
+    return written
+
+
+def write_numbers(
+    report: Report | None, folder: Path, about: Mapping[str, Any], metrics: Mapping[str, float]
+) -> list[Path]:
+    """Write `metrics.json` and `metrics.csv`; arguments as of `write_report`, but there may be no report.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {} if report is None else _content(report)
+    rows = [] if report is None else list(_rows(report))
+    more = [
+        ("all", name, _plain(value), "", "")
+        for name, value in metrics.items()
+        if name not in content.get("numbers", {})
+    ]
+    facts = {**about, **{name: _plain(value) for name, value in metrics.items()}}
+    return [
+        _text(folder / "metrics.json", json.dumps({**facts, **content}, indent=2) + "\n"),
+        _text(folder / "metrics.csv", _csv([CSV_HEADER, *more, *rows])),
+    ]
+
+
+def _content(report: Report) -> dict[str, Any]:
+    """The numbers and tables of a report as JSON has them; null stands for a number that is not finite."""
+    return {
+        "task": report.task,
+        "examples": report.examples,
+        "numbers": {number.name: _plain(number.value) for number in report.numbers},
+        "intervals": {number.name: _plain(number.interval) for number in report.numbers},
+        **{table.name: [dict(zip(table.header, map(_plain, row))) for row in table.rows] for table in report.tables},
+    }
+
+
+def _rows(report: Report) -> Iterator[tuple[Any, ...]]:
+    """Class (or label, output, score; "all" for all examples), metric, value, and the ends of its interval."""
+    for number in report.numbers:
+        yield "all", number.name, _plain(number.value), *(_plain(number.interval) or ("", ""))
+    for table in report.tables:
+        for first, *row in table.rows:
+            cells = dict(zip(table.header[1:], row))
+            for name, value in cells.items():
+                if not name.endswith(INTERVAL):
+                    yield first, name, _plain(value), *(_plain(cells.get(name + INTERVAL)) or ("", ""))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; a number that is not finite is null."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _text(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
+    """As `numpy.savez_compressed`, but without the time of writing, so that equal arrays are equal files."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content.getvalue())
+    os.replace(temporary, path)
+    return path
