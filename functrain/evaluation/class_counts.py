@@ -66,6 +66,18 @@ def per_class(counts: ClassCounts) -> dict[str, Numbers]:
     }
 
 
+def share_intervals(counts: ClassCounts) -> dict[str, list[bootstrap.Interval | None]]:
+    """Intervals of those scores of each class that are shares of examples; counts `[C]`."""
+    hits, support, predicted = counts
+    total = support.sum(-1)
+    parts = {
+        "precision": (hits, predicted),
+        "recall": (hits, support),
+        "specificity": (total - support - predicted + hits, total - support),
+    }
+    return {name: [bootstrap.share_interval(*pair) for pair in zip(*both)] for name, both in parts.items()}
+
+
 def overall(counts: ClassCounts) -> dict[str, Numbers]:
     """Scores of all classes together, `[...]`. Means are over the classes that are true or predicted somewhere.
 

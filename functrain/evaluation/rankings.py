@@ -49,7 +49,7 @@ def ranking(scores: Numbers, positive: NDArray[np.bool_]) -> Ranking:
 def coarser(given: Ranking, groups: int) -> Ranking:
     """Scores that lie side by side as one, so that at most `groups` are left."""
     place = _group_of(len(given.thresholds), groups)
-    positives, negatives = (np.bincount(place, counts) for counts in given[1:])
+    positives, negatives = (np.bincount(place, counts).astype(float) for counts in given[1:])
     return Ranking(given.thresholds[np.unique(place, return_index=True)[1]], positives, negatives)
 
 

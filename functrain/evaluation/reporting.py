@@ -23,7 +23,8 @@ def evaluation_report(
     """Metrics with confidence intervals, tables, figures and predictions, as the objective's task asks for.
 
     Each example counts once; weights of examples count in `evaluate` only. Intervals hold with a confidence of 95 %:
-    they are the middle of 2,000 replicates of a Poisson bootstrap over examples, always the same ones.
+    they are the middle of 2,000 replicates of a Poisson bootstrap over examples, always the same ones; of shares of
+    examples they are Wilson's.
 
     Args:
         state: any state; not changed.

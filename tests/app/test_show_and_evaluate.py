@@ -15,8 +15,12 @@ def test_evaluate_any_split_and_checkpoint(functrain, project):
     assert (code, err) == (0, "")
     assert before == (project / "runs/tiny/test/metrics.json").read_bytes()
     assert "runs/tiny, checkpoint step-00000006 (step 6, after epoch 2), 20 examples of split test" in out
-    classes = [line.split()[0] for line in out.splitlines() if len(re.findall(r" \d\.\d{4}\b", line)) == 3]
-    assert classes == ["0", "1", "2", "mean"]
+    table = out.partition("Classes\n")[2].partition("written")[0]
+    assert [line.split()[0] for line in table.splitlines() if re.search(r"\d\.\d{4}", line)] == ["0", "1", "2"]
+    assert re.search(r"accuracy +0\.\d{4} +0\.\d{4} to \d\.\d{4}\n", out)
+    for file in ("report.html", "report.txt", "roc.png", "scores.npz", "predictions/predictions.csv"):
+        assert f"written: runs/tiny/test/{file}" in out
+        assert (project / "runs/tiny/test" / file).is_file()
     code, out, _ = functrain("evaluate", "runs/tiny", "--split", "val", "--checkpoint", "step-00000003")
     assert (code, "checkpoint step-00000003 (step 3, after epoch 1)" in out) == (0, True)
     first = next(r for r in read_records(project / "runs/tiny/metrics.jsonl") if r["kind"] == "epoch")
@@ -61,3 +65,34 @@ def test_a_damaged_log_is_named_and_the_run_is_shown_all_the_same(functrain, pro
     code, out, err = functrain("show", "runs/tiny")
     assert code == 0
     assert "1 line left out" in err
+
+
+def test_evaluate_each_checkpoint(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    code, out, err = functrain("evaluate", "runs/tiny", "--all-checkpoints", "--split", "val")
+    assert (code, err) == (0, "")
+    lines = (project / "runs/tiny/val/checkpoints.csv").read_text().splitlines()
+    assert lines[0] == "checkpoint,step,loss,accuracy"
+    epochs = [r for r in read_records(project / "runs/tiny/metrics.jsonl") if r["kind"] == "epoch"]
+    assert [line.split(",")[1] for line in lines[1:]] == [str(record["step"]) for record in epochs]
+    for line, record in zip(lines[1:], epochs):
+        assert float(line.split(",")[2]) == pytest.approx(record["eval_loss"], rel=1e-6)
+    assert "step-00000003" in out
+
+
+def test_a_report_of_averages_needs_averages(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    code, _, err = functrain("evaluate", "runs/tiny", "--ema")
+    assert (code, "keeps no averaged parameters" in err) == (2, True)
+
+
+def test_the_report_may_be_of_either_parameters(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress", "training.ema_decay=0.5")
+    found = {}
+    for option in ("--ema", "--no-ema"):
+        assert functrain("evaluate", "runs/tiny", option)[0] == 0
+        found[option] = json.loads((project / "runs/tiny/test/metrics.json").read_text())
+    assert [found[option]["report_of"] for option in found] == ["ema", "parameters"]
+    for option, prefix in (("--ema", "ema_"), ("--no-ema", "")):
+        accuracy = found[option][f"{prefix}accuracy"]
+        assert found[option]["numbers"]["accuracy"] == pytest.approx(accuracy, rel=1e-6)

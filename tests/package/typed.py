@@ -1,12 +1,11 @@
 """Type checkers know what `import functrain` offers. Never called: `make check` type-checks this file."""
 
+from pathlib import Path
 from typing import assert_type
-
-import torch
 
 import functrain as ft
 from functrain.data import Loader
-from functrain.evaluation import ClassificationReport
+from functrain.evaluation import Report
 from functrain.foundation.errors import TracingError
 from functrain.loop import FitResult
 from functrain.models import DigitsCNN
@@ -22,6 +21,7 @@ def types() -> None:
     assert_type(loader, Loader)
     assert_type(state, TrainState)
     assert_type(ft.fit(state, loader, epochs=1), FitResult)
-    assert_type(ft.evaluation.classification_report(torch.zeros(2, 3), torch.zeros(2)), ClassificationReport)
+    assert_type(ft.evaluation_report(state, loader), Report)
+    assert_type(ft.evaluation.write_report(ft.evaluation_report(state, loader), "test")[0], Path)
     assert_type(ft.errors.TracingError(), TracingError)
     assert_type(ft.__version__, str)

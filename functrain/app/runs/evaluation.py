@@ -128,7 +128,8 @@ def evaluate_run(
     print_lines(console, [evaluation.missing] if evaluation.missing else [])
     print_metrics(console, evaluation.rows)
     print_report(console, evaluation)
-    print_lines(console, [f"written: {file}" for file in _written(run, evaluation, name, console)])
+    files = [file for file in _written(run, evaluation, name, console) if file.parent.name != "figures"]
+    print_lines(console, [f"written: {file}" for file in files])
 
 
 def _written(run: RunDirectory, evaluation: Evaluation, checkpoint: str, console: Console) -> list[Path]:

@@ -91,7 +91,10 @@ def _scores(counts: class_counts.ClassCounts) -> dict[str, Numbers]:
 
 def _at(chances: Numbers, truth: NDArray[np.bool_], threshold: float) -> tuple[Number, ...]:
     confused = _confusion(chances, truth, threshold)
-    return numbers_of(_scores(class_counts.counts_of(confused)), _scores(class_counts.replicates_of(confused)))
+    counts = class_counts.counts_of(confused)
+    known = {name: of_classes[1] for name, of_classes in class_counts.share_intervals(counts).items()}
+    known["accuracy"] = bootstrap.share_interval(counts.hits.sum(), confused.sum())
+    return numbers_of(_scores(counts), _scores(class_counts.replicates_of(confused)), known)
 
 
 def _areas(whole: rankings.Ranking) -> tuple[Number, ...]:

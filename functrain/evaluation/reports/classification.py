@@ -67,7 +67,8 @@ def _report(shares: Numbers, logs: Numbers, truth: NDArray[np.int64], names: lis
     confused = np.bincount(truth * classes + found, minlength=classes**2).reshape(classes, classes).astype(float)
     counts, replicates = class_counts.counts_of(confused), class_counts.replicates_of(confused)
     sure, right = shares.max(1), (found == truth).astype(float)
-    numbers = numbers_of(class_counts.overall(counts), class_counts.overall(replicates))
+    alone = {"accuracy": bootstrap.share_interval(right.sum(), len(right))}
+    numbers = numbers_of(class_counts.overall(counts), class_counts.overall(replicates), alone)
     ranked = {
         label: rankings.ranking(shares[:, label], truth == label) for label in range(classes) if counts.support[label]
     }
@@ -87,7 +88,7 @@ def _report(shares: Numbers, logs: Numbers, truth: NDArray[np.int64], names: lis
         task="classification",
         examples=len(truth),
         numbers=numbers,
-        tables=(_table(names, scores, spread, counts.support, ranked),),
+        tables=(_table(names, scores, spread, class_counts.share_intervals(counts), counts.support, ranked),),
         panels=tuple(panels),
         scores={"probabilities": shares.astype(np.float32), "targets": truth},
         predictions=Table(
@@ -156,6 +157,7 @@ def _table(
     names: list[str],
     scores: dict[str, Numbers],
     spread: dict[str, Numbers],
+    known: dict[str, list[bootstrap.Interval | None]],
     support: Numbers,
     ranked: dict[int, rankings.Ranking],
 ) -> Table:
@@ -166,7 +168,8 @@ def _table(
     for label, name in enumerate(names):
         row = [name, int(support[label])]
         for key in scores:
-            row += [float(scores[key][label]), bootstrap.interval(spread[key][:, label])]
+            found = known[key][label] if key in known else bootstrap.interval(spread[key][:, label])
+            row += [float(scores[key][label]), found]
         one = ranked.get(label)
         rows.append([*row, float(rankings.auroc(*one[1:])) if one is not None else None])
     return Table("classes", "Classes", (*header, "auroc"), rows)

@@ -120,7 +120,14 @@ def refuse_strangers(targets: Tensor, classes: int, ignored: int) -> None:
         )
 
 
-def numbers_of(values: Mapping[str, Any], replicates: Mapping[str, NDArray[np.float64]]) -> tuple[Number, ...]:
-    """Each value with the interval of its replicates."""
-
-    return tuple(Number(name, float(value), interval(replicates[name])) for name, value in values.items())
+def numbers_of(
+    values: Mapping[str, Any],
+    replicates: Mapping[str, NDArray[np.float64]],
+    known: Mapping[str, Interval | None] | None = None,
+) -> tuple[Number, ...]:
+    """Each value with its `known` interval, or with that of its replicates."""
+    known = known or {}
+    return tuple(
+        Number(name, float(value), known[name] if name in known else interval(replicates[name]))
+        for name, value in values.items()
+    )
