@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from functrain import distributed as distributed
     from functrain import errors as errors
     from functrain import evaluation as evaluation
+    from functrain import metrics as metrics
     from functrain import models as models
     from functrain import optim as optim
     from functrain.checkpoint import Checkpointer as Checkpointer
@@ -100,7 +101,7 @@ _NAMES = {
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("checkpoint", "data", "diagnostics", "distributed", "errors", "evaluation", "models", "optim")
+_MODULES = ("checkpoint", "data", "diagnostics", "distributed", "errors", "evaluation", "metrics", "models", "optim")
 
 
 def __getattr__(name: str) -> Any:

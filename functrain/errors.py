@@ -21,6 +21,7 @@
 | `WorkerLostError` | a worker process of a loader was killed or ended by itself; a `DataError` |
 | `DonatedStateError` | a state is used again after a donating step took over its storage |
 | `NoLossError` | a model that computes its loss itself returned none, as detection models do in evaluation mode |
+| `MetricError` | a metric found NaN in the predictions, or a target that is no label |
 | `NonFiniteError` | the loss or a gradient is not finite |
 | `OutOfMemoryError` | a step does not fit into memory |
 | `TracingError` | a step cannot be compiled as one graph |
@@ -57,6 +58,7 @@ from functrain.foundation.errors import ConfigError as ConfigError
 from functrain.foundation.errors import DataError as DataError
 from functrain.foundation.errors import DonatedStateError as DonatedStateError
 from functrain.foundation.errors import FunctrainError as FunctrainError
+from functrain.foundation.errors import MetricError as MetricError
 from functrain.foundation.errors import NoLossError as NoLossError
 from functrain.foundation.errors import NonFiniteError as NonFiniteError
 from functrain.foundation.errors import OutOfMemoryError as OutOfMemoryError

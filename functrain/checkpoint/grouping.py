@@ -6,11 +6,12 @@ functrain, `None` counts as a leaf here: a counter that is `None` in a fresh sta
 a saved one must be seen to be the same counter.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import optree
+import torch
 
 from functrain.foundation.trees import NAMESPACE, Tree
 
@@ -24,6 +25,24 @@ class Growing(Protocol):
     """
 
     added_leaves: ClassVar[Mapping[tuple[str, str], float]]
+
+
+@runtime_checkable
+class Fitting(Protocol):
+    """A tree with a part whose form depends on the data, and which a fresh tree does not have yet.
+
+    Attributes:
+        left_out: beginnings of the names (group/path) of saved leaves that need have no place in the tree.
+    """
+
+    left_out: ClassVar[tuple[str, ...]]
+
+    def fitted(self, saved: Callable[[], Mapping[str, tuple[torch.dtype, tuple[int, ...]]]]) -> "Fitting":
+        """The tree with room for what was saved.
+
+        Args:
+            saved: asked only if it is needed; name (group/path) of each saved tensor -> dtype and shape.
+        """
 
 
 @dataclass(frozen=True)

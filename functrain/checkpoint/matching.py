@@ -15,17 +15,23 @@ _SHOWN = 10
 
 
 def check_fit(
-    path: Path, index: Index, like: Mapping[str, Mapping[str, Any]], added: Collection[tuple[str, str]] = ()
+    path: Path,
+    index: Index,
+    like: Mapping[str, Mapping[str, Any]],
+    added: Collection[tuple[str, str]] = (),
+    left_out: tuple[str, ...] = (),
 ) -> None:
     """Compare a checkpoint with the groups of leaves that it is to be restored into.
 
     `None` holds no data: it fits a scalar, and a leaf that the other side does not have. Leaves that are `added` (group
-    and path) may be missing.
+    and path) may be missing; names in the checkpoint that begin as in `left_out` may be missing in the state.
 
     Raises:
         MismatchError: leaves are missing or unexpected, or shapes or dtypes differ.
     """
-    problems = [problem for group, leaves in like.items() for problem in _group_problems(index, group, leaves, added)]
+    problems = [
+        problem for group, leaves in like.items() for problem in _group_problems(index, group, leaves, added, left_out)
+    ]
     if not problems:
         return
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
@@ -39,7 +45,11 @@ def check_fit(
 
 
 def _group_problems(
-    index: Index, group: str, like: Mapping[str, Any], added: Collection[tuple[str, str]]
+    index: Index,
+    group: str,
+    like: Mapping[str, Any],
+    added: Collection[tuple[str, str]],
+    left_out: tuple[str, ...],
 ) -> Iterator[str]:
     saved = index.groups[group].leaves if group in index.groups else {}
     for path, leaf in like.items():
@@ -51,7 +61,7 @@ def _group_problems(
         elif not _fits(record, leaf):
             yield f"{name}: {_describe_record(record)} in the checkpoint, {_describe_leaf(leaf)} in the state"
     for path, record in saved.items():
-        if path not in like and record.dtype != "None":
+        if path not in like and record.dtype != "None" and not full_path(group, path).startswith(left_out):
             yield f"{full_path(group, path)}: {_describe_record(record)} in the checkpoint, not in the state"
 
 

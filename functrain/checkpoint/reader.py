@@ -13,7 +13,7 @@ import torch
 from functrain.checkpoint import arrays, bundles, orbax_io
 from functrain.checkpoint.descriptors import FOR_READING, require_descriptors
 from functrain.checkpoint.errors import DamagedCheckpointError, describe, is_damage, passing, reading_error
-from functrain.checkpoint.grouping import Growing, full_path, split
+from functrain.checkpoint.grouping import Fitting, Growing, full_path, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
 from functrain.checkpoint.inventory import check_inventory
@@ -61,10 +61,13 @@ def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterabl
         ...     read_checkpoint(f"{directory}/step-00000004", like).tree
         {'params': {'w': tensor([1., 1.])}, 'key': 18446744073709551615}
     """
+    if isinstance(like, Fitting):
+        like = like.fitted(lambda: _forms(checkpoint_directory(path)))
     grouped = split(like)
+    left_out = like.left_out if isinstance(like, Fitting) else ()
     chosen = None if groups is None else list([groups] if isinstance(groups, str) else groups)
     added = like.added_leaves if isinstance(like, Growing) else {}
-    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, added))
+    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, added, left_out))
     return Restored(grouped.rebuild(leaves), info)
 
 
@@ -73,6 +76,7 @@ def _read_groups(
     like: Mapping[str, Mapping[str, Any]],
     groups: list[str] | None,
     added: Mapping[tuple[str, str], float],
+    left_out: tuple[str, ...],
 ) -> tuple[dict[str, list[Any]], CheckpointInfo]:
     """The values of each group of `like` in its order, and what the checkpoint says about itself.
 
@@ -82,7 +86,7 @@ def _read_groups(
     index = load_index(directory)
     chosen = list(dict.fromkeys([*like, *index.groups])) if groups is None else _known_groups(directory, groups, like)
     targets = {group: like.get(group, {}) for group in chosen}
-    check_fit(directory, index, targets, added)
+    check_fit(directory, index, targets, added, left_out)
     values = _read_leaves(directory, index, _records(index, targets), targets)
     for (group, leaf), number in added.items():
         if (group, leaf) not in values and isinstance(tensor := targets.get(group, {}).get(leaf), torch.Tensor):
@@ -90,6 +94,16 @@ def _read_groups(
     # A leaf without a value is None on both sides, or None here and absent there.
     leaves = {group: [values.get((group, leaf)) for leaf in targets[group]] for group in targets}
     return leaves, make_info(directory, index)
+
+
+def _forms(directory: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Name of each saved tensor -> dtype and shape."""
+    return {
+        full_path(group.name, path): (arrays.DTYPES[record.dtype], record.shape)
+        for group in load_index(directory).groups.values()
+        for path, record in group.leaves.items()
+        if record.kind != "scalar"
+    }
 
 
 def read_arrays(

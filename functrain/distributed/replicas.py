@@ -6,6 +6,8 @@ The sums travel in one bucket per dtype: a message costs about a millisecond on 
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,8 @@ from torch import Tensor
 
 from functrain.distributed.world import World, current_world
 from functrain.foundation.torch_internals import all_reduced
-from functrain.foundation.trees import flatten, tensors, unflatten
+from functrain.foundation.trees import flatten, tensors, tree_map, unflatten
+from functrain.metrics.measuring import Measured
 from functrain.metrics.totals import Totals
 from functrain.objectives.examples import length_of, map_examples, require_examples
 from functrain.optim import global_norm
@@ -119,8 +122,14 @@ def part_of(batch: Any, world: World, *, lists: bool = False) -> Any:
 
 
 def totals_over_ranks(totals: Totals) -> Totals:
-    """Evaluation totals of all ranks together."""
-    return Totals(sum_over_ranks([totals.sums])[0], totals.names)
+    """Evaluation totals of all ranks together; what grows with the examples is sent whole."""
+    world, measured = current_world(), totals.measured
+    if measured is not None and world.size > 1:
+        gathered: list[Any] = [None] * world.size
+        dist.all_gather_object(gathered, tree_map(Tensor.cpu, measured.accumulators))
+        parts = [Measured(each, measured.measures) for each in gathered]
+        measured = functools.reduce(operator.add, parts)
+    return Totals(sum_over_ranks([totals.sums])[0], totals.names, measured)
 
 
 def _check_replicable(leaf: Tensor) -> None:

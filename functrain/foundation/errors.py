@@ -39,6 +39,10 @@ class NoLossError(FunctrainError, TypeError):
     """The model, which is to compute its loss itself, returned none; detection models have none in evaluation mode."""
 
 
+class MetricError(FunctrainError, ValueError):
+    """A metric found NaN in the predictions, or a target that is no label."""
+
+
 class NonFiniteError(FunctrainError):
     """The loss or a gradient became NaN or infinite."""
 

@@ -49,8 +49,10 @@ from functrain.loop.skips import SkipWatch
 from functrain.loop.stepping import Stepping
 from functrain.loop.updates_per_call import UpdatesPerCall
 from functrain.loop.watching import watched_metric
+from functrain.metrics.registry import measures as checked_measures
 from functrain.step.arguments import check_whole_batches
 from functrain.step.execution import Runner
+from functrain.step.measures import with_metrics
 from functrain.step.state import TrainState
 
 
@@ -95,6 +97,8 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     check_micro_batch(settings.micro_batch, world)
     if settings.micro_batch is not None:
         check_whole_batches(state.opt_state, f"micro_batch={settings.micro_batch!r}")
+    if settings.metrics:
+        state = with_metrics(state, checked_measures(settings.metrics))
     state = replicate(state, world)
     feeds = _feeds(state, loader, settings.eval_loader, world)
     _check_tail(settings, feeds[0], state)

@@ -59,7 +59,7 @@ class Measuring:
             NoLossError: the model has no loss in evaluation mode, and a metric of the evaluation is watched.
         """
         record: Record = {"kind": kind, "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
-        totals = {"train_": Totals(state.epoch_totals, self.report.metric_names)}
+        totals = {"train_": Totals(state.epoch_totals, self.report.metric_names, state.epoch_metrics)}
         record |= to_numbers(totals["train_"], "train_")
         if evaluate and self.feed is not None:
             found = self._evaluations(state, self.feed)
@@ -88,6 +88,9 @@ class Measuring:
             if totals is None:
                 return None
             found[prefix] = totals
+            complaint = None if totals.measured is None else totals.measured.complaint()
+            if complaint is not None:
+                self.report.say(f"evaluation: {complaint}; in place of its value stands NaN")
         return found
 
     def _train_on_without(self, error: NoLossError, state: TrainState) -> None:

@@ -4,6 +4,7 @@ By the accumulation law the update of a batch is that of its parts, so a step th
 the same state, in more parts, and training is the same up to the order of summation.
 """
 
+import dataclasses
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -257,7 +258,10 @@ def explained(batch_size: Callable[[], int]) -> Iterator[None]:
 
 
 def _window(state: TrainState) -> Any:
-    return empty_accumulator({name: state.params[name] for name in state.recipe.network.trainable}, state.buffers)
+    window = empty_accumulator({name: state.params[name] for name in state.recipe.network.trainable}, state.buffers)
+    if state.epoch_metrics is None:
+        return window
+    return dataclasses.replace(window, metrics=state.epoch_metrics.emptied())
 
 
 def _plain(error: Exception) -> Exception:

@@ -55,6 +55,15 @@ class Evaluating:
     eval_loader: Any = setting(
         None, ANY, "evaluated after every `eval_every` epochs, and at the end.", bits=False, key=None
     )
+    metrics: Any = setting(
+        (),
+        ANY,  # functrain.metrics.measures checks it
+        'what is measured beside the objective\'s own metrics: names, such as "f1", names with arguments, such as '
+        '`{"name": "recall_at_fpr", "fpr": 0.05}`, or metrics of your own; see docs/metrics.md. They are recorded as '
+        "`train_...` and `eval_...`. A metric that needs all scores at once, such as AUROC, is measured in evaluations "
+        "alone. Default: what `init_state` was asked for.",
+        key=None,
+    )
     eval_every: int = setting(1, whole_number(), "epochs between two evaluations.")
     watch: str | None = setting(
         None,

@@ -11,13 +11,17 @@ from functrain.loop.batches import MicroBatch
 from functrain.loop.ending import Ending
 from functrain.loop.keeping import Keeper
 from functrain.loop.listeners import Listeners
+from functrain.loop.memory import split_batch
 from functrain.loop.report import Report
 from functrain.loop.settings import Settings
 from functrain.loop.skips import SkipWatch, Update
 from functrain.loop.updates_per_call import UpdatesPerCall
 from functrain.loop.watching import Watched
+from functrain.objectives.examples import takes_lists
+from functrain.objectives.supervised import takes_weight
 from functrain.step import train_step
 from functrain.step.execution import Runner
+from functrain.step.measures import lacks_accumulators, with_accumulators
 from functrain.step.state import DonatedState, TrainState
 from functrain.step.updates import Updates
 
@@ -69,7 +73,7 @@ class Stepping:
             NonFiniteError: an update was refused, and the run shall end.
         """
         # The first micro-batch, which tells the names of the metrics, is alone.
-        known = self.report.metric_names and self.watched.was_sought
+        known = self.report.metric_names and self.watched.was_sought and not lacks_accumulators(state)
         count = self.per_call.next(state, per_epoch) if known else 1
         if count > 1:
             return self._several(state, micro_batches, count)
@@ -99,6 +103,8 @@ class Stepping:
         batch = micro_batch.batch
         if not self.watched.was_sought:
             self.watched.before_training(state, batch, self.runner.rows)
+        if lacks_accumulators(state):
+            state = self._with_accumulators(state, batch)
         if self.settings.deterministic:
             self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
@@ -117,6 +123,14 @@ class Stepping:
         if new.micro_step:
             return new
         return self._updated(new, Update(None if self.runner.donate else state, counters, batch, metrics))
+
+    def _with_accumulators(self, state: TrainState, batch: Any) -> TrainState:
+        """Room for the metrics that were asked for, whose form the first batch tells."""
+        lists, pads = takes_lists(state.recipe.objective), takes_weight(state.recipe.objective)
+        part = split_batch(batch, self.runner.rows, pads=pads, lists=lists)[0]
+        state, names = with_accumulators(state, part)
+        self.report.metric_names = self.report.metric_names or names
+        return state
 
     def _several(self, state: TrainState, micro_batches: Iterator[MicroBatch], count: int) -> tuple[TrainState, bool]:
         """Up to `count` updates, without a state for those in between."""

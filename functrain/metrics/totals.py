@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import node, static
+from functrain.metrics.measuring import Measured
 
 SLOTS = 32
 """How many metrics an objective may return, the loss included."""
@@ -25,6 +26,7 @@ class Totals:
         sums: float64 `[2, SLOTS]`: weighted sums, and sums of weights. Its size does not depend on the
             metrics, so a state that carries one has the same structure before the first step as after.
         names: which metric a slot holds.
+        measured: accumulators of the metrics that were asked for; None: none were.
 
     Example:
         >>> from functrain.objectives import Loss
@@ -35,13 +37,14 @@ class Totals:
 
     sums: Tensor
     names: tuple[str, ...] = static(default=())
+    measured: Measured | None = None
 
     def __add__(self, other: "Totals") -> "Totals":
         """Totals over both parts."""
         names = self.names or other.names
         if other.names and names != other.names:
             raise ValueError(f"totals of different metrics cannot be added: {names} and {other.names}")
-        return Totals(self.sums + other.sums, names)
+        return Totals(self.sums + other.sums, names, _both(self.measured, other.measured))
 
     @property
     def weight(self) -> Tensor:
@@ -59,17 +62,21 @@ class Totals:
             >>> (Loss(torch.tensor(6.0), 3.0).totals() + nothing.counted()).means()
             {'loss': tensor(2., dtype=torch.float64)}
         """
-        return Totals(torch.where((self.sums[1] != 0) | self.sums[0].isfinite(), self.sums, 0.0), self.names)
+        sums = torch.where((self.sums[1] != 0) | self.sums[0].isfinite(), self.sums, 0.0)
+        return Totals(sums, self.names, self.measured)
 
     def means(self) -> dict[str, Tensor]:
-        """Name -> 0-d float64 mean; NaN where nothing was counted.
+        """Name -> 0-d float64 mean, and the values of `measured`; NaN where nothing was counted.
+
+        A metric that was asked for takes the place of one of the objective's with its name.
 
         Example:
             >>> from functrain.objectives import Loss
             >>> Loss(torch.tensor(6.0), 3.0).totals().means()
             {'loss': tensor(2., dtype=torch.float64)}
         """
-        return dict(zip(self.names, (self.sums[0] / self.sums[1]).unbind()))
+        means = dict(zip(self.names, (self.sums[0] / self.sums[1]).unbind()))
+        return means if self.measured is None else means | self.measured.values()
 
 
 def sum_of(parts: Sequence[Totals]) -> Totals:
@@ -81,12 +88,17 @@ def sum_of(parts: Sequence[Totals]) -> Totals:
         {'loss': tensor(2., dtype=torch.float64)}
     """
     first, *others = parts
-    sums = first.sums.clone()
+    sums, measured = first.sums.clone(), first.measured
     for other in others:
         if other.names != first.names:
             return functools.reduce(operator.add, parts)
         sums += other.sums
-    return Totals(sums, first.names)
+        measured = _both(measured, other.measured)
+    return Totals(sums, first.names, measured)
+
+
+def _both(left: Measured | None, right: Measured | None) -> Measured | None:
+    return left + right if left is not None and right is not None else left or right
 
 
 def no_totals(device: torch.device | str = "cpu") -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import node
+from functrain.metrics.measuring import Measured
 from functrain.metrics.totals import SLOTS, Totals
 
 
@@ -19,6 +20,7 @@ class Loss:
         total: 0-d, the sum of the per-example (per-token, per-pixel) losses, each times its weight.
         weight: 0-d, the sum of the weights. What is minimised is total / weight.
         metrics: name -> 0-d sum over the same weights, or name -> (sum, weight) with weights of its own.
+        measured: accumulators of the metrics that were asked for, which the step adds.
 
     Example:
         >>> Loss(torch.tensor(6.0), torch.tensor(3.0), {"accuracy": torch.tensor(1.5)}).totals().means()
@@ -28,6 +30,7 @@ class Loss:
     total: Tensor
     weight: Tensor | float
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    measured: Measured | None = None
 
     def totals(self) -> Totals:
         """The sums of all metrics, the loss first, in one tensor; no gradient flows through it.
@@ -41,7 +44,7 @@ class Loss:
         """
         scalars = _of_one_dtype(self._scalars())
         rows = torch.stack(scalars).to(torch.float64).view(2, -1)
-        return Totals(_in_slots(rows), ("loss", *self.metrics))
+        return Totals(_in_slots(rows), ("loss", *self.metrics), self.measured)
 
     def _scalars(self) -> list[Tensor]:
         """The sums of the loss and the metrics, then the sums of their weights."""
@@ -73,7 +76,7 @@ def totals_of_each(losses: Sequence[Loss]) -> list[Totals]:
     rows = torch.stack(scalars).to(torch.float64).view(len(losses), 2, -1)
     sums = _in_slots(torch.where((rows[:, 1:] != 0) | rows[:, :1].isfinite(), rows, 0.0))
     [each] = names
-    return [Totals(own, each) for own in sums.unbind()]
+    return [Totals(own, each, loss.measured) for own, loss in zip(sums.unbind(), losses, strict=True)]
 
 
 def _of_one_dtype(scalars: list[Tensor]) -> list[Tensor]:

@@ -10,8 +10,9 @@ from torch import Tensor
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.torch_internals import inside_transform, is_eager, is_readable
-from functrain.foundation.trees import tree_map
+from functrain.foundation.trees import flatten, tree_map, unflatten
 from functrain.metrics.layer_statistics import Statistics
+from functrain.metrics.measuring import received, sent
 from functrain.metrics.totals import Totals
 from functrain.objectives.loss import Loss
 from functrain.optim import ascended_params
@@ -181,10 +182,15 @@ def _over_ranks(collectives: Collectives, mine: Pass) -> Pass:
     """Sums over all ranks, so that every rank goes on with the same state; BatchNorm statistics are averaged."""
     sums, averaged = mine.totals.sums, {name: b for name, b in mine.buffers.items() if b.dtype.is_floating_point}
     flags = torch.tensor(mine.used.here, dtype=sums.dtype, device=sums.device)
-    grads, (sums, *buffers, flags) = collectives.reduce(mine.grads, [sums, *averaged.values(), flags])
+    own = mine.totals.measured
+    held = () if own is None else sent(own, collectives.rank, collectives.ranks)
+    parts, spec = flatten(held)
+    grads, (sums, *rest) = collectives.reduce(mine.grads, [sums, *averaged.values(), flags, *parts])
+    buffers, flags, parts = rest[: len(averaged)], rest[len(averaged)], rest[len(averaged) + 1 :]
+    measured = None if own is None else received(own, unflatten(spec, parts), collectives.ranks)
     return mine._replace(
         grads=grads,
-        totals=Totals(sums, mine.totals.names),
+        totals=Totals(sums, mine.totals.names, measured),
         buffers={**mine.buffers, **{name: buffer / collectives.ranks for name, buffer in zip(averaged, buffers)}},
         used=Used(mine.used.here, flags > 0),
     )

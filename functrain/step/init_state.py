@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from functrain.foundation.keys import root_key
+from functrain.metrics.registry import measures
 from functrain.metrics.totals import no_totals
 from functrain.optim import Ema, Optimizer, early_stopping, plateau
 from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
@@ -34,6 +35,7 @@ def init_state(
     statistics: str | None = None,
     activation_checkpointing: str | Sequence[str] = (),
     activations: bool = False,
+    metrics: Any = None,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -65,6 +67,8 @@ def init_state(
         activations: each update's metrics hold `activation/<module>/...` of the output of each module that has no
             modules in it: norm, mean, max, zeros; of the last micro-batch in the window, on this process, padding
             included. False costs nothing.
+        metrics: what steps measure beside the objective's own metrics, such as `["f1", "auroc"]`, as `fit` takes
+            them; see docs/metrics.md.
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -106,6 +110,7 @@ def init_state(
         loss_scale=loss_scale,
         statistics=statistics,
         activations=activations,
+        metrics=measures(metrics),
     )
     return _first_state(recipe, model, device, seed)
 
@@ -130,6 +135,7 @@ def _first_state(recipe: Recipe, model: nn.Module, device: torch.device | str | 
         ema=None if recipe.ema is None else recipe.ema.init(trainable, buffers),
         counts=UpdateCounts(*(torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))),
         epoch_totals=no_totals(device),
+        epoch_metrics=None,
         plateau=plateau().init(),
         stopper=early_stopping().init(),
         key=root_key(seed),

@@ -16,9 +16,9 @@ from functrain.step.state import TrainState
 
 
 def metric_names(state: TrainState, batch: Any, *, training: bool) -> tuple[str, ...]:
-    """The names of the metrics of a batch, in the order of an objective's totals. Changes nothing.
+    """The names of the metrics of a batch: in the order of an objective's totals, then those that were asked for.
 
-    The objective runs once, eagerly and without a gradient.
+    The objective runs once, eagerly and without a gradient. Nothing is changed.
 
     Args:
         state: any state.
@@ -29,7 +29,7 @@ def metric_names(state: TrainState, batch: Any, *, training: bool) -> tuple[str,
     core = Core(partial(_totals, training=training), "name", carries_state=False)
     with torch.no_grad(), preserved_generators(), state.recipe.network.put_back():
         totals: Totals = eager(core, state, batch, key=partial(fold_in, state.key, "names"), device=state.device)
-    return totals.names
+    return totals.names if totals.measured is None else tuple(totals.means())
 
 
 def _totals(state: TrainState, batch: Any, *, training: bool) -> Totals:

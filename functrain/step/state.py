@@ -11,6 +11,7 @@ from functrain.foundation.dtypes import PRECISIONS
 from functrain.foundation.errors import DonatedStateError
 from functrain.foundation.names import name_of
 from functrain.foundation.trees import copy_tensors, node, static
+from functrain.metrics.measuring import Measured, Measures
 from functrain.metrics.totals import no_totals
 from functrain.optim import (
     EarlyStoppingState,
@@ -25,6 +26,9 @@ from functrain.step.scaling import DEFAULT, LossScale, LossScaling
 from functrain.step.summary import as_html, as_text, facts_of
 
 Params = dict[str, Tensor]
+
+# Where a checkpoint has the accumulators of metrics.
+_EPOCH, _WINDOW = "epoch_metrics/accumulators", "accumulator/metrics/accumulators"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class Recipe:
     loss_scale: float | LossScaling | None = None  # a constant scale, or how it adapts itself
     statistics: str | None = None
     activations: bool = False
+    metrics: Measures | None = None
     collectives: Collectives = ALONE  # functrain.distributed sets others
 
     def name_in_graphs(self) -> str:
@@ -77,6 +82,7 @@ class Accumulator:
             which a refused update returns.
         count: micro-batches in the window so far (host integer).
         used: which of the trainable parameters, in the network's order, the window's losses depend on, bool `[n]`.
+        metrics: accumulators of the window, if metrics were asked for.
     """
 
     grads: Params
@@ -84,6 +90,7 @@ class Accumulator:
     buffers: Params
     count: int
     used: Tensor
+    metrics: Measured | None = None
 
 
 @node
@@ -114,6 +121,8 @@ class TrainState:
         ema: averages of the trainable parameters (and of the buffers, if the rule says so), or None.
         counts: of updates, on the device.
         epoch_totals: sums of the epoch's metrics, float64 `[2, SLOTS]`.
+        epoch_metrics: the epoch's accumulators of metrics that were asked for; None: none were, or there was no batch
+            yet that tells their form.
         plateau, stopper: what `fit`'s rules remember (host numbers), whether a rule is at work or not.
         key: random key, 64-bit host integer.
         step: optimizer updates that were due so far (a refused one counts).
@@ -130,6 +139,7 @@ class TrainState:
     ema: EmaState | None
     counts: UpdateCounts
     epoch_totals: Tensor
+    epoch_metrics: Measured | None
     plateau: PlateauState
     stopper: EarlyStoppingState
     key: int
@@ -141,14 +151,29 @@ class TrainState:
 
     # In a checkpoint from before this leaf was there, all parameters count as used.
     added_leaves: ClassVar[Mapping[tuple[str, str], float]] = {("accumulator", "used"): True}
+    # Of metrics that are not asked for any more.
+    left_out: ClassVar[tuple[str, ...]] = (f"{_EPOCH}/", f"{_WINDOW}/")
 
     def replace(self, **changes: Any) -> "TrainState":
         """A state that differs in these fields."""
         return dataclasses.replace(self, **changes)
 
+    def fitted(self, saved: Callable[[], Mapping[str, tuple[torch.dtype, tuple[int, ...]]]]) -> "TrainState":
+        """The state with room for the accumulators of metrics that a checkpoint has, if it measures the same."""
+        measures = None if self.recipe.metrics is None else self.recipe.metrics.fixed
+        if measures is None or not measures.metrics or self.epoch_metrics is not None:
+            return self
+        forms, window = saved(), self.accumulator
+        if window is not None:
+            window = dataclasses.replace(window, metrics=measures.zeros(forms, _WINDOW, self.device))
+        return self.replace(epoch_metrics=measures.zeros(forms, _EPOCH, self.device), accumulator=window)
+
     def after_epochs(self, number: int) -> "TrainState":
         """The state between epochs, when so many are completed."""
-        return self.replace(epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(self.epoch_totals))
+        metrics = None if self.epoch_metrics is None else self.epoch_metrics.emptied()
+        return self.replace(
+            epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(self.epoch_totals), epoch_metrics=metrics
+        )
 
     def __repr__(self) -> str:
         """A few lines, not the numbers."""

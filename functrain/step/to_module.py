@@ -57,6 +57,7 @@ def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
         buffers=chosen_buffers(state, ema=ema),
         opt_state=(),
         accumulator=None,
+        epoch_metrics=None,
         ema=None,
         loss_scale=None,
     )

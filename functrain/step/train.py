@@ -18,6 +18,7 @@ from functrain.foundation.containers import register_containers
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.metrics.layer_statistics import LAYERS, Statistics, tree_statistics, update_statistics
+from functrain.metrics.measuring import Measured, stacked
 from functrain.metrics.totals import Totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
@@ -27,6 +28,7 @@ from functrain.step.arguments import check_whole_batches
 from functrain.step.choose import choose
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
 from functrain.step.gradient import divided, gradient, gradient_uphill
+from functrain.step.measures import lacks_accumulators, with_accumulators
 from functrain.step.scaling import LossScale, LossScaling, next_loss_scale
 from functrain.step.state import Accumulator, Params, Recipe, TrainState, UpdateCounts, require_state
 from functrain.step.used import Used, only_used
@@ -35,6 +37,7 @@ Metrics = dict[str, Tensor]
 
 ABOUT_UPDATES = frozenset({"grad_norm", "lr", "skipped", "weight_sum", "loss_scale"})
 STATISTICS = ("grad", "update", "activation")  # of layers, as "grad/conv.weight/norm"
+MEASURED = "measured"  # the metrics that were asked for, while they are one tensor
 
 
 def is_about_update(name: str) -> bool:
@@ -70,6 +73,7 @@ def train_step(
         own metrics are means over the window (over the micro-batch, before the window's end); an update adds
         `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `weight_sum` (what the mean was
         divided by), `loss_scale` (if there is one) and the statistics of layers that `init_state` was asked for.
+        Metrics that were asked for are those of the window, too.
 
     Example:
         >>> import functrain as ft
@@ -80,6 +84,8 @@ def train_step(
     """
     require_state("train_step", state)
     refuse_autocast(state.device)
+    if lacks_accumulators(state):
+        state, _ = with_accumulators(state, batch)
     execute: Callable[..., Any] = run
     if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
         from functrain.step import users_compile
@@ -101,6 +107,9 @@ def train_step(
 
 def named_metrics(metrics: Metrics) -> Metrics:
     """The metrics as they leave a core, with a name for each number of the statistics, which are one tensor each."""
+    measured: Any = metrics.pop(MEASURED, None)
+    if measured is not None:
+        metrics |= measured.named()
     for prefix in STATISTICS:
         found: Any = metrics.pop(prefix, None)
         if found is not None:
@@ -126,8 +135,9 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     check_whole_batches(state.opt_state, "a micro-batch that does not end its window")
     grads, used, totals, buffers, _ = gradient(state, batch, window.buffers)
     flags = used.before(window.used).flags(window.used)
-    window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count, flags)
-    return state.replace(accumulator=window), totals.means()
+    measured = _joined(window.metrics, totals.measured)
+    window = Accumulator(_add(window.grads, grads), window.sums + totals.sums, buffers, window.count, flags, measured)
+    return state.replace(accumulator=window), _means(totals)
 
 
 def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
@@ -136,7 +146,8 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     before_pass = state.buffers if window is None else window.buffers
     grads, used, totals, buffers, seen = gradient(state, batch, before_pass, watch=recipe.activations)
     if window is not None:
-        grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names)
+        measured = _joined(window.metrics, totals.measured)
+        grads, totals = _add(window.grads, grads), Totals(window.sums + totals.sums, totals.names, measured)
         used = used.before(window.used)
     weight = totals.weight
     weighs, empty = weight > 0, weight == 0
@@ -154,9 +165,10 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         ema = recipe.ema.update(ema, new, buffers)
     # An update is refused on the device, without the host knowing: no step waits for a decision.
     applied = finite & weighs
-    before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals)
-    after = (new, opt_state, buffers, ema, state.epoch_totals + totals.sums)
-    new, opt_state, buffers, ema, epoch_totals = choose(applied, after, before)
+    before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals, state.epoch_metrics)
+    epoch_metrics = _joined(state.epoch_metrics, totals.measured)
+    after = (new, opt_state, buffers, ema, state.epoch_totals + totals.sums, epoch_metrics)
+    new, opt_state, buffers, ema, epoch_totals, epoch_metrics = choose(applied, after, before)
     scale = state.loss_scale
     changed = state.replace(
         params={**state.params, **new},
@@ -164,6 +176,7 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         buffers=buffers,
         ema=ema,
         epoch_totals=epoch_totals,
+        epoch_metrics=epoch_metrics,
         counts=_counted(state.counts, applied, empty),
         loss_scale=scale
         if scale is None or recipe.scaling is None
@@ -217,7 +230,7 @@ def _statistics(
 
 
 def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:
-    means = totals.means()
+    means = _means(totals)
     metrics = {"grad_norm": grad_norm, "skipped": (~applied).to(torch.float32), "weight_sum": totals.weight}
     lr = learning_rate(new.opt_state)
     # Copies: a metric that shared a leaf's storage would change when a later step is donated that storage.
@@ -250,7 +263,20 @@ def _emptied(window: Accumulator, buffers: Params) -> Accumulator:
         {name: b.clone() for name, b in buffers.items()},
         window.count,
         torch.zeros_like(window.used),
+        None if window.metrics is None else window.metrics.emptied(),
     )
+
+
+def _joined(held: Measured | None, more: Measured | None) -> Measured | None:
+    return held if held is None or more is None else held + more
+
+
+def _means(totals: Totals) -> Metrics:
+    """The objective's means by name; the values of what is measured as one tensor, see `named_metrics`."""
+    means: dict[str, Any] = dict(Totals(totals.sums, totals.names).means())
+    if totals.measured is not None:
+        means[MEASURED] = stacked(totals.measured.values())
+    return means
 
 
 def _add(left: Params, right: Params) -> Params:

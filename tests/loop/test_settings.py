@@ -39,7 +39,7 @@ def test_each_setting_refuses_a_value_of_another_kind(name: str) -> None:
 
 
 def test_each_setting_but_those_of_scripts_and_options_has_one_place_in_a_configuration() -> None:
-    without = "max_time eval_loader callbacks run_dir resume strict_resume metadata progress on_signal"
+    without = "max_time eval_loader metrics callbacks run_dir resume strict_resume metadata progress on_signal"
     assert {each.name for each in declared() if each.key is None} == set(without.split())
     places = [each.place for each in declared() if each.key is not None]
     assert len(places) == len(set(places))

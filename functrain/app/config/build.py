@@ -20,6 +20,8 @@ from functrain.foundation.threads import use_threads
 from functrain.loop.batches import windows_in
 from functrain.loop.events import Callback
 from functrain.loop.settings import declared
+from functrain.metrics import Measures, Metric
+from functrain.metrics.measuring import as_metric
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
 from functrain.step.devices import devices, usable_device
@@ -156,6 +158,7 @@ def build_state(config: Config, length: Length | None) -> TrainState:
             statistics=training.statistics,
             activation_checkpointing=training.activation_checkpointing,
             activations=training.activations,
+            metrics=build_metrics(config),
             device=device,
         )
     except (ValueError, TypeError) as error:
@@ -205,6 +208,24 @@ def build_callbacks(config: Config) -> list[Callback]:
             )
         found.append(function)
     return found
+
+
+def build_metrics(config: Config) -> Measures | None:
+    """The metrics of `metrics`.
+
+    Raises:
+        ConfigError: if a function refuses its parameters, returns no metric, or two metrics have one name.
+    """
+    found = []
+    for index, section in enumerate(config.metrics):
+        function, parameters = _function(config, "metric", section)
+        made = _call(f"metrics.{index}", section, functools.partial(function, **parameters))
+        own = None if isinstance(made, Metric) else section.name.rpartition(":")[2].rpartition(".")[2]
+        found.append(_call(f"metrics.{index}", section, functools.partial(as_metric, made, section.label or own)))
+    try:
+        return Measures(tuple(found)) if found else None
+    except ValueError as error:
+        raise ConfigError(f"metrics: {error}") from error
 
 
 def fit_settings(config: Config) -> dict[str, Any]:

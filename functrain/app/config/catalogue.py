@@ -21,6 +21,7 @@ KINDS: Mapping[str, str] = {
     "loss": "losses",
     "optimizer": "optimizers",
     "schedule": "schedules",
+    "metric": "metrics",
     "callback": "callbacks",
 }
 
@@ -32,6 +33,9 @@ FUNCTIONS: Mapping[tuple[str | int, ...], str] = {
     ("optimizer",): "optimizer",
     ("optimizer", "schedule"): "schedule",
 }
+
+# The lists of such sections.
+LISTS: Mapping[str, str] = {"metrics": "metric", "callbacks": "callback"}
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from functrain.app.config.catalogue import FILE, FUNCTIONS, REMOVED, VARIABLE
+from functrain.app.config.catalogue import FILE, FUNCTIONS, LISTS, REMOVED, VARIABLE
 from functrain.app.config.former import SWITCHES
 from functrain.app.config.keys import Key, Named, Section, item_in, keys_in
 from functrain.app.config.parameters import signature
@@ -28,6 +28,7 @@ _DROPPED = ("title", "default", "description", "bits")  # of pydantic's schema: 
 def json_schema() -> dict[str, Any]:
     """The schema."""
     sections = {kind: section_at(path) for path, kind in FUNCTIONS.items()}
+    sections |= {kind: section_at((key, 0)) for key, kind in LISTS.items()}
     properties = _properties(Config, ())
     _add_functions(properties, ())
     return {
@@ -82,14 +83,22 @@ def _key(key: Key, plain: Mapping[str, Any]) -> dict[str, Any]:
     facts["x-bits"] = key.bits
     item = item_in(info.annotation)
     if item is not None:
-        items = _section(item, key.path) | {"required": ["name"]}
-        return facts | {"anyOf": [{"type": "array", "items": items}, REMOVED]}
+        return facts | {"anyOf": [{"type": "array", "items": _item(item, key.path)}, REMOVED]}
     if key.section is None:
         return facts | {"anyOf": _alternatives(plain)}
     schema = _section(key.section, key.path)
     null = REMOVED if info.is_required() else {"type": "null"}
     switch = [{"type": "boolean"}, {"enum": ["auto"]}] if key.path[0] in SWITCHES and len(key.path) == 1 else []
     return facts | {"anyOf": [schema, *switch, null]}
+
+
+def _item(item: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
+    """An item of a list of functions: a section, or the name alone where there are registered ones."""
+    section, kind = _section(item, path) | {"required": ["name"]}, LISTS[path[-1]]
+    if not REGISTRY[kind]:
+        return section
+    _name_functions(section, kind)
+    return {"anyOf": [_names(kind), section]}
 
 
 def _section(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:
@@ -132,17 +141,24 @@ def _add_functions(properties: Mapping[str, Any], path: tuple[str, ...]) -> None
                 continue
             inside = (*path, name)
             if inside in FUNCTIONS:
-                kind = FUNCTIONS[inside]
-                own = {"anyOf": [{"enum": list(REGISTRY[kind])}, {"type": "string", "pattern": ":|\\$\\{"}, REMOVED]}
-                schema["properties"]["name"] |= own
-                schema["allOf"] = [
-                    {
-                        "if": {"properties": {"name": {"const": each}}, "required": ["name"]},
-                        "then": {"$ref": f"#/$defs/{kind}.{each}"},
-                    }
-                    for each in REGISTRY[kind]
-                ]
+                _name_functions(schema, FUNCTIONS[inside])
             _add_functions(schema["properties"], inside)
+
+
+def _name_functions(schema: dict[str, Any], kind: str) -> None:
+    """Give a section that names a function the names, and the parameters that belong to each."""
+    schema["properties"]["name"] |= {"anyOf": [*_names(kind)["anyOf"], REMOVED]}
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"name": {"const": each}}, "required": ["name"]},
+            "then": {"$ref": f"#/$defs/{kind}.{each}"},
+        }
+        for each in REGISTRY[kind]
+    ]
+
+
+def _names(kind: str) -> dict[str, Any]:
+    return {"anyOf": [{"enum": list(REGISTRY[kind])}, {"type": "string", "pattern": ":|\\$\\{"}]}
 
 
 def _function(kind: str, function: Callable[..., Any], section: type[Section] | None) -> dict[str, Any]:

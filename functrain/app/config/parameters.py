@@ -24,6 +24,7 @@ FILLED_IN: Mapping[str, frozenset[str]] = {
     "optimizer": frozenset({"lr", "weight_decay_mask"}),
     "schedule": frozenset({"lr", "warmup_steps", "warmup_fraction"}),
     "loss": frozenset({"logits", "predictions", "queries", "keys", "targets"}),
+    "metric": frozenset(),
     "callback": frozenset({"event"}),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from functrain.app.config.catalogue import FUNCTIONS
+from functrain.app.config.catalogue import FUNCTIONS, LISTS
 from functrain.app.config.extending import KEY as EXTENDS
 from functrain.app.config.former import SWITCHES, new_place
 from functrain.app.config.parameters import complaint, signature, takes_one, wish
@@ -81,20 +81,19 @@ def parameter_problems(source: Source, folders: Iterable[Path] | None) -> Iterat
         source: the configuration.
         folders: where its own functions are imported from; None leaves these out.
     """
-    for path, kind in [*FUNCTIONS.items(), *_callbacks(source)]:
+    for path, kind in [*FUNCTIONS.items(), *_in_lists(source)]:
         section = source.at(path)
-        name = section.get("name") if isinstance(section, dict) else None
+        name = section.get("name") if isinstance(section, dict) else section if kind in LISTS.values() else None
         if isinstance(name, str) and (folders is not None or ":" not in name):
             yield from _of_function(path, kind, name, source, folders)
     if folders is not None:
         yield from _of_collate_fn(source, folders)
 
 
-def _callbacks(source: Source) -> Iterator[tuple[Path_, str]]:
-    callbacks = source.at(("callbacks",))
-    yield from (
-        (("callbacks", index), "callback") for index in range(len(callbacks or ())) if isinstance(callbacks, list)
-    )
+def _in_lists(source: Source) -> Iterator[tuple[Path_, str]]:
+    for key, kind in LISTS.items():
+        items = source.at((key,))
+        yield from (((key, index), kind) for index in range(len(items or ())) if isinstance(items, list))
 
 
 def _of_function(
@@ -106,9 +105,9 @@ def _of_function(
     except ConfigError as error:
         yield Problem((*path, "name"), f"{source.origin((*path, 'name'))}: {error}")
         return
-    expected = signature(kind, function)
+    expected, section = signature(kind, function), source.at(path)
     fields = list(section_at(path).model_fields)
-    given = {key: value for key, value in source.at(path).items() if key not in fields}
+    given = {key: value for key, value in section.items() if key not in fields} if isinstance(section, dict) else {}
     for key, item in given.items():
         inside = (*path, key)
         if kind == "objective" and key in LOSSES and isinstance(item, str) and ":" in item:

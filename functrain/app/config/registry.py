@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from functrain import optim
+from functrain import metrics, optim
 from functrain.app.config.suggestions import did_you_mean
 from functrain.data import digits
 from functrain.foundation.errors import ConfigError
@@ -47,6 +47,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "loss": losses.REGISTRY,
     "optimizer": optim.REGISTRY,
     "schedule": schedules.REGISTRY,
+    "metric": metrics.REGISTRY,
     "callback": {},
 }
 

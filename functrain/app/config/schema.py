@@ -118,6 +118,14 @@ class OptimizerConfig(Named):
     sam: SamConfig | None = key(None, "sharpness-aware minimisation, which wraps the optimizer.")
 
 
+class MetricConfig(Named):
+    """A metric, measured beside the objective's own; a name alone is short for `{name: ...}`."""
+
+    label: str | None = key(
+        None, "the name of its records; default: its own. Two metrics need two names.", bits=False, min_length=1
+    )
+
+
 class CallbackConfig(Named):
     """A callback: a function marked with `functrain.on`, or a function of parameters that returns one."""
 
@@ -172,6 +180,11 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
+    metrics: list[MetricConfig] = key(
+        [],
+        "what is measured beside the objective's own metrics: a name, `{name: ...}` with arguments, or "
+        "`{name: package.module:function}`, a function that returns a metric; see docs/metrics.md.",
+    )
     init_from: InitFromConfig | None = key(None, "a file or run whose parameters a fresh run begins with.")
     callbacks: list[CallbackConfig] = key(
         [],
@@ -206,7 +219,7 @@ class Config(Section):
         sections: list[Named] = [self.model, self.data, self.objective, self.optimizer]
         if schedule is not None:
             sections.append(schedule)
-        sections += self.callbacks
+        sections += [*self.metrics, *self.callbacks]
         names = [section.name for section in sections]
         names += [self.data.collate_fn or "", *self.objective.own_losses.values()]
         return [name for name in names if ":" in name]
@@ -216,6 +229,13 @@ class Config(Section):
     def _empty_is_default(cls, section: Any) -> Any:
         """A section whose keys are all commented out is null in YAML."""
         return {} if section is None else section
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _name_is_section(cls, metrics: Any) -> Any:
+        if not isinstance(metrics, list):
+            return metrics
+        return [{"name": each} if isinstance(each, str) else each for each in metrics]
 
     @field_validator("name")
     @classmethod

@@ -19,6 +19,7 @@ from functrain.foundation.errors import CheckpointError
 from functrain.loop.resume.environment import SETTING_REASONS, differences, other_descriptions, other_learning_rates
 from functrain.loop.resume.metadata import RunMetadata, metadata_of
 from functrain.optim import LearningRateState, learning_rate
+from functrain.step.measures import lacks_accumulators
 from functrain.step.state import TrainState
 
 
@@ -127,6 +128,12 @@ def restore(
         warnings.warn(f"this resume is not bit-for-bit because {reason}", ResumeWarning, stacklevel=3)
     for rate in rates:
         warnings.warn(f"{rate}: training goes on with the new one", ResumeWarning, stacklevel=3)
+    if state.batch_idx and lacks_accumulators(state):
+        warnings.warn(
+            "other metrics are asked for than before: the train_ values of this epoch count from here on",
+            ResumeWarning,
+            stacklevel=3,
+        )
     if rates:
         state = state.replace(opt_state=with_learning_rate(state.opt_state, like.opt_state))
     if reasons:  # then the programs may differ as well, which need not be said
