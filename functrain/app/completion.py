@@ -119,12 +119,7 @@ def _bash(commands: Mapping[str, Words], keys: list[Key]) -> Iterator[str]:
     yield '    case "${COMP_WORDS[1]}" in'
     for name, words in commands.items():
         yield f"    {name})"
-        yield '        case "$prev" in'
-        for option in words.options:
-            if option.takes_value:
-                answer = f'COMPREPLY=($(compgen -W "{" ".join(option.choices)}" -- "$cur"))' if option.choices else ":"
-                yield f"        {'|'.join(option.names)}) {answer}; return ;;"
-        yield "        esac"
+        yield from _case_of_values(words, "$prev", 'COMPREPLY=($(compgen -W "{}" -- "$cur"))', ":")
         yield '        if [[ "$cur" == -* ]]; then'
         yield f'            words="{" ".join(each for option in words.options for each in option.names)}"'
         if words.choices or words.takes_keys:
@@ -161,12 +156,7 @@ def _zsh(commands: Mapping[str, Words], keys: list[Key]) -> Iterator[str]:
     yield '    case "$words[2]" in'
     for name, words in commands.items():
         yield f"    {name})"
-        yield '        case "$words[CURRENT-1]" in'
-        for option in words.options:
-            if option.takes_value:
-                answer = f"compadd -- {' '.join(option.choices)}" if option.choices else "_files"
-                yield f"        {'|'.join(option.names)}) {answer}; return ;;"
-        yield "        esac"
+        yield from _case_of_values(words, "$words[CURRENT-1]", "compadd -- {}", "_files")
         yield '        if [[ "$words[CURRENT]" == -* ]]; then'
         described = (_described(each, option.doc) for option in words.options for each in option.names)
         yield f"            words_of=({' '.join(described)})"
@@ -184,6 +174,23 @@ def _zsh(commands: Mapping[str, Words], keys: list[Key]) -> Iterator[str]:
     yield "    esac"
     yield "}"
     yield 'if [[ "$funcstack[1]" == _functrain ]]; then _functrain "$@"; else compdef _functrain functrain; fi'
+
+
+def _case_of_values(words: Words, before: str, known: str, other: str) -> Iterator[str]:
+    """The values of the option before the word, for bash and zsh.
+
+    Args:
+        words: of a command.
+        before: the word before, in the shell's language.
+        known: answers with values that stand for `{}`.
+        other: answers where the values are not known.
+    """
+    yield f'        case "{before}" in'
+    for option in words.options:
+        if option.takes_value:
+            answer = known.format(" ".join(option.choices)) if option.choices else other
+            yield f"        {'|'.join(option.names)}) {answer}; return ;;"
+    yield "        esac"
 
 
 def _described(name: str, doc: str) -> str:

@@ -96,11 +96,18 @@ def test_an_interruption_leaves_nothing_half_written(functrain, run, project, mo
         return usual(state, loader, **{**options, "callbacks": [*options["callbacks"], interrupt]})
 
     monkeypatch.setattr(running, "fit", fit)
+    other = shutil.copytree(run, project / "runs" / "other", symlinks=True)
+    records = read_records(other / "metrics.jsonl")
+    (other / "metrics.jsonl").write_text("".join(json.dumps(each | {"digest": "0" * 32}) + "\n" for each in records))
     before = sorted(project.rglob("*"))
     code, _, err = functrain("at", "runs/tiny", "5", "--no-progress")
     assert (code, err) == (143, "functrain: interrupted; nothing is saved\n")
     code, _, err = functrain("branch", "runs/tiny@5", "--no-progress")
     assert (code, err) == (143, "functrain: interrupted; no run is begun\n")
+    code, _, err = functrain("reproduce", "runs/tiny", "--no-progress")
+    assert (code, err) == (143, "functrain: interrupted; the run is as it was\n")
+    code, _, err = functrain("bisect", "runs/tiny", "runs/other", "--no-progress")
+    assert (code, err) == (143, "functrain: interrupted; the runs are as they were\n")
     assert sorted(project.rglob("*")) == before
 
 

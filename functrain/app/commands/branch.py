@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, name, path
+from functrain.app.commands.command import Command, add_overrides, name, path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,9 +23,7 @@ After an interruption 'functrain train DIR/config.yaml --run-dir DIR' continues 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     parser.add_argument("place", type=name, metavar="RUN@STEP", help="a run's directory and the number of updates")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="a change to the run's configuration"
-    )
+    add_overrides(parser, "a change to the run's configuration")
     parser.add_argument(
         "--run-dir", type=path, metavar="DIR", help="the new run's directory (default: beside RUN, <name>-at-<STEP>)"
     )

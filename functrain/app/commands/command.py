@@ -26,7 +26,8 @@ class Command(NamedTuple):
         description: the text of its own `--help`. Its lines that begin with "  functrain " are examples, and come last.
         add_options: adds its arguments to its parser.
         run: runs the command with the parsed arguments and a console to print on; returns the exit code.
-        lines: instead of `run`, for a command that imports neither torch nor rich: the lines that it prints.
+        lines: instead of `run`, for a command that starts without torch and rich: the lines that it prints. A generator
+            may return the exit code.
         runs_code: the command runs functions that a configuration names, so it has --trust (docs/trust.md).
     """
 
@@ -42,13 +43,12 @@ class Command(NamedTuple):
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the configuration file and the overrides."""
     parser.add_argument("config", type=path, metavar="CONFIG", help="the configuration, a YAML, JSON or TOML file")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="key.path=value",
-        help="a value in YAML that replaces the file's; +key.path=value adds a parameter",
-    )
+    add_overrides(parser, "a value in YAML that replaces the file's; +key.path=value adds a parameter")
+
+
+def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add the overrides."""
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key.path=value", help=help)
 
 
 def path(text: str) -> Path:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from functrain.app.runs.directory import RunDirectory, existing_run, position
-from functrain.app.runs.past import Past, confirmed, moment_of, nothing_left_behind
+from functrain.app.runs.directory import position
+from functrain.app.runs.past import confirmed, moment_of, nothing_left_behind, past_run
 from functrain.app.tables import print_facts
 from functrain.checkpoint import read_info
 from functrain.checkpoint.names import Position
@@ -34,8 +34,7 @@ def at(path: Path, step: int, out: Path | None, trust: bool, progress: bool | No
         ConfigError: there is no such run, `out` exists, or the state is not the run's.
         ValueError: the run has not reached the step.
     """
-    existing_run(path)
-    past = Past(RunDirectory(absolute(path)), trust, progress)
+    past, _ = past_run(path, trust, progress)
     past.check(step)
     out = past.run.path / STATES / Position(step).name if out is None else absolute(out)
     if out.exists():

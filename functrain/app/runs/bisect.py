@@ -6,15 +6,13 @@ from pathlib import Path
 from rich.console import Console
 
 from functrain.app.commands.command import FOUND
-from functrain.app.config.trust import trust_run
 from functrain.app.runs.diff import print_differences
 from functrain.app.runs.digests import Moment, Parting, digests, parting
-from functrain.app.runs.directory import RunDirectory, existing_run
-from functrain.app.runs.past import Past, confirmed, moment_of, nothing_left_behind
+from functrain.app.runs.past import Past, confirmed, moment_of, nothing_left_behind, past_run
 from functrain.app.tables import print_lines
 from functrain.diagnostics.time_travel import reached
 from functrain.foundation.errors import ConfigError
-from functrain.foundation.paths import absolute, shown_path
+from functrain.foundation.paths import shown_path
 from functrain.foundation.scratch import scratch_folder
 from functrain.loop.output.progress_line import counted
 from functrain.step import TrainState, diff_states, digest
@@ -37,10 +35,7 @@ def bisect(left: Path, right: Path, trust: bool, progress: bool | None, console:
     Raises:
         ConfigError: there is no such run, or one cannot be rebuilt here.
     """
-    for path in (left, right):
-        run, config = existing_run(path)
-        trust_run(config, run.path, trust)
-    pasts = [Past(RunDirectory(absolute(path)), trust, progress) for path in (left, right)]
+    pasts = [past_run(path, trust, progress)[0] for path in (left, right)]
     found = parting(*(digests(past.run.path) for past in pasts))
     end = min(reached(past.run.path) for past in pasts)
     print_lines(console, [_said(found, end)])

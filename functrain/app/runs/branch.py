@@ -12,8 +12,8 @@ from functrain.app.config.schema import Config
 from functrain.app.config.trust import trust_run
 from functrain.app.runs.ancestry import FILE, START, Ancestry
 from functrain.app.runs.at import trained_again
-from functrain.app.runs.directory import RunDirectory, existing_run, write_json
-from functrain.app.runs.past import Past, confirmed, moment_of, nothing_left_behind
+from functrain.app.runs.directory import RunDirectory, write_json
+from functrain.app.runs.past import Past, confirmed, moment_of, nothing_left_behind, past_run
 from functrain.app.runs.training import Request, train
 from functrain.app.tables import print_lines
 from functrain.diagnostics.time_travel import Rebuilt
@@ -41,8 +41,7 @@ def branch(
         ConfigError: for what the user can put right.
     """
     path, step = parse_place(place)
-    existing_run(path)
-    past = Past(RunDirectory(absolute(path)), trust, None if progress else False)
+    past, _ = past_run(path, trust, None if progress else False)
     past.check(step)
     config = _config(past, step, overrides)
     target = absolute(run_dir if run_dir is not None else past.run.path.parent / config.name)

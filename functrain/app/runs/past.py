@@ -10,16 +10,17 @@ from typing import Any
 
 from functrain.app.config.build import build_rules, set_threads
 from functrain.app.config.schema import Config
+from functrain.app.config.trust import trust_run
 from functrain.app.runs.ancestry import START, Ancestry, ancestry_of
 from functrain.app.runs.digests import Moment, digests
-from functrain.app.runs.directory import RunDirectory, trusted_run
+from functrain.app.runs.directory import RunDirectory, existing_run, trusted_run
 from functrain.app.runs.from_checkpoint import config_of
 from functrain.app.runs.running import Parts, build, run_config
 from functrain.checkpoint import CheckpointInfo, read_checkpoint
 from functrain.diagnostics.reproduction import recorded_options
 from functrain.diagnostics.time_travel import Rebuilt, check_step, reached, rebuild
 from functrain.foundation.errors import ConfigError
-from functrain.foundation.paths import shown_path
+from functrain.foundation.paths import absolute, shown_path
 from functrain.loop import FitResult, Interrupted
 from functrain.loop.batches import windows_in
 from functrain.loop.resume.metadata import metadata_of
@@ -98,6 +99,20 @@ class Past:
     def folders(self) -> Sequence[Path]:
         """That hold checkpoints."""
         return [self.run.path / START / "checkpoints", self.run.checkpoint_folder]
+
+
+def past_run(path: Path, trust: bool, progress: bool | None) -> tuple[Past, Config]:
+    """A run whose code may be run, and its last configuration.
+
+    Args:
+        path: its directory.
+        trust, progress: of `Past`.
+
+    Raises:
+        ConfigError: there is no such run; or it names functions, and it is not this user's.
+    """
+    run, config = existing_run(path)
+    return Past(RunDirectory(absolute(path)), trust, progress), trust_run(config, run.path, trust)
 
 
 def micro_batches(config: Config, parts: Parts) -> int:

@@ -11,20 +11,18 @@ from functrain.app.config.build import set_threads
 from functrain.app.config.files import read_source
 from functrain.app.config.loading import check_parameters
 from functrain.app.config.schema import Config
-from functrain.app.config.trust import trust_run
 from functrain.app.runs import surroundings
 from functrain.app.runs.ancestry import start_of
 from functrain.app.runs.code_version import code_version, export
 from functrain.app.runs.digests import Moment, Parting, digests, parting
-from functrain.app.runs.directory import RunDirectory, existing_run
-from functrain.app.runs.past import Past, again, micro_batches, nothing_left_behind
+from functrain.app.runs.past import Past, again, micro_batches, nothing_left_behind, past_run
 from functrain.app.runs.running import build
 from functrain.app.runs.surroundings import Surroundings, recorded_code
 from functrain.app.tables import print_lines
 from functrain.diagnostics.reproduction import as_recorded, recorded_options
 from functrain.diagnostics.time_travel import reached, stop_at
 from functrain.foundation.errors import ConfigError
-from functrain.foundation.paths import absolute, shown_path
+from functrain.foundation.paths import shown_path
 from functrain.foundation.scratch import scratch_folder
 from functrain.loop import Event, Stop, on
 from functrain.loop.output.progress_line import counted
@@ -45,9 +43,7 @@ def reproduce(path: Path, trust: bool, progress: bool | None, console: Console) 
     Raises:
         ConfigError: there is no such run, or its log has no digests.
     """
-    run, config = existing_run(path)
-    config = trust_run(config, run.path, trust)
-    past = Past(RunDirectory(absolute(path)), trust, progress)
+    past, config = past_run(path, trust, progress)
     ancestry = past.ancestry
     begin = -1 if ancestry is None else ancestry.step  # up to there the log is a copy of another run's
     expected = {moment: text for moment, text in digests(past.run.path).items() if moment.step > begin}
