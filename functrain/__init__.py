@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from functrain.diagnostics import state_at as state_at
     from functrain.evaluation import evaluate as evaluate
     from functrain.evaluation import evaluation_report as evaluation_report
+    from functrain.evaluation import load_archive as load_archive
     from functrain.evaluation import predict as predict
     from functrain.evaluation import write_report as write_report
     from functrain.loop import Event as Event
@@ -69,7 +70,7 @@ _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
     "functrain.diagnostics": ("find_batch_size", "find_lr", "find_nonfinite", "profile", "replay", "state_at"),
-    "functrain.evaluation": ("evaluate", "evaluation_report", "predict", "write_report"),
+    "functrain.evaluation": ("evaluate", "evaluation_report", "load_archive", "predict", "write_report"),
     "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
     "functrain.objectives": (
         "LearnedWeights",

@@ -6,12 +6,15 @@ from functrain.checkpoint.errors import DamagedCheckpointError as DamagedCheckpo
 from functrain.checkpoint.errors import MismatchError as MismatchError
 from functrain.checkpoint.errors import RunLockedError as RunLockedError
 from functrain.checkpoint.errors import RunLostError as RunLostError
+from functrain.checkpoint.foreign import Archive as Archive
 from functrain.checkpoint.foreign import init_from as init_from
 from functrain.checkpoint.foreign import load_state_dict as load_state_dict
 from functrain.checkpoint.foreign import load_torch as load_torch
+from functrain.checkpoint.foreign import open_archive as open_archive
 from functrain.checkpoint.foreign import read_safetensors as read_safetensors
 from functrain.checkpoint.foreign import save_safetensors as save_safetensors
 from functrain.checkpoint.foreign import save_torch as save_torch
+from functrain.checkpoint.foreign import write_archive as write_archive
 from functrain.checkpoint.foreign import write_safetensors as write_safetensors
 from functrain.checkpoint.info import CheckpointInfo as CheckpointInfo
 from functrain.checkpoint.info import LeafInfo as LeafInfo

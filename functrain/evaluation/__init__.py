@@ -1,6 +1,8 @@
 """Looking at a trained state: metrics, outputs, reports, figures."""
 
 from functrain.evaluation import figures as figures
+from functrain.evaluation.archived import ArchivedModel as ArchivedModel
+from functrain.evaluation.archived import load_archive as load_archive
 from functrain.evaluation.metrics import evaluate as evaluate
 from functrain.evaluation.prediction import predict as predict
 from functrain.evaluation.prediction import predict_with_targets as predict_with_targets

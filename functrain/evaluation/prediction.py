@@ -1,6 +1,6 @@
 """Model outputs over a loader."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -8,27 +8,25 @@ import torch
 
 from functrain.compiler import runner_for
 from functrain.data import as_stream, batch_length, pad_batch, to_device
-from functrain.foundation.containers import register_containers
-from functrain.foundation.dtypes import cast_floating
+from functrain.evaluation.archived import ARCHIVED, ArchivedModel
+from functrain.evaluation.forward import FORWARD
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.examples import takes_lists
-from functrain.objectives.supervised import call
 from functrain.objectives.unfit import raise_explained_of_inputs
 from functrain.step.execution import Core
-from functrain.step.objective import precision
 from functrain.step.passes import Pass
 from functrain.step.state import TrainState, require_state
 from functrain.step.to_module import to_evaluate
 
 
-def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:
+def predict(state: TrainState | ArchivedModel, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:
     """The model's outputs for all examples of a loader, in its order, in evaluation mode.
 
     Args:
-        state: any state; not changed.
+        state: any state, which is not changed; or a model out of an archive (`load_archive`).
         loader: gives batches `(inputs, targets)`, `(inputs, targets, weight)` or mappings with these keys, of which
             the inputs are used; or inputs only: a tensor, a sequence of one, or a mapping of named inputs.
             Make it without shuffling. With an objective that takes lists, such as `model_loss()`, inputs that are a
@@ -43,7 +41,8 @@ def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool 
 
     Raises:
         DataError: if the loader gives no batch.
-        ValueError: if an output has no row for each example, or `ema` is asked of a state without an average.
+        ValueError: if an output has no row for each example, `ema` is asked of a state without an average, or `ema` or
+            `compile` of an archived model.
 
     Example:
         >>> import functrain as ft
@@ -60,7 +59,7 @@ def predict(state: TrainState, loader: Any, *, ema: bool = False, compile: bool 
 
 
 def predict_with_targets(
-    state: TrainState, loader: Any, *, ema: bool = False, compile: bool = False
+    state: TrainState | ArchivedModel, loader: Any, *, ema: bool = False, compile: bool = False
 ) -> tuple[Any, Any]:
     """As `predict`, with the targets of the same examples: for reports, confusion matrices, calibration.
 
@@ -73,30 +72,64 @@ def predict_with_targets(
     return _collect(state, loader, ema=ema, compile=compile, with_targets=True)
 
 
-def _collect(state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool) -> tuple[Any, Any]:
-    outputs, targets = zip(*answers(state, loader, ema=ema, compile=compile, with_targets=with_targets))
+class _Model(NamedTuple):
+    """What predicts.
+
+    Attributes:
+        core, state: computes the outputs, and its first argument.
+        key: of the state.
+        device: where is computed.
+        objective: that the model was trained with; None: not known.
+    """
+
+    core: Core
+    state: Any
+    key: int
+    device: torch.device
+    objective: Callable[..., Any] | None
+
+
+def _model(given: TrainState | ArchivedModel, *, ema: bool, compile: bool) -> _Model:
+    if isinstance(given, ArchivedModel):
+        if ema:
+            raise ValueError(
+                "ema: an archive holds one set of parameters; 'functrain export --ema' writes the averages"
+            )
+        if compile:
+            raise ValueError("compile: the program in an archive is run as it is")
+        return _Model(ARCHIVED, given, given.key, torch.device("cpu"), None)
+    require_state("predict", given)
+    return _Model(FORWARD, to_evaluate(given, ema=ema), given.key, given.device, given.recipe.objective)
+
+
+def _collect(
+    given: TrainState | ArchivedModel, loader: Any, *, ema: bool, compile: bool, with_targets: bool
+) -> tuple[Any, Any]:
+    outputs, targets = zip(*answers(given, loader, ema=ema, compile=compile, with_targets=with_targets))
     return _concatenated(outputs), _concatenated(targets)
 
 
 def answers(
-    state: TrainState, loader: Any, *, ema: bool, compile: bool, with_targets: bool
+    given: TrainState | ArchivedModel, loader: Any, *, ema: bool, compile: bool, with_targets: bool
 ) -> Iterator[tuple[Any, Any]]:
     """The outputs and targets of one batch after another, on the CPU; arguments and errors as of `predict`."""
-    require_state("predict", state)
-    stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
-    key, objective = fold_in(state.key, "predict"), state.recipe.objective
+    model = _model(given, ema=ema, compile=compile)
+    stream = as_stream(loader, fold_in(model.key, "eval"), what="given")
+    key = fold_in(model.key, "predict")
 
     def explain(error: Exception, inputs: Any) -> NoReturn:
+        if model.objective is None:
+            raise error
         alone = type(inputs) is tuple and len(inputs) == 1
-        raise_explained_of_inputs(error, inputs[0] if alone else inputs, objective)
+        raise_explained_of_inputs(error, inputs[0] if alone else inputs, model.objective)
 
-    forward = Pass(runner_for(compile), FORWARD, to_evaluate(state, ema=ema), lambda: key, state.device, explain)
+    forward = Pass(runner_for(compile), model.core, model.state, lambda: key, model.device, explain)
     size = stream.batch_size if stream.kind == "indexed" else None
-    prepare = _Preparation(state, size, pads=compile, with_targets=with_targets)
+    prepare = _Preparation(model, size, pads=compile, with_targets=with_targets)
     empty = True
     try:
         batches = stream.batches(0)
-        at_once = stream.at_once if state.device.type == "cpu" else 1
+        at_once = stream.at_once if model.device.type == "cpu" else 1
         for block in iter(lambda: list(map(prepare, islice(batches, at_once))), []):
             empty = False
             yield from map(_Prepared.answer, block, forward.each([prepared.arguments for prepared in block]))
@@ -104,35 +137,6 @@ def answers(
         stream.close()
     if empty:
         raise DataError("there is nothing to predict: the loader gave no batch")
-
-
-def _forward(state: TrainState, inputs: Any) -> Any:
-    with precision(state):
-        outputs, _ = state.recipe.network.apply(
-            _outputs_in(state.recipe.param_dtype), state.params, state.buffers, inputs, training=False
-        )
-    return outputs
-
-
-def _forward_each(state: TrainState, given: Iterable[Any]) -> list[Any]:
-    with precision(state):
-        return state.recipe.network.evaluate_each(
-            _outputs_in(state.recipe.param_dtype), state.params, state.buffers, given
-        )
-
-
-def _outputs_in(dtype: torch.dtype) -> Callable[[Any, Any], Any]:
-    """A function of a model and inputs: the outputs in the parameters' precision."""
-
-    def outputs_of(model: Any, inputs: Any) -> Any:
-        outputs = call(model, cast_floating(inputs, dtype))
-        register_containers(outputs)
-        return cast_floating(outputs, dtype)
-
-    return outputs_of
-
-
-FORWARD = Core(_forward, "forward", carries_state=False, each=_forward_each)
 
 
 class _Prepared(NamedTuple):
@@ -162,14 +166,15 @@ class _Preparation:
     """Prepares batches for the model.
 
     Args:
-        state: predicts.
+        model: predicts.
         size: rows of a padded batch; None: as many as the first one has.
         pads: whether a smaller batch is padded: one shape, one compilation.
         with_targets: whether targets are needed.
     """
 
-    def __init__(self, state: TrainState, size: int | None, *, pads: bool, with_targets: bool) -> None:
-        self._device, self._lists = state.device, takes_lists(state.recipe.objective)
+    def __init__(self, model: _Model, size: int | None, *, pads: bool, with_targets: bool) -> None:
+        self._device = model.device
+        self._lists = model.objective is not None and takes_lists(model.objective)
         self._size, self._pads, self._with_targets = size, pads, with_targets
 
     def __call__(self, batch: Any) -> _Prepared:
@@ -187,6 +192,15 @@ class _Preparation:
         # a tuple of tensors is what a compiled program's form is found for in the least time
         arguments = (inputs,) if type(inputs) is torch.Tensor else inputs
         return _Prepared(arguments, targets, length, in_list=False)
+
+
+def inputs_of(batch: Any) -> Any:
+    """What a batch gives to the model.
+
+    Raises:
+        TypeError: it is no batch.
+    """
+    return _split(batch)[0]
 
 
 def _split(batch: Any) -> tuple[Any, Any]:

@@ -174,8 +174,8 @@ def third_batch():
 
 MISTAKES = [
     (["export", "nope", "x.pt"], "nope is neither a run with checkpoints nor a checkpoint: there is no such directory"),
-    (["export", "runs/source", "x"], "x: the suffix says the format; use .pt, .pth (torch.save) or .safetensors"),
-    (["export", "runs/source", "x.onnx"], "x.onnx: the suffix says the format; use .pt, .pth (torch.save) or .saf"),
+    (["export", "runs/source", "x"], "x: the suffix says the format; use .pt, .pth (torch.save), .safetensors or "),
+    (["export", "runs/source", "x.onnx"], "x.onnx: the suffix says the format; use .pt, .pth (torch.save), .saf"),
     (["export", "runs/source", "x.safetensors", "--optimizer"], "--optimizer: a .safetensors file holds the model's"),
     (["export", "runs/source", "no/such/x.pt"], "could not write no/such/x.pt: there is no directory no/such"),
     (["export", "runs/plain", "x.pt", "--ema"], "--ema: the run of "),

@@ -187,7 +187,7 @@ MISTAKES = [
     ),
     (["profile", "tiny.yaml", "--out", "tiny.yaml"], "--out tiny.yaml is a file; name a directory"),
     (["export", "nope", "x.pt"], "nope is neither a run with checkpoints nor a checkpoint: there is no such directory"),
-    (["export", "nope", "x.npz"], "x.npz: the suffix says the format; use .pt, .pth (torch.save) or .safetensors"),
+    (["export", "nope", "x.npz"], "x.npz: the suffix says the format; use .pt, .pth (torch.save), .safetensors or "),
     (["replay", "nope"], "nope is neither a run with checkpoints nor a checkpoint: there is no such directory"),
     (["hunt", "tiny.yaml"], "tiny.yaml is neither a run with checkpoints nor a checkpoint: it is a file"),
     (["verify", "nope"], "nope is no run directory with checkpoints: there is no nope/checkpoints"),

@@ -10,11 +10,11 @@ from functrain.app.config.former import STILL_READ, in_its_place, moves
 from functrain.app.config.keys import keys_in
 from functrain.app.config.loading import load_config, plain, read_config
 from functrain.app.config.schema import Config
-from functrain.app.config.signature import signed_yaml
 from functrain.app.config.source import Source
 from functrain.app.config.yaml_text import dump
 from functrain.checkpoint import read_info
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.signature import signed_yaml
 
 GOOD = """\
 model: {name: digits_cnn}

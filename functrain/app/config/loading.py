@@ -14,12 +14,12 @@ from functrain.app.config.files import is_recorded
 from functrain.app.config.problems import independent, parameter_problems, schema_problem
 from functrain.app.config.resolving import resolve
 from functrain.app.config.schema import Config
-from functrain.app.config.signature import signed_yaml
 from functrain.app.config.source import Source, config_error, leaves
 from functrain.app.config.trust import trust_users_config
 from functrain.app.config.wording import shown
 from functrain.app.config.yaml_text import dump
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.signature import signed_yaml
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:

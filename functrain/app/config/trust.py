@@ -9,9 +9,9 @@ from pathlib import Path
 
 from functrain.app.config.files import is_run
 from functrain.app.config.schema import Config
-from functrain.app.config.signature import canonical, is_signed, is_signed_yaml
 from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.signature import canonical, is_signed, is_signed_yaml
 from functrain.loop.resume.metadata import metadata_of
 
 WAY_OUT = "If you trust where it comes from, give --trust"

@@ -12,15 +12,16 @@ from torch import nn
 from functrain.app.config.build import build_state
 from functrain.app.config.schema import Config
 from functrain.app.runs.directory import position
+from functrain.app.runs.export_archive import write_run_archive
 from functrain.app.runs.from_checkpoint import checkpoint_at, config_of
-from functrain.app.tables import print_lines, size
+from functrain.app.tables import print_facts, print_lines, size
 from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
 from functrain.foundation.errors import ConfigError
 from functrain.loop.resume.metadata import metadata_of
 from functrain.optim import learning_rate, no_decay_1d
 from functrain.step import TrainState, to_module
 
-TORCH_SUFFIXES, SAFETENSORS = (".pt", ".pth"), ".safetensors"
+TORCH_SUFFIXES, SAFETENSORS, ARCHIVE = (".pt", ".pth"), ".safetensors", ".zip"
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -53,24 +54,35 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, trust:
     # The optimizer's state in any case: some evaluate at other parameters than they train.
     groups = ["params", "buffers", "opt_state", "step", "epoch", *(["ema"] if ema else [])]
     state: TrainState = read_checkpoint(info.path, build_state(config, length=None), groups=groups).tree
+    if out.suffix == ARCHIVE:
+        written = write_run_archive(info, config, state, out, ema=ema)
+        print_facts(
+            console,
+            f"{out}: {'averaged ' if ema else ''}parameters of {info.path} ({position(info)}), {_size(out)}",
+            [("files", ", ".join(written.members)), ("program", written.program)],
+        )
+        return
     if out.suffix == SAFETENSORS:
         save_safetensors(state, out, ema=ema, metadata=_header(info, ema))
     else:
         template = None if kind is None else _template(kind, config, state)
         save_torch(state, out, ema=ema, optimizer=template)
     parts = ["averaged parameters" if ema else "parameters", *(["optimizer state"] if optimizer else [])]
-    print_lines(
-        console, [f"{out}: {' and '.join(parts)} of {info.path} ({position(info)}), {size(out.stat().st_size)}"]
-    )
+    print_lines(console, [f"{out}: {' and '.join(parts)} of {info.path} ({position(info)}), {_size(out)}"])
+
+
+def _size(out: Path) -> str:
+    return size(out.stat().st_size)
 
 
 def _check_suffix(out: Path, optimizer: bool) -> None:
-    if out.suffix not in (*TORCH_SUFFIXES, SAFETENSORS):
+    if out.suffix not in (*TORCH_SUFFIXES, SAFETENSORS, ARCHIVE):
         raise ConfigError(
-            f"{out}: the suffix says the format; use {', '.join(TORCH_SUFFIXES)} (torch.save) or {SAFETENSORS}"
+            f"{out}: the suffix says the format; use {', '.join(TORCH_SUFFIXES)} (torch.save), {SAFETENSORS} or "
+            f"{ARCHIVE} (an archive)"
         )
-    if optimizer and out.suffix == SAFETENSORS:
-        raise ConfigError(f"--optimizer: a {SAFETENSORS} file holds the model's tensors alone; use .pt")
+    if optimizer and out.suffix not in TORCH_SUFFIXES:
+        raise ConfigError(f"--optimizer: a {out.suffix} file holds the model's tensors alone; use .pt")
 
 
 def _header(info: CheckpointInfo, ema: bool) -> dict[str, str]:

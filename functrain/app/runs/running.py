@@ -21,7 +21,6 @@ from functrain.app.config.build import (
 )
 from functrain.app.config.loading import plain, save_config
 from functrain.app.config.schema import Config
-from functrain.app.config.signature import canonical, sign
 from functrain.app.runs import outcome
 from functrain.app.runs.ancestry import ancestry_of, begins_branch, start_of
 from functrain.app.runs.beginning import begin
@@ -35,6 +34,7 @@ from functrain.diagnostics.replay import opened_feed
 from functrain.distributed import World, current_world
 from functrain.foundation.errors import CheckpointError, ConfigError, NonFiniteError
 from functrain.foundation.paths import shown_path
+from functrain.foundation.signature import canonical, sign
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, ResumeWarning, fit
 from functrain.loop.choosing import Choice, choose
 from functrain.loop.settings import Settings

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from functrain.app.config.schema import Config
-from functrain.app.config.signature import is_signed, sign
 from functrain.app.runs.code_version import CodeVersion, code_version
 from functrain.app.runs.directory import write_json
 from functrain.compiler.request import recorded
 from functrain.data import Loader
 from functrain.data.contents import content_digest
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.signature import is_signed, sign
 from functrain.loop.resume.environment import differences, fingerprint
 from functrain.step import TrainState
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -63,19 +63,33 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            header = _read_header(file, size)
-            start = file.tell()
-            tensors = {}
-            for name, (dtype, shape, begin, end) in _layout(header, size - start).items():
-                tensor = torch.empty(shape, dtype=dtype)
-                if end > begin:
-                    file.seek(start + begin)
-                    file.readinto(arrays.raw_bytes(tensor))
-                tensors[name] = tensor
-            return tensors
+            return tensors_in(file, os.fstat(file.fileno()).st_size, path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def tensors_in(file: IO[bytes], size: int, path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of an open file.
+
+    Args:
+        file: at its beginning; it can seek.
+        size: its bytes.
+        path: for the message of an error.
+
+    Raises:
+        CheckpointError: it is not in the format.
+    """
+    try:
+        header = _read_header(file, size)
+        start = file.tell()
+        tensors = {}
+        for name, (dtype, shape, begin, end) in _layout(header, size - start).items():
+            tensor = torch.empty(shape, dtype=dtype)
+            if end > begin:
+                file.seek(start + begin)
+                file.readinto(arrays.raw_bytes(tensor))  # type: ignore[attr-defined]
+            tensors[name] = tensor
+        return tensors
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from functrain.checkpoint.errors import passing
+from functrain.checkpoint.foreign.archive import is_archive, open_archive
 from functrain.checkpoint.foreign.safetensors_format import read_safetensors
 from functrain.checkpoint.index import INDEX_FILE
 from functrain.checkpoint.reader import read_arrays
@@ -34,7 +35,7 @@ def load_state_dict(path: str | os.PathLike[str], *, prefix: str = "") -> dict[s
 
     Understood are files of `torch.save` (.pt, .pth, .pth.tar, .ckpt, ...) that hold a state dict, alone or under
     `model_state_dict`, `state_dict` or `model`; safetensors files; folders that hold a `model.safetensors` or
-    `pytorch_model.bin`, as Accelerate's do; and functrain's own checkpoints. Names lose `_orig_mod.`
+    `pytorch_model.bin`, as Accelerate's do; and functrain's own checkpoints and archives. Names lose `_orig_mod.`
     (torch.compile) wherever it stands, and a leading `module.` (DataParallel and DistributedDataParallel) that
     all names have.
 
@@ -66,6 +67,9 @@ def load_state_dict(path: str | os.PathLike[str], *, prefix: str = "") -> dict[s
         groups = read_arrays(path, groups=("params", "buffers"))
         found = {re.sub(r"\\(.)", r"\1", name): leaf for leaves in groups.values() for name, leaf in leaves.items()}
         return _chosen({name: leaf for name, leaf in found.items() if isinstance(leaf, Tensor)}, prefix, path)
+    if is_archive(path):
+        with open_archive(path) as archive:
+            return _chosen(archive.tensors(), prefix, path)
     if path.suffix == ".safetensors":
         return _chosen(strip_wrappers(read_safetensors(path), path), prefix, path)
     return model_of(load_plain(path), path, prefix)
