@@ -1,8 +1,8 @@
 """The command line.
 
-Exit codes: 0 for success; 1 if `verify`, `diff`, `replay`, `hunt`, `reproduce` or `bisect` found something; 2 for an
-error that the user can mend, with one message; 75 when --max-time is over; 128 + signal after an interruption; 141
-when the reader of the output (`| head`) has gone. `train` goes on without its reader.
+Exit codes: 0 for success; 1 if `verify`, `diff`, `replay`, `hunt`, `reproduce`, `bisect` or `doctor` found something;
+2 for an error that the user can mend, with one message; 75 when --max-time is over; 128 + signal after an
+interruption; 141 when the reader of the output (`| head`) has gone. `train` goes on without its reader.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,10 +146,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     command = COMMANDS[arguments.command]
     interruption.at_once(True)
     if command.lines is not None:
-        for line in command.lines(arguments):
-            if _rank() == 0:
-                print(printable(line))
-        return 0
+        return _print_lines(command.lines(arguments))
     from functrain.app.tables import Screen
 
     assert command.run is not None
@@ -158,6 +155,18 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_OF_FILES
     return command.run(arguments, console)
+
+
+def _print_lines(lines: Iterable[str]) -> int:
+    """Print them as they come; returns the exit code, which a generator may return."""
+    remaining = iter(lines)
+    while True:
+        try:
+            line = next(remaining)
+        except StopIteration as end:
+            return end.value or 0
+        if _rank() == 0:
+            print(printable(line))
 
 
 def _rank() -> int:

@@ -14,11 +14,13 @@ from functrain.app.commands import (
     completion,
     config,
     diff,
+    doctor,
     evaluate,
     export,
     find_batch_size,
     find_lr,
     hunt,
+    init,
     listing,
     profile,
     replay,
@@ -57,6 +59,8 @@ COMMANDS: Mapping[str, Command] = {
         listing,
         schema,
         completion,
+        init,
+        doctor,
     )
 }
 

@@ -41,7 +41,7 @@ def make(request: Request) -> Made:
     if recording is not None and (program := kept(recording.digest)):
         return Made(program.run, recording.out, recording.random, _how(program))
     if recording is not None:  # before the wait for the tracer; without a recording the store may yet have it
-        packages.check_compiler()
+        packages.cpp_compiler()
     graph = trace(core, request.state, request.batch, inputs, donate=request.donate)
     digest = recording.digest if recording else ""
     if recording is None and (stores or request.on_program is not None):
@@ -51,7 +51,7 @@ def make(request: Request) -> Made:
     program = kept(digest) if stores else None
     if program is None:
         if stores and recording is None:
-            packages.check_compiler()
+            packages.cpp_compiler()
         if request.on_compile is not None:
             request.on_compile(core.name)
         program = _built(graph, request, keys(digest))

@@ -112,18 +112,18 @@ def _without_torchs_warnings() -> Iterator[None]:
         yield
 
 
-def check_compiler() -> None:
-    """Refuse to begin what a machine without a C++ compiler cannot end.
+def cpp_compiler() -> str:
+    """The command of the C++ compiler that compiles steps.
 
     Raises:
-        FunctrainError: if there is none.
+        FunctrainError: there is none, so that compiling a step could not end.
     """
     with _without_torchs_warnings():
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        get_cpp_compiler()
+        return get_cpp_compiler()
     except (InvalidCxxCompiler, OSError) as error:
         raise FunctrainError(_NO_COMPILER) from error
 

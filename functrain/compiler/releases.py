@@ -14,6 +14,17 @@ class ReleaseWarning(UserWarning):
     """Compiled steps were not tested with this release of torch."""
 
 
+def is_tested(version: str) -> bool:
+    """Whether compiled steps were tested with a release.
+
+    Example:
+        >>> is_tested("2.13.0+cpu"), is_tested("3.0.0")
+        (True, False)
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and TESTED[0] <= (int(found[1]), int(found[2])) <= TESTED[1]
+
+
 @functools.cache
 def warn_if_untested(version: str = torch.__version__) -> None:
     """Warn, once, if a release of torch is not among the tested ones: compiling uses parts of torch that may change.
@@ -21,8 +32,7 @@ def warn_if_untested(version: str = torch.__version__) -> None:
     Example:
         >>> warn_if_untested("2.13.0+cpu")
     """
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if found is not None and TESTED[0] <= (int(found[1]), int(found[2])) <= TESTED[1]:
+    if is_tested(version):
         return
     first, last = (".".join(map(str, release)) for release in TESTED)
     warnings.warn(

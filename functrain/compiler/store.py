@@ -19,6 +19,11 @@ from functrain.foundation.scratch import scratch_folder
 DIRECTORY_VARIABLE = "FUNCTRAIN_CACHE_DIR"
 LIMIT_VARIABLE = "FUNCTRAIN_CACHE_GB"
 DEFAULT_LIMIT_GB = 4.0
+_NO_HOME = "there is no home directory to keep the compiled step in"
+_NOT_OURS = (
+    "{} is not used for compiled steps, as others can write to it, and what lies there is run. Make it yours alone "
+    "(chmod 700)"
+)
 
 
 class StoreWarning(UserWarning):
@@ -62,18 +67,24 @@ class Store:
             warnings.warn(f"the compiled step {path} was damaged; it is built anew", StoreWarning, stacklevel=2)
         return None
 
+    def problem(self) -> str:
+        """Why nothing is kept; empty if nothing is known to prevent it."""
+        if self.directory is None:
+            return _NO_HOME
+        place = next(each for each in (self.directory, *self.directory.parents) if each.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            return f"{place} is {'a directory that you may not write to' if place.is_dir() else 'a file'}"
+        return _NOT_OURS.format(self.directory) if place == self.directory and not _is_ours(place) else ""
+
     def put(self, key: str, made: Path) -> Path | None:
         """Keep a copy of the file `made` under `key`; where it cannot be kept, None (with a warning)."""
         if self.directory is None:
-            _warn("there is no home directory to keep the compiled step in")
+            _warn(_NO_HOME)
             return None
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not _is_ours(self.directory):
-                _warn(
-                    f"{self.directory} is not used for compiled steps, as others can write to it, and what lies there "
-                    "is run. Make it yours alone (chmod 700)"
-                )
+                _warn(_NOT_OURS.format(self.directory))
                 return None
             with scratch_folder(self.directory, ".making-") as folder:
                 copy = Path(shutil.copy(made, folder))

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from functrain.app.config.registry import lookup
-from functrain.app.config.signature import is_signed, is_signed_yaml, sign, signed_yaml
 from functrain.app.parser import COMMANDS as ALL_COMMANDS
 from functrain.app.parser import build_parser
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.signature import is_signed, is_signed_yaml, sign, signed_yaml
 
 RUNS_CODE = {name for name, command in ALL_COMMANDS.items() if command.runs_code}
 ON_A_RUN = {
@@ -43,6 +43,8 @@ ON_A_CONFIG = {
     "list": ["list", "models"],
     "schema": ["schema"],
     "completion": ["completion", "bash"],
+    "init": ["init", "new"],
+    "doctor": ["doctor", "--run-dir", "sent"],
 }
 ON_A_CHECKPOINT = {
     "show": ["show", "sent/checkpoints/last"],
