@@ -22,6 +22,7 @@ from functrain.app.commands import (
     hunt,
     init,
     listing,
+    predict,
     profile,
     replay,
     reproduce,
@@ -39,6 +40,7 @@ COMMANDS: Mapping[str, Command] = {
     for module in (
         train,
         evaluate,
+        predict,
         runs,
         show,
         compare,

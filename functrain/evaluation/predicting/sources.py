@@ -1,0 +1,188 @@
+"""Inputs from files, one after another: images, arrays, tables."""
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from functrain.foundation.errors import DataError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_AT_ONCE = 4096  # rows of a table
+
+
+class Sample(NamedTuple):
+    """One input.
+
+    Attributes:
+        name: of its file, or its number.
+        value: what the model takes, without the dimension of the batch.
+    """
+
+    name: str
+    value: Tensor
+
+
+def read_inputs(path: str | Path, *, key: str | None = None) -> Iterator[Sample]:
+    """The inputs in a file or folder; one at a time is in memory, or a piece of a table.
+
+    | file | inputs |
+    |---|---|
+    | `.npy` | its rows |
+    | `.npz` | the rows of its array `inputs`, of its only array, or of the one that `key` names |
+    | `.csv`, `.parquet` | rows of numbers as float32; a header is left out |
+    | `.png`, `.jpg`, ... | float32 `[C, H, W]` from 0 to 1, C being 1 for grey images and else 3 |
+    | a folder | its images in the order of their names |
+
+    Args:
+        path: the file or folder.
+        key: of a `.npz`: the array; of a table: the columns, separated by commas.
+
+    Raises:
+        DataError: if there is nothing to read, or it cannot be read; the file and line are named.
+        ModuleNotFoundError: for a `.parquet` file without pyarrow, for an image without pillow.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "rows.csv").write_text("a,b\\n1,2\\n3,4\\n")
+        ...     [(sample.name, sample.value.tolist()) for sample in read_inputs(f"{folder}/rows.csv")]
+        [('0', [1.0, 2.0]), ('1', [3.0, 4.0])]
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _images(path)
+    if not path.is_file():
+        raise DataError(f"there is no file or folder {path} to read inputs from")
+    if path.suffix.lower() in IMAGES:
+        return iter([Sample(path.stem, _image(path))])
+    if path.suffix.lower() not in _READERS:
+        raise DataError(f"inputs are read from {', '.join([*_READERS, *IMAGES])} and folders of images; got {path}")
+    return _READERS[path.suffix.lower()](path, key)
+
+
+def _images(folder: Path) -> Iterator[Sample]:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    if not files:
+        raise DataError(f"there is no image in {folder}; images end in {', '.join(IMAGES)}")
+    names = [path.stem if sum(other.stem == path.stem for other in files) == 1 else path.name for path in files]
+    return (Sample(name, _image(path)) for name, path in zip(names, files))
+
+
+def _image(path: Path) -> Tensor:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "images are read with pillow, which is not installed. Run: pip install 'functrain[plots]'"
+        ) from error
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "I", "I;16", "F")
+            pixels = np.asarray(image if image.mode in ("I;16", "F") else image.convert("L" if grey else "RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"the image {path} cannot be read: {error}") from error
+    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
+    values = torch.from_numpy(np.array(pixels, np.float32) / np.float32(top))
+    return values[None] if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
+
+
+def _npy(path: Path, key: str | None) -> Iterator[Sample]:  # noqa: ARG001 - it has one array
+    try:
+        return _rows(path, np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _npz(path: Path, key: str | None) -> Iterator[Sample]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            chosen = key or (
+                "inputs" if "inputs" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else ""
+            )
+            if chosen not in arrays.files:
+                raise DataError(f"{path} has no array {chosen!r}; name one of {', '.join(arrays.files)} (--key)")
+            return _rows(path, arrays[chosen])
+    except (ValueError, OSError, EOFError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _rows(path: Path, array: np.ndarray[Any, Any]) -> Iterator[Sample]:
+    if array.ndim == 0 or not len(array) or array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path} must hold numbers with a row for each input; got shape {list(array.shape)}, {array.dtype}"
+        )
+    return (Sample(str(number), torch.from_numpy(np.array(row))) for number, row in enumerate(array))
+
+
+def _csv(path: Path, key: str | None) -> Iterator[Sample]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = (row for row in csv.reader(file) if row)
+        first = next(lines, None)
+        if first is None:
+            raise DataError(f"{path} is empty")
+        columns = _columns(path, first, key)
+        has_header = any(_number(cell) is None for cell in first)
+        number = 0
+        for row in lines if has_header else _before(first, lines):
+            values = [_number(row[column]) if column < len(row) else None for column in columns]
+            if None in values or len(row) != len(first):
+                raise DataError(f"row {number} of {path} must be {len(first)} numbers; got {','.join(row)[:80]!r}")
+            yield Sample(str(number), torch.tensor(values, dtype=torch.float32))
+            number += 1
+    if not number:
+        raise DataError(f"{path} has a header and no rows")
+
+
+def _columns(path: Path, header: list[str], key: str | None) -> list[int]:
+    if key is None:
+        return list(range(len(header)))
+    wanted = [name.strip() for name in key.split(",")]
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(header)}")
+    return [header.index(name) for name in wanted]
+
+
+def _before(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
+    yield first
+    yield from rest
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _parquet(path: Path, key: str | None) -> Iterator[Sample]:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "parquet files are read with pyarrow, which is not installed. Run: pip install pyarrow"
+        ) from error
+    number = 0
+    with parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        columns = [names[column] for column in _columns(path, names, key)]
+        for piece in file.iter_batches(_AT_ONCE, columns=columns):
+            table = np.stack([column.to_numpy(zero_copy_only=False) for column in piece.columns], 1).astype(np.float32)
+            for row in table:
+                yield Sample(str(number), torch.from_numpy(row))
+                number += 1
+
+
+_READERS: dict[str, Callable[[Path, str | None], Iterator[Sample]]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
