@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from functrain.diagnostics import find_batch_size as find_batch_size
     from functrain.diagnostics import find_lr as find_lr
     from functrain.diagnostics import find_nonfinite as find_nonfinite
+    from functrain.diagnostics import model_summary as model_summary
     from functrain.diagnostics import profile as profile
     from functrain.diagnostics import replay as replay
     from functrain.diagnostics import state_at as state_at
@@ -69,7 +70,15 @@ if TYPE_CHECKING:
 _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
     "functrain.compiler": ("compile",),
-    "functrain.diagnostics": ("find_batch_size", "find_lr", "find_nonfinite", "profile", "replay", "state_at"),
+    "functrain.diagnostics": (
+        "find_batch_size",
+        "find_lr",
+        "find_nonfinite",
+        "model_summary",
+        "profile",
+        "replay",
+        "state_at",
+    ),
     "functrain.evaluation": ("evaluate", "evaluation_report", "load_archive", "predict", "write_report"),
     "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
     "functrain.objectives": (

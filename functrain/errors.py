@@ -15,6 +15,7 @@
 | `RunLostError` | the run directory was deleted or replaced while a run wrote to it |
 | `ResumeRefusedError` | `strict_resume=True` and the run would not continue bit for bit |
 | `DamagedLogError` | `metrics.jsonl` cannot be read |
+| `TrackerError` | Weights & Biases or MLflow, which was asked for, did not start |
 | `ConfigError` | a configuration is wrong |
 | `DataError` | a loader gives no batch, or a batch does not fit the objective |
 | `BatchError` | a batch is not of the form that the objective takes; a `DataError` |
@@ -65,6 +66,7 @@ from functrain.foundation.errors import OutOfMemoryError as OutOfMemoryError
 from functrain.foundation.errors import TracingError as TracingError
 from functrain.loop.output.log_files import DamagedLogError as DamagedLogError
 from functrain.loop.output.log_files import LogWarning as LogWarning
+from functrain.loop.output.sinks import TrackerError as TrackerError
 from functrain.loop.process.signals import Interrupted as Interrupted
 from functrain.loop.resume.saving import ResumeRefusedError as ResumeRefusedError
 from functrain.loop.resume.saving import ResumeWarning as ResumeWarning

@@ -29,6 +29,7 @@ from functrain.app.commands import (
     runs,
     schema,
     show,
+    summary,
     train,
     verify,
 )
@@ -45,6 +46,7 @@ COMMANDS: Mapping[str, Command] = {
         show,
         compare,
         export,
+        summary,
         profile,
         verify,
         diff,

@@ -5,7 +5,7 @@ orbax and jax load with the first save or restore.
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,9 @@ class Checkpointer:
             applying: of equal metrics the earlier is the better, NaN and none are never among the best.
         mode: whether a smaller ("min") or a larger ("max") metric is better.
         read_only: never change the directory: for tools, and for all ranks but one.
+
+    Attributes:
+        on_saved: called with each checkpoint that is on disk, in the thread that wrote it.
 
     Raises:
         ValueError: `keep`, `keep_best` or `mode` is not allowed.
@@ -86,6 +89,7 @@ class Checkpointer:
         self._staging = Staging()
         self._swept = False
         self._closed = False
+        self.on_saved: Callable[[CheckpointInfo], None] | None = None
 
     def save(
         self,
@@ -238,6 +242,8 @@ class Checkpointer:
                     files.delete(info.path)
         except OSError as error:
             raise CheckpointError(f"saved {path}, but could not remove older checkpoints: {error}") from error
+        if self.on_saved is not None:
+            self.on_saved(next(info for info in infos if info.path == path))
 
     def tidy(self) -> None:
         """Finish what a killed writer left undone: remove temporary files, and correct the links `last` and `best`.

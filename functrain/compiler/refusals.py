@@ -51,7 +51,7 @@ def refused(name: str, error: Exception, line: str = "") -> TracingError | None:
     needed = _what_is_missing(error)
     if needed is None:
         return None
-    line = _users_line(error) or line or "an operation"
+    line = users_line(error) or line or "an operation"
     message = (
         f"the {name} step cannot be compiled: {line} needs {needed} while the step is being traced, but a "
         "compiled step is one fixed graph"
@@ -78,7 +78,7 @@ def _what_is_missing(error: Exception) -> str | None:
     return None
 
 
-def _users_line(error: BaseException) -> str:
+def users_line(error: BaseException) -> str:
     """The innermost line that is not a library's; else that of an optimizer of torch's (by from_torch); else ""."""
     # Source that was made at run time has no file: wrappers of torch's, mostly.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]

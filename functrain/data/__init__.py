@@ -6,6 +6,7 @@ from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
+from functrain.data.portions import Portion, first_batches, part_of_length
 from functrain.data.sampling import balanced_weights
 from functrain.data.splits import split
 from functrain.data.streams import Stream, as_stream, glimpse
@@ -17,6 +18,7 @@ __all__ = [
     "DataWarning",
     "Loader",
     "PaddedCollate",
+    "Portion",
     "Stream",
     "Transfer",
     "as_stream",
@@ -26,9 +28,11 @@ __all__ = [
     "batch_length",
     "digits",
     "epoch_order",
+    "first_batches",
     "glimpse",
     "pad_batch",
     "pad_length",
+    "part_of_length",
     "split",
     "to_device",
 ]

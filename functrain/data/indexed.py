@@ -101,6 +101,12 @@ class IndexedStream:
             return None  # a file that is opened here first would be shared with them
         return next(map(self._reader(), self._tasks(epoch, 0)), None)
 
+    def unshuffled(self) -> "IndexedStream":
+        """The same data in their own order, each example once; what a sampler of somebody else draws stays."""
+        return IndexedStream(
+            self._plan.unshuffled(), self._dataset, self._collate_fn, self._key, self._workers, self._what
+        )
+
     def content_digest(self) -> str | None:
         """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""
         return content_digest(self._dataset, reads=not self._workers.num_workers)

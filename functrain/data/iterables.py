@@ -30,15 +30,17 @@ class IterableStream:
         loader: an iterable of batches; an iterator serves one pass.
         key: the key of the run's data.
         what: the loader as messages call it: "train loader", "eval_loader".
+        repeats: a list that is known to hold the same batches after a resume, which needs no warning.
     """
 
     kind = "iterable"
     ragged = True  # for all that is known
 
-    def __init__(self, loader: Iterable[Any], key: int, what: str):
+    def __init__(self, loader: Iterable[Any], key: int, what: str, *, repeats: bool = False):
         batch_size = getattr(loader, "batch_size", None)
         self.batch_size = batch_size if isinstance(batch_size, int) else None
         self._loader, self._key, self._what = loader, key, what
+        self._repeats = repeats
         self._randomness = Randomness(loader)
         self._draws = type(loader) not in (list, tuple)  # of those no code runs that could draw
         # of others each only when it is asked for: drawing may do anything
@@ -68,7 +70,7 @@ class IterableStream:
                     "a list, a DataLoader, functrain's Loader"
                 )
             self._spent = True
-        if start:
+        if start and not self._repeats:
             _warn_of_fast_forward(self._loader, start, self._what)
         return self._pass(epoch, start)
 

@@ -58,6 +58,9 @@ class Plan(Protocol):
     def tasks(self, key: int, epoch: int, start: int, what: str) -> Iterator[Task]:
         """The epoch's micro-batches from number `start`; `what` is the loader as messages call it."""
 
+    def unshuffled(self) -> "Plan":
+        """The plan that keeps the data's own order, as far as the order is ours to choose."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ArithmeticPlan:
@@ -95,6 +98,10 @@ class ArithmeticPlan:
 
     def _count(self) -> int:
         return len(self.source) if self.num_samples is None else self.num_samples
+
+    def unshuffled(self) -> "ArithmeticPlan":
+        """The data set from its first example to its last."""
+        return ArithmeticPlan(self.source, self.batch_size, self.drop_last, shuffle=False)
 
     def order(self, key: int, epoch: int) -> Tensor:
         """The indices of the epoch's examples, int64 `[N]`, those of a last micro-batch that is dropped left out."""
@@ -140,6 +147,10 @@ class SampledPlan:
     def weights(self) -> Tensor | None:
         """Those of a `WeightedRandomSampler`."""
         return next((each.weights for each in _chain(self.sampler) if isinstance(each, WeightedRandomSampler)), None)
+
+    def unshuffled(self) -> "SampledPlan":
+        """This plan: the sampler's order is its own."""
+        return self
 
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches, as the sampler has it."""

@@ -12,13 +12,11 @@ import torch
 from functrain.checkpoint import Checkpointer, CheckpointInfo, read_checkpoint
 from functrain.compiler import runner_for
 from functrain.compiler.request import recorded
-from functrain.data import as_stream
 from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorded_options
 from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError
-from functrain.foundation.keys import fold_in
 from functrain.foundation.numbers import is_integer
-from functrain.loop.batches import Feed, MicroBatch, no_training_data
+from functrain.loop.batches import Feed, MicroBatch, no_training_data, training_feed
 from functrain.loop.memory import InParts
 from functrain.loop.resume.environment import (
     described,
@@ -174,13 +172,11 @@ def passages(state: TrainState, feed: Feed, tail: str, run: Runner) -> Iterator[
 
 def opened_feed(state: TrainState, loader: Any, info: CheckpointInfo | None) -> Feed:
     """The training data from where a checkpoint left them."""
-    stream = as_stream(loader, fold_in(state.key, "train"), what="loader")
-    feed = Feed(stream, state.recipe.objective, state.device, current_world())
-    if info is not None:
-        metadata = metadata_of(info)
-        feed.size = max(feed.size, metadata.batch_size)
-        if metadata.stream:
-            stream.load_state_dict(metadata.stream)
+    metadata = RunMetadata() if info is None else metadata_of(info)
+    feed = training_feed(state, loader, current_world(), metadata.portion)
+    feed.size = max(feed.size, metadata.batch_size)
+    if metadata.stream:
+        feed.stream.load_state_dict(metadata.stream)
     return feed
 
 

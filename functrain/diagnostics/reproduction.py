@@ -24,6 +24,9 @@ class StepOptions(NamedTuple):
     backend: str = "inductor"
     mode: str = "default"
     engine: str = "package"
+    limit_batches: int | float | None = None
+    overfit_batches: int | None = None
+    eval_limit_batches: int | float | None = None
 
 
 def recorded_options(info: CheckpointInfo, **given: Any) -> StepOptions:
@@ -34,7 +37,7 @@ def recorded_options(info: CheckpointInfo, **given: Any) -> StepOptions:
         given: fields of `StepOptions` that count instead, unless they are None.
     """
     metadata = metadata_of(info)
-    recorded: dict[str, Any] = {} if metadata.tail is None else {"tail": metadata.tail}
+    recorded: dict[str, Any] = metadata.limits | ({} if metadata.tail is None else {"tail": metadata.tail})
     backend, mode, engine, *_ = f"{metadata.compiled}///".split("/")
     if backend:
         recorded["compile"] = backend != "eager"

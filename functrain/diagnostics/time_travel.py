@@ -17,12 +17,14 @@ from functrain.checkpoint import (
     read_checkpoint,
     verify_checkpoint,
 )
-from functrain.diagnostics.replay import opened_feed
+from functrain.data import Portion
 from functrain.diagnostics.reproduction import as_recorded, recorded_options
+from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.numbers import is_integer
 from functrain.foundation.scratch import scratch_folder
 from functrain.loop import Event, FitResult, Stop, fit, on
+from functrain.loop.batches import training_feed
 from functrain.loop.events import Callback
 from functrain.loop.output.log_files import readable_records
 from functrain.loop.resume.metadata import metadata_of
@@ -106,7 +108,8 @@ def state_at(
     }
     if infos:
         options |= {**recorded_options(infos[-1])._asdict(), "micro_batch": metadata_of(infos[-1]).micro_batch}
-    feed = opened_feed(state, loader, None)
+    portion = Portion(options.get("limit_batches"), options.get("overfit_batches"))
+    feed = training_feed(state, loader, current_world(), portion)
     per_epoch = feed.micro_batches(0, state.recipe.accumulate, options.get("tail", "extend"))
     feed.stream.close()
     with scratch_folder() as scratch:

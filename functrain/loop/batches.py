@@ -6,18 +6,21 @@ A ragged batch is padded with examples of weight zero, so that there is one shap
 object (such as a graph) or lists of examples stays as it is.
 """
 
+import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
 
-from functrain.data import Stream, Transfer, pad_batch
+from functrain.data import Portion, Stream, Transfer, as_stream, first_batches, pad_batch, part_of_length
 from functrain.distributed import World, part_of
 from functrain.foundation.containers import objects_in
 from functrain.foundation.errors import DataError
+from functrain.foundation.keys import fold_in
 from functrain.objectives.examples import count_examples, takes_lists
 from functrain.objectives.supervised import Objective, takes_weight
+from functrain.step.state import TrainState
 
 TAILS = ("extend", "short", "drop")
 
@@ -42,10 +45,30 @@ class Feed:
     Attributes:
         stream: where batches come from.
         size: rows of a padded batch.
+
+    Args:
+        stream: likewise.
+        objective: whom they are for.
+        device: where to.
+        world: the ranks.
+        limit: how many of an epoch's first batches are used, or which fraction of them; see `part_of_length`.
     """
 
-    def __init__(self, stream: Stream, objective: Objective, device: torch.device, world: World) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        objective: Objective,
+        device: torch.device,
+        world: World,
+        limit: int | float | None = None,
+    ) -> None:
+        if isinstance(limit, float) and stream.length(0) is None:
+            raise ValueError(
+                f"{limit} of the batches can be taken of a loader of known length only (one with len()): give a whole "
+                "number of batches (limit_batches, eval_limit_batches)"
+            )
         self.stream = stream
+        self._limit = limit
         self._world, self._alone = world, world.size == 1
         even = not stream.ragged and (stream.batch_size or 0) % world.size == 0
         self._lists = takes_lists(objective)
@@ -69,12 +92,21 @@ class Feed:
     def blocks(self, epoch: int) -> Iterator[list[MicroBatch]]:
         """All batches of an epoch, once; together are those that may be read before the first of them is used."""
         self.size = self._known_size()  # what earlier passes saw must not show in this one's rounding
-        return self._in_blocks(self.stream.batches(epoch))
+        return self._in_blocks(self._batches(epoch, 0, 1, "short"))
 
     def micro_batches(self, epoch: int, accumulate: int, tail: str) -> int | None:
         """How many micro-batches of an epoch are trained on; None if that is not known."""
         length = self.stream.length(epoch)
-        return None if length is None else windows_in(length, accumulate, tail)
+        return None if length is None else windows_in(length, accumulate, tail, self._limit)
+
+    def _batches(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[Any]:
+        """One pass over the epoch's batches from number `start` on, up to the limit."""
+        batches = self.stream.batches(epoch, start)
+        if self._limit is None:
+            return batches
+        length = self.stream.length(epoch)
+        end = limited(sys.maxsize if length is None else length, accumulate, tail, self._limit)
+        return islice(batches, max(end - start, 0))
 
     def _known_size(self) -> int:
         """Rows of a padded batch before the first one; an iterable may end before it has filled its `batch_size`."""
@@ -86,7 +118,8 @@ class Feed:
         Raises:
             DataError: if `tail` drops all of them.
         """
-        length = self.stream.length(epoch)
+        whole = self.stream.length(epoch)
+        length = None if whole is None else limited(whole, accumulate, tail, self._limit)
         rest = 0 if length is None else length % accumulate
         if length is not None and tail == "drop":
             if length == rest > 0:
@@ -94,12 +127,13 @@ class Feed:
                     f"an epoch has {length} batches, fewer than the {accumulate} of an update (accumulate), and "
                     "tail='drop' leaves out what does not fill one. Set tail='extend' or 'short', or accumulate less"
                 )
-            return self._prepared(islice(self.stream.batches(epoch, start), max(length - rest - start, 0)))
+            batches = self._batches(epoch, start, accumulate, tail)
+            return self._prepared(islice(batches, max(length - rest - start, 0)))
         if length is not None and tail == "short" and rest:
-            numbered = enumerate(self.stream.batches(epoch, start), start + 1)
+            numbered = enumerate(self._batches(epoch, start, accumulate, tail), start + 1)
             return (self.prepare(batch, ends_window=number == length) for number, batch in numbered)
         if accumulate == 1:
-            return self._prepared(self.stream.batches(epoch, start))
+            return self._prepared(self._batches(epoch, start, accumulate, tail))
         return self._prepared(self._extended(epoch, start, length, accumulate))
 
     def _prepared(self, batches: Iterator[Any]) -> Iterator[MicroBatch]:
@@ -113,7 +147,7 @@ class Feed:
         """One pass from `start`, then on from the epoch's beginning until the window is full."""
         position = start
         if length is None or start < length:
-            for batch in self.stream.batches(epoch, start):
+            for batch in self._batches(epoch, start, accumulate, "extend"):
                 yield batch
                 position += 1
         while missing := -position % accumulate:
@@ -130,11 +164,38 @@ def no_training_data() -> DataError:
     return DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
 
 
-def windows_in(length: int, accumulate: int, tail: str) -> int:
+def training_feed(state: TrainState, loader: Any, world: World, portion: Portion) -> Feed:
+    """The training data of a run, as much of them as it uses.
+
+    Raises:
+        ValueError, DataError: the loader has no such part.
+    """
+    key, what = fold_in(state.key, "train"), "loader"
+    stream = as_stream(loader, key, what=what)
+    if portion.overfit_batches is not None:
+        stream = first_batches(stream, portion.overfit_batches, key, what)
+    return Feed(stream, state.recipe.objective, state.device, world, portion.limit_batches)
+
+
+def limited(length: int, accumulate: int, tail: str, limit: int | float | None) -> int:
+    """How many of `length` batches an epoch has at most. A last window is filled with those that follow.
+
+    Example:
+        >>> limited(10, 1, "extend", 3), limited(10, 4, "extend", 3), limited(10, 4, "short", 3)
+        (3, 4, 3)
+    """
+    found = part_of_length(limit, length)
+    return min(found + -found % accumulate, length) if tail == "extend" else found
+
+
+def windows_in(length: int, accumulate: int, tail: str, limit: int | float | None = None) -> int:
     """Micro-batches that are trained on in an epoch of `length` batches.
 
     Example:
         >>> windows_in(10, 4, "extend"), windows_in(10, 4, "short"), windows_in(10, 4, "drop")
         (12, 10, 8)
+        >>> windows_in(10, 4, "extend", limit=3), windows_in(10, 4, "short", limit=0.5)
+        (4, 5)
     """
+    length = limited(length, accumulate, tail, limit)
     return {"extend": length + -length % accumulate, "short": length, "drop": length - length % accumulate}[tail]

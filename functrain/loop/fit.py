@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,7 +19,7 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
-from functrain.loop.batches import Feed
+from functrain.loop.batches import Feed, training_feed
 from functrain.loop.choosing import choose
 from functrain.loop.ending import Ending
 from functrain.loop.events import Callbacks
@@ -30,6 +30,7 @@ from functrain.loop.measuring import Measuring
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.output import progress as displays
 from functrain.loop.output.records import Records
+from functrain.loop.output.sinks import FINISHED, INTERRUPTED
 from functrain.loop.process.determinism import deterministic_run
 from functrain.loop.process.heap import kept_heap
 from functrain.loop.process.interactive import is_interactive, returns_result
@@ -100,7 +101,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     if settings.metrics:
         state = with_metrics(state, checked_measures(settings.metrics))
     state = replicate(state, world)
-    feeds = _feeds(state, loader, settings.eval_loader, world)
+    feeds = _feeds(state, loader, settings, world)
     _check_tail(settings, feeds[0], state)
     with ExitStack() as stack:
         flag = stack.enter_context(SignalFlag(settings.max_time, interactive=is_interactive()))
@@ -132,9 +133,12 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         state = settings.decisions.prepared(opened.state)
         if choice.why and not settings.is_done(state):
             report.say(choice.why)
+        for place in report.records.places:
+            report.say(place)
         run = _run(settings, state, feeds, callbacks, Ending(settings, flag, world), keeper)
         with explained(lambda: feeds[0].size):
             result = run.to_the_end(copy_tensors(state) if opening.copy else state, opened.status)
+        report.records.status = INTERRUPTED if result.stopped_by in ("signal", "time") else FINISHED
         if result.stopped_by == "early_stopping" and settings.decisions.restores_best and opening.run_dir is not None:
             result = dataclasses.replace(result, state=best_state(opening.run_dir, result.state))
     if not returns_result(settings.on_signal, result.stopped_by, flag.number):
@@ -198,17 +202,23 @@ def _run(
 
 
 def _report(settings: Settings, opening: Opening, opened: Opened, stack: ExitStack) -> Report:
+    own = opening.metadata.own
+    config = own.get("config", own)
     records = Records(
         opening.run_dir,
         opened.found.records,
         opened.found.log,
         writes=opening.leads,
         tensorboard=settings.tensorboard,
+        trackers=settings.trackers() if opening.leads else (),
+        config=config if isinstance(config, Mapping) else own,
         lock=None if opened.saver is None else opened.saver.lock,
     )
     stack.callback(records.close)
     display = displays.display(settings.progress if opening.leads else False)
     stack.callback(display.close)
+    if opened.saver is not None:
+        opened.saver.checkpointer.on_saved = display.checkpoint
     return Report(settings, records, display, opened.found.metric_names)
 
 
@@ -250,7 +260,7 @@ def _constant(settings: Settings, state: TrainState, feed: Feed) -> RunMetadata:
     parts = {} if settings.micro_batch == "auto" else {"micro_batch": settings.micro_batch}
     return RunMetadata(
         environment=fingerprint(state.device, compiled),
-        settings=settings_of(state, feed.stream, settings.tail) | parts,
+        settings=settings_of(state, feed.stream, settings.tail) | parts | settings.limits(),
         described=described(state, feed.stream),
         lr=initial_learning_rate(state),
         own=settings.metadata or {},
@@ -263,12 +273,14 @@ def _exit_code(result: FitResult, flag: SignalFlag) -> int:
     return 128 + (flag.number or signal.SIGTERM)  # without a number, another rank was told
 
 
-def _feeds(state: TrainState, loader: Any, eval_loader: Any, world: World) -> list[Feed]:
+def _feeds(state: TrainState, loader: Any, settings: Settings, world: World) -> list[Feed]:
     objective, device = state.recipe.objective, state.device
-    feeds = [Feed(as_stream(loader, fold_in(state.key, "train"), what="loader"), objective, device, world)]
-    if eval_loader is not None:
-        stream = as_stream(eval_loader, fold_in(state.key, "eval"), what="eval_loader")
-        feeds.append(Feed(stream, objective, device, world))
+    feeds = [training_feed(state, loader, world, settings.portion)]
+    if settings.eval_loader is not None:
+        overfits = settings.overfit_batches is not None
+        key, what = fold_in(state.key, "eval"), "eval_loader"
+        stream = feeds[0].stream if overfits else as_stream(settings.eval_loader, key, what=what)
+        feeds.append(Feed(stream, objective, device, world, settings.eval_limit))
     return feeds
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from functrain.foundation.numbers import is_integer, is_number
+from functrain.loop.output.progress_moving import Display
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ ANY = Kind("anything", lambda _: True)
 FLAG = Kind("True or False", lambda value: isinstance(value, bool), TypeError)
 FLAG_OR_NONE = Kind("True, False or None", lambda value: isinstance(value, bool), TypeError)
 FLAG_OR_AUTO = Kind("True, False or 'auto'", lambda value: isinstance(value, bool) or value == "auto", TypeError)
+PART = Kind(
+    "a whole number, 1 or more, or a fraction above 0.0 and at most 1.0",
+    lambda value: is_integer(value, 1) or (isinstance(value, float) and 0 < value <= 1),
+)
 COUNT_OR_AUTO = Kind("a whole number, 1 or more, or 'auto'", lambda value: is_integer(value, 1) or value == "auto")
 DIRECTORY = Kind(
     "the path of a directory, or None to keep nothing",
@@ -61,5 +66,23 @@ DIRECTORY = Kind(
 )
 CHECKPOINT = Kind("'auto', 'never' or a path", lambda value: isinstance(value, (str, os.PathLike)), TypeError)
 DICTIONARY = Kind("a dictionary of what JSON can hold, or None", lambda value: isinstance(value, Mapping), TypeError)
+TEXT = Kind("text", lambda value: isinstance(value, str) and bool(value), TypeError)
+TEXTS = Kind(
+    "a list of texts",
+    lambda value: isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value),
+    TypeError,
+)
+TEXTS_BY_NAME = Kind(
+    "a dictionary of texts",
+    lambda value: isinstance(value, Mapping) and all(isinstance(each, str) for pair in value.items() for each in pair),
+    TypeError,
+)
+TRACKER = Kind(
+    "True, False or a dictionary of its options", lambda value: isinstance(value, (bool, Mapping)), TypeError
+)
 METRIC = Kind("the name of a record, such as 'eval_loss'", lambda value: isinstance(value, str), TypeError)
-PROGRESS = Kind("True, False, 'curve' or None", lambda value: isinstance(value, bool) or value == "curve", TypeError)
+PROGRESS = Kind(
+    "True, False, 'curve' or None",
+    lambda value: isinstance(value, (bool, Display)) or value == "curve",
+    TypeError,
+)

@@ -14,6 +14,9 @@ WRITTEN = (
     "metrics.csv",
     "metrics.jsonl",
     "events",
+    "wandb",  # the folder that Weights & Biases writes
+    "wandb.json",
+    "mlflow.json",
     "checkpoints",
 )
 

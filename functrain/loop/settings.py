@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from functrain.data import Portion
 from functrain.loop.batches import TAILS
 from functrain.loop.decisions import Decisions
 from functrain.loop.declaring import Declared, declarations, setting
@@ -23,14 +24,22 @@ from functrain.loop.kinds import (
     FLAG_OR_AUTO,
     FLAG_OR_NONE,
     METRIC,
+    PART,
     PROGRESS,
+    TRACKER,
     duration,
     one_of,
     whole_number,
 )
+from functrain.loop.output.mlflow import MLFLOW
+from functrain.loop.output.progress_moving import Display
+from functrain.loop.output.sinks import Tracker
+from functrain.loop.output.wandb import WANDB
 from functrain.loop.watched_names import check_watch
 from functrain.optim import EarlyStopping, Plateau
 from functrain.step.state import TrainState, require_state
+
+TRACKERS = (WANDB, MLFLOW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +74,12 @@ class Evaluating:
         key=None,
     )
     eval_every: int = setting(1, whole_number(), "epochs between two evaluations.")
+    eval_limit_batches: int | float | None = setting(
+        None,
+        PART,
+        "evaluate on so many of the first batches, or on this fraction of them. Default: `limit_batches`; 1.0 means "
+        "all of them.",
+    )
     watch: str | None = setting(
         None,
         METRIC,
@@ -112,6 +127,20 @@ class Stepping:
         one_of(*TAILS),
         'what happens if an epoch\'s batches do not fill the last accumulation window: "extend" fills it from the '
         'start of the epoch\'s order, "short" makes a shorter one (rightly weighted), and "drop" leaves it out.',
+    )
+    limit_batches: int | float | None = setting(
+        None,
+        PART,
+        "train on so many of an epoch's first micro-batches, or on this fraction of them (rounded up; the integer 1 "
+        "is one batch, 1.0 all of them). It holds for evaluations during training, too, unless `eval_limit_batches` "
+        "says otherwise.",
+    )
+    overfit_batches: int | None = setting(
+        None,
+        whole_number(),
+        "train on the same so many batches in every epoch, the first ones of the data in their own order, not "
+        "shuffled, and evaluate on them instead of on the eval_loader. A model and a step that are right reach a "
+        "loss near 0. The batches are kept in memory.",
     )
     callbacks: Sequence[Callback] = setting((), ANY, "functions marked with `functrain.on`.", key=None)
     deterministic: bool = setting(
@@ -243,11 +272,26 @@ class Logging:
         "also write the records to `run_dir/events` for TensorBoard. A resume cuts them back like the other logs.",
         bits=False,
     )
-    progress: bool | str | None = setting(
+    wandb: bool | Mapping[str, Any] | None = setting(
+        None,
+        TRACKER,
+        "also log to Weights & Biases: True, or a dictionary of `project`, `entity`, `name`, `group`, `tags`, `notes` "
+        "and `mode`. Needs a `run_dir`. A resume goes on in the same run there.",
+        bits=False,
+    )
+    mlflow: bool | Mapping[str, Any] | None = setting(
+        None,
+        TRACKER,
+        "also log to MLflow: True, or a dictionary of `tracking_uri`, `experiment`, `name` and `tags`. Needs a "
+        "`run_dir`. A resume goes on in the same run there.",
+        bits=False,
+    )
+    progress: bool | str | Display | None = setting(
         None,
         PROGRESS,
         "True or None shows a display, and False shows none. In a notebook the display is one output that is "
-        'rewritten in place, and "curve" adds the curve of the loss; elsewhere "curve" is the same as True.',
+        'rewritten in place, and "curve" adds the curve of the loss; elsewhere "curve" is the same as True. A '
+        "`functrain.loop.output.progress.Display` of your own is told of each moment instead.",
         bits=False,
         key=None,
     )
@@ -311,6 +355,30 @@ class Settings(Guards, Logging, Saving, Compiling, Stepping, Deciding, Evaluatin
         """What the watched metric decides."""
         return Decisions(self.plateau, self.early_stopping)
 
+    @property
+    def portion(self) -> Portion:
+        """Which of the training batches are used."""
+        return Portion(self.limit_batches, self.overfit_batches)
+
+    @property
+    def eval_limit(self) -> int | float | None:
+        """How many of the batches of evaluation are used, or which fraction of them."""
+        return self.limit_batches if self.eval_limit_batches is None else self.eval_limit_batches
+
+    def limits(self) -> dict[str, Any]:
+        """The settings that choose batches."""
+        return {**self.portion._asdict(), "eval_limit_batches": self.eval_limit_batches}
+
+    def trackers(self) -> list[tuple[Tracker, Any]]:
+        """The trackers that are asked for, each with its options.
+
+        Raises:
+            ValueError, TypeError: for options that are not allowed.
+            ModuleNotFoundError: one is not installed.
+        """
+        found = [(tracker, tracker.asked(getattr(self, tracker.name))) for tracker in TRACKERS]
+        return [(tracker, options) for tracker, options in found if options is not None]
+
     def compiler_settings(self) -> str:
         """The settings that choose how steps are compiled, as far as they are not the defaults, as one writes them.
 
@@ -349,8 +417,16 @@ class Settings(Guards, Logging, Saving, Compiling, Stepping, Deciding, Evaluatin
                 each.kind.check(each.name, value)
         check_watch(self.watch, self.eval_loader is not None, state.ema is not None)
         self.decisions.check(state, self.watch_mode, self.run_dir)
+        if self.overfit_batches is not None and (self.limit_batches, self.eval_limit_batches) != (None, None):
+            raise ValueError(
+                "overfit_batches chooses the batches of training and evaluation: leave out limit_batches and "
+                "eval_limit_batches"
+            )
         if self.tensorboard and self.run_dir is None:
             raise ValueError("tensorboard=True writes to run_dir/events: give fit a run_dir")
+        for tracker, _ in self.trackers():
+            if self.run_dir is None:
+                raise ValueError(f"{tracker.name} needs a run_dir, which remembers what the tracker has: give fit one")
 
 
 def declared() -> Iterator[Declared]:

@@ -39,6 +39,7 @@ ON_A_CONFIG = {
     "profile": ["profile", "sent/config.yaml", "--steps", "1", "--out", "profiled"],
     "find-lr": ["find-lr", "sent/config.yaml", "--steps", "2"],
     "find-batch-size": ["find-batch-size", "sent/config.yaml", "--limit", "8"],
+    "summary": ["summary", "sent/config.yaml"],
     "config": ["config", "sent/config.yaml"],
     "list": ["list", "models"],
     "schema": ["schema"],

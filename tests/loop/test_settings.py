@@ -1,6 +1,7 @@
 """The settings of a run are declared once: `fit`'s signature, docstring, checks and strict resume follow from it."""
 
 import inspect
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import functrain as ft
 from functrain.app.config.keys import keys_in
 from functrain.app.config.schema import Config
 from functrain.app.runs.changes import SHOWS_IN_NO_BIT
-from functrain.loop.settings import Settings, declared
+from functrain.loop.output.sinks import Tracker
+from functrain.loop.settings import TRACKERS, Settings, declared
 
 
 def test_the_signature_and_the_docstring_of_fit_are_those_of_the_declaration() -> None:
@@ -50,10 +52,15 @@ def test_each_setting_but_those_of_scripts_and_options_has_one_place_in_a_config
             assert keys[each.place].bits == each.bits, each.name
 
 
+def _places(tracker: Tracker) -> list[str]:
+    return [tracker.name, *(f"{tracker.name}.{each.name}" for each in fields(tracker.options))]
+
+
 def test_a_strict_resume_lets_those_settings_change_that_change_no_bits() -> None:
     assert set(SHOWS_IN_NO_BIT) == {
         *("name", "code", "compile.donate", "compile.steps_per_call", "logging.tensorboard"),
         "logging.digest_every",
+        *(f"logging.{place}" for tracker in TRACKERS for place in _places(tracker)),
         *("checkpoint.save_every", "checkpoint.save_every_minutes", "checkpoint.keep", "checkpoint.keep_best"),
         *("data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor"),
     }

@@ -16,7 +16,19 @@ seconds = time.perf_counter() - start
 new = sorted({name.partition(".")[0] for name in set(sys.modules) - torch_modules})
 print(json.dumps({"torch_seconds": torch_seconds, "seconds": seconds, "new": new}))
 """
-LATER = {"jax", "jaxlib", "orbax", "matplotlib", "sklearn", "yaml", "rich", "tensorboard", "pydantic"}
+LATER = {
+    "jax",
+    "jaxlib",
+    "orbax",
+    "matplotlib",
+    "sklearn",
+    "yaml",
+    "rich",
+    "tensorboard",
+    "pydantic",
+    "wandb",
+    "mlflow",
+}
 
 
 def test_import_functrain_loads_no_library_but_torch_and_optree(record_property):

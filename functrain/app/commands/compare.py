@@ -17,6 +17,7 @@ Compare runs: the last values of their metrics, the lowest losses, and the keys 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     parser.add_argument("runs", type=path, nargs="+", metavar="RUN", help="the directories of two or more runs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--csv", type=path, metavar="FILE", help="also write the tables to this file")
     parser.add_argument("--figure", type=path, metavar="FILE", help="also draw the curves: .png, .pdf or .svg")
     parser.add_argument(
@@ -28,15 +29,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def lines(arguments: argparse.Namespace) -> Iterator[str]:
     """What the command prints."""
-    from functrain.app.runs.compare import compare
+    from functrain.app.plain_json import json_lines
+    from functrain.app.runs.compare import compare, compared
     from functrain.foundation.errors import ConfigError
 
     if len(arguments.runs) < 2:
         raise ConfigError("give the directories of two or more runs; 'functrain show RUN' shows one")
+    if arguments.parameters:
+        from functrain.app.runs.compare_parameters import parameter_lines, parameter_values
+    if arguments.json:
+        found = compared(arguments.runs, arguments.csv, arguments.figure)
+        if arguments.parameters:
+            found["parameters"] = [parameter_values(arguments.runs[0], other) for other in arguments.runs[1:]]
+        yield from json_lines(found)
+        return
     yield from compare(arguments.runs, arguments.csv, arguments.figure)
     if arguments.parameters:
-        from functrain.app.runs.compare_parameters import parameter_lines
-
         for other in arguments.runs[1:]:
             yield ""
             yield from parameter_lines(arguments.runs[0], other)

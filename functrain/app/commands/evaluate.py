@@ -35,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="report on the averaged parameters, or not (default: if there are some)",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON: what metrics.json gets")
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:
@@ -42,7 +43,9 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     from functrain.app.runs.evaluation import evaluate_all_checkpoints, evaluate_run
 
     if arguments.all_checkpoints:
-        evaluate_all_checkpoints(arguments.run, split=arguments.split, trust=arguments.trust, console=console)
+        evaluate_all_checkpoints(
+            arguments.run, split=arguments.split, trust=arguments.trust, as_json=arguments.json, console=console
+        )
         return 0
     evaluate_run(
         arguments.run,
@@ -50,6 +53,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         checkpoint=arguments.checkpoint,
         ema=arguments.ema,
         trust=arguments.trust,
+        as_json=arguments.json,
         console=console,
     )
     return 0

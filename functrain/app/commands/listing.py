@@ -21,15 +21,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
     parser.add_argument("kind", type=name, nargs="?", metavar="KIND", help="such as optimizers")
     parser.add_argument("name", type=name, nargs="?", metavar="NAME", help="such as adamw")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def lines(arguments: argparse.Namespace) -> Iterator[str]:
     """What the command prints."""
-    from functrain.app.config.listing import all_kinds, kind_named, names_of, parameters_of
+    from functrain.app.config.listing import all_kinds, as_json, kind_named, names_of, parameters_of
 
-    if arguments.kind is None:
+    kind = None if arguments.kind is None else kind_named(arguments.kind)
+    if arguments.json:
+        return as_json(kind, arguments.name)
+    if kind is None:
         return all_kinds()
-    kind = kind_named(arguments.kind)
     return names_of(kind) if arguments.name is None else parameters_of(kind, arguments.name)
 
 

@@ -1,6 +1,7 @@
 """`functrain train`: train what a configuration describes, or continue its run."""
 
 import argparse
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from functrain.app.commands.command import Command, add_config, name, path, seconds
@@ -18,6 +19,8 @@ logging.tensorboard=true it also receives events/.
 
   functrain train configs/digits.yaml
   functrain train configs/digits.yaml training.epochs=5 optimizer.lr=3e-4 --run-dir runs/short
+  functrain train configs/digits.yaml --dry-run
+  functrain train configs/digits.yaml --json
   functrain train configs/digits.yaml --init-from runs/other/checkpoints/best --run-dir runs/tuned
 """
 
@@ -50,10 +53,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="after this training time (seconds, MM:SS or HH:MM:SS) save and exit with code 75",
     )
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar and no line per epoch")
+    parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object a line, and nothing else, on standard output: start, epoch, checkpoint, message, end",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, do one step and one batch of evaluation, say what the run would do, and write nothing",
+    )
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
+    from functrain.app.runs.dry_run import dry_run, without_bytecode
+    from functrain.app.runs.events import events
     from functrain.app.runs.training import Request, train
 
     request = Request(
@@ -61,13 +77,19 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         arguments.overrides,
         arguments.run_dir,
         arguments.resume,
-        progress=not arguments.no_progress,
+        progress=not (arguments.no_progress or arguments.quiet),
         max_time=arguments.max_time,
         strict_resume=arguments.strict_resume,
         init_from=arguments.init_from,
         trust=arguments.trust,
     )
-    train(request, console)
+    on_rank_zero, console.quiet = not console.quiet, console.quiet or arguments.quiet or arguments.json
+    with events(quiet=not on_rank_zero) if arguments.json else nullcontext() as told:
+        if arguments.dry_run:
+            with without_bytecode():
+                dry_run(request, console, told)
+        else:
+            train(request, console, told)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from functrain import optim
+from functrain.app.config.keys import Section
 from functrain.app.config.parameters import converted, is_objective, signature, takes
 from functrain.app.config.registry import lookup
 from functrain.app.config.run_sections import RULES, TrainingConfig
@@ -113,11 +114,17 @@ class Length:
         return -(-self.updates // self.updates_per_epoch)
 
 
+def micro_batches(config: Config, loader: Loader) -> int:
+    """Micro-batches of an epoch."""
+    training = config.training
+    length = training.overfit_batches or len(loader)
+    return windows_in(length, training.accumulate, training.tail, training.limit_batches)
+
+
 def run_length(config: Config, loader: Loader) -> Length:
     """The run's length in optimizer updates."""
     training = config.training
-    micro_batches = windows_in(len(loader), training.accumulate, training.tail)
-    per_epoch = -(-micro_batches // training.accumulate)
+    per_epoch = -(-micro_batches(config, loader) // training.accumulate)
     ends = [end for end in (training.steps, training.epochs and training.epochs * per_epoch) if end is not None]
     return Length(per_epoch, min(ends))
 
@@ -230,11 +237,12 @@ def build_metrics(config: Config) -> Measures | None:
 
 def fit_settings(config: Config) -> dict[str, Any]:
     """The arguments of `fit` that a configuration has as plain values; `build_rules` makes the others."""
-    return {
+    found = {
         each.name: getattr(getattr(config, each.section), each.key)
         for each in declared()
         if each.key is not None and each.name not in RULES
     }
+    return {name: value.model_dump() if isinstance(value, Section) else value for name, value in found.items()}
 
 
 def _build_average(config: Config) -> optim.Ema | None:

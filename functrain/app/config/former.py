@@ -27,6 +27,7 @@ STILL_READ = (
 )
 
 SWITCHES: Mapping[str, str] = {"compile": "enabled"}  # section -> its key that `section: false` sets
+ASKED_FOR = frozenset({("logging", "wandb"), ("logging", "mlflow")})  # sections that `true` asks for with its defaults
 
 
 @cache
@@ -74,7 +75,25 @@ def in_its_place(source: Source, *, recorded: bool = False) -> Source:
             source = _renamed(source, values, Move((section,), (section, switch)))
     for move in moves() if recorded else STILL_READ:
         source = _moved(source, move)
+    return asked_for(source)
+
+
+def asked_for(source: Source) -> Source:
+    """A configuration with `{}` or null for each section that true or false stands for.
+
+    Example:
+        >>> asked_for(Source({"logging": {"wandb": True, "mlflow": False}}, {(): "a.yaml"})).values
+        {'logging': {'wandb': {}, 'mlflow': None}}
+    """
+    for section, key in ASKED_FOR:
+        holder = source.values.get(section)
+        if isinstance(holder, dict) and isinstance(holder.get(key), bool):
+            source = source.replace(values={**source.values, section: {**holder, key: _section_for(holder[key])}})
     return source
+
+
+def _section_for(flag: bool) -> dict[str, Any] | None:
+    return {} if flag else None
 
 
 def assignments(given: Assignment) -> Iterator[Assignment]:
@@ -82,6 +101,8 @@ def assignments(given: Assignment) -> Iterator[Assignment]:
     path, value = given
     if path[0] in SWITCHES and len(path) == 1 and is_switch(value.values):
         yield Assignment((*path, SWITCHES[str(path[0])]), value)
+    elif path in ASKED_FOR and isinstance(value.values, bool):
+        yield Assignment(path, value.replace(values=_section_for(value.values)))
     elif path == ("training",) and isinstance(value.values, dict):
         former = {str(move.old[1]): move for move in STILL_READ if move.old[1] in value.values}
         rest = {key: inner for key, inner in value.values.items() if key not in former}

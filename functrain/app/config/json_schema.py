@@ -13,7 +13,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from functrain.app.config.catalogue import FILE, FUNCTIONS, LISTS, REMOVED, VARIABLE
-from functrain.app.config.former import SWITCHES
+from functrain.app.config.former import ASKED_FOR, SWITCHES
 from functrain.app.config.keys import Key, Named, Section, item_in, keys_in
 from functrain.app.config.parameters import signature
 from functrain.app.config.registry import REGISTRY
@@ -89,6 +89,7 @@ def _key(key: Key, plain: Mapping[str, Any]) -> dict[str, Any]:
     schema = _section(key.section, key.path)
     null = REMOVED if info.is_required() else {"type": "null"}
     switch = [{"type": "boolean"}, {"enum": ["auto"]}] if key.path[0] in SWITCHES and len(key.path) == 1 else []
+    switch += [{"type": "boolean"}] if key.path in ASKED_FOR else []
     return facts | {"anyOf": [schema, *switch, null]}
 
 

@@ -1,13 +1,13 @@
 """The base of a configuration's sections, and how a key is declared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, WrapValidator, create_model
 from pydantic.fields import FieldInfo
 
-from functrain.loop.declaring import Declared
-from functrain.loop.kinds import FLAG_OR_AUTO
+from functrain.loop.declaring import Declared, declarations
+from functrain.loop.kinds import FLAG_OR_AUTO, PART
 from functrain.loop.settings import declared
 
 
@@ -55,6 +55,19 @@ def _flag_or_auto(value: Any, _: Any) -> bool | str:
     raise ValueError("must be true, false or 'auto'")
 
 
+def _number_or_fraction(value: Any, _: Any) -> int | float:
+    if PART.accepts(value):
+        return value
+    raise ValueError(f"must be {PART.allowed}")
+
+
+NumberOrFraction = Annotated[
+    int | float,
+    WrapValidator(_number_or_fraction),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}]}
+    ),
+]
 NumberOrAuto = Annotated[
     int | str,
     WrapValidator(_number_or_auto),
@@ -74,12 +87,21 @@ def keys_of(section: str, rules: Mapping[str, type[Section]] | None = None) -> A
         section: its name in a configuration.
         rules: the settings whose values are objects, each with the section that describes one.
     """
+    return _section(section, (each for each in declared() if each.section == section), rules or {})
+
+
+def options_of(options: type) -> Any:
+    """A base class with the keys that a dataclass declares as settings."""
+    return _section(options.__name__, declarations({options: ""}), {})
+
+
+def _section(name: str, settings: Iterable[Declared], rules: Mapping[str, type[Section]]) -> Any:
     found: dict[str, Any] = {
-        each.key: (_annotation(each, rules or {}), key(each.default, each.doc, bits=each.bits))
-        for each in declared()
-        if each.section == section and each.key is not None
+        each.key: (_annotation(each, rules), key(each.default, each.doc, bits=each.bits))
+        for each in settings
+        if each.key is not None
     }
-    return create_model(f"{section.capitalize()}Keys", __base__=Section, **found)
+    return create_model(f"{name.capitalize()}Keys", __base__=Section, **found)
 
 
 def _annotation(setting: Declared, rules: Mapping[str, type[Section]]) -> Any:
@@ -89,6 +111,8 @@ def _annotation(setting: Declared, rules: Mapping[str, type[Section]]) -> Any:
         return rules[setting.name] | None
     if {int, str} <= set(get_args(setting.annotation)):
         return NumberOrAuto | None if optional else NumberOrAuto
+    if kind is PART:
+        return NumberOrFraction | None
     if kind is FLAG_OR_AUTO:
         return FlagOrAuto
     if kind.choices:

@@ -7,6 +7,7 @@ from typing import Any
 from functrain.app.config.catalogue import FUNCTIONS, KINDS, Function, declared, functions
 from functrain.app.config.suggestions import did_you_mean
 from functrain.app.config.wording import shown
+from functrain.app.plain_json import json_lines
 from functrain.foundation.errors import ConfigError
 
 WIDTH = 120
@@ -65,12 +66,7 @@ def parameters_of(kind: str, name: str) -> Iterator[str]:
     Raises:
         ConfigError: if there is none.
     """
-    found = functions(kind)
-    if name not in found:
-        if ":" in name:
-            raise ConfigError(f"{name!r} is your own: its signature and docstring are in its file")
-        raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, found)} known: {', '.join(found)}")
-    function = found[name]
+    function = _named(kind, name)
     yield from textwrap.wrap(f"{name}: {function.summary}", WIDTH)
     rows = [[key, type_of(facts), _default(key, function, facts)] for key, facts in function.parameters.items()]
     if rows:
@@ -87,6 +83,37 @@ def parameters_of(kind: str, name: str) -> Iterator[str]:
         yield f"Further keys of {'.'.join(map(str, section))}: {', '.join(map(str, keys))}"
     if function.is_open:
         yield "It takes any further keyword."
+
+
+def as_json(kind: str | None, name: str | None) -> Iterator[str]:
+    """What the other functions say, for programs.
+
+    Raises:
+        ConfigError: there is no such name.
+    """
+    if kind is None:
+        value: Any = {plural: list(functions(each)) for each, plural in KINDS.items()}
+    elif name is None:
+        value = {function.name: function.summary for function in functions(kind).values()}
+    else:
+        function = _named(kind, name)
+        parameters = {key: {"values": type_of(facts), **_shown(facts)} for key, facts in function.parameters.items()}
+        value = {"name": name, "summary": function.summary, "parameters": parameters}
+        value["required"] = list(function.required)
+    yield from json_lines(value)
+
+
+def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: facts[key] for key in ("default", "description") if key in facts}
+
+
+def _named(kind: str, name: str) -> Function:
+    found = functions(kind)
+    if name in found:
+        return found[name]
+    if ":" in name:
+        raise ConfigError(f"{name!r} is your own: its signature and docstring are in its file")
+    raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, found)} known: {', '.join(found)}")
 
 
 def type_of(facts: Mapping[str, Any]) -> str:

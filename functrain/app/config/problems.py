@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from functrain.app.config.catalogue import FUNCTIONS, LISTS
 from functrain.app.config.extending import KEY as EXTENDS
-from functrain.app.config.former import SWITCHES, new_place
+from functrain.app.config.former import ASKED_FOR, SWITCHES, new_place
 from functrain.app.config.parameters import complaint, signature, takes_one, wish
 from functrain.app.config.registry import lookup
 from functrain.app.config.schema import LOSSES, section_at
@@ -54,7 +54,7 @@ def _schema_problem(path: Path_, details: Any, source: Source) -> str:
     given = source.spelling(path, details["input"])
     if details["type"] in ("model_type", "model_attributes_type"):
         keys = ", ".join(section_at(path).model_fields)
-        switch = "true, false, auto or " if name in SWITCHES else ""
+        switch = "true, false, auto or " if name in SWITCHES else "true, false or " if path in ASKED_FOR else ""
         return f"{name} must be {switch}a section with keys of its own ({keys}); got {given}"
     got = "" if isinstance(details["input"], dict) else f"; got {given}"
     return f"{name} {wish(details['msg'])}{got}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from functrain.app.config.catalogue import FUNCTIONS, declared
 from functrain.app.config.extending import names_own_code, placed, read_extended
-from functrain.app.config.former import assignments
+from functrain.app.config.former import asked_for, assignments
 from functrain.app.config.overrides import override
 from functrain.app.config.source import Path_, Problem, Source
 from functrain.app.config.wording import shown
@@ -38,7 +38,7 @@ def resolve(path: Path, overrides: Sequence[str] = (), *, recorded: bool = False
             source = override(source, text, assignments, _closed)
         except ConfigError as error:
             problems.append(Problem((), str(error)))
-    source = placed(source, path.parent)
+    source = placed(asked_for(source), path.parent)
     values = {"name": path.stem, **source.values}
     if names_own_code(values):
         values["code"] = _code(values.get("code"), source.folders)

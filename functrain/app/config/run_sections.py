@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from functrain.app.config.keys import Section, key, keys_of
+from functrain.app.config.keys import Section, key, keys_of, options_of
+from functrain.loop.output.mlflow import MlflowOptions
+from functrain.loop.output.wandb import WandbOptions
 
 
 class PlateauConfig(Section):
@@ -112,5 +114,16 @@ class CheckpointConfig(keys_of("checkpoint")):  # type: ignore[misc]
     """When checkpoints are saved, and which are kept."""
 
 
-class LoggingConfig(keys_of("logging")):  # type: ignore[misc]
+class WandbConfig(options_of(WandbOptions)):  # type: ignore[misc]
+    """Logging to Weights & Biases. `wandb: true` asks for it with the defaults."""
+
+
+class MlflowConfig(options_of(MlflowOptions)):  # type: ignore[misc]
+    """Logging to MLflow. `mlflow: true` asks for it with the defaults."""
+
+
+TRACKERS = {"wandb": WandbConfig, "mlflow": MlflowConfig}
+
+
+class LoggingConfig(keys_of("logging", TRACKERS)):  # type: ignore[misc]
     """What is written while the run trains."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from functrain.app.config.former import STILL_READ, moves
+from functrain.app.config.former import ASKED_FOR, STILL_READ, moves
 from functrain.app.config.keys import Key, Section, item_in, keys_in
 from functrain.app.config.schema import Config
 from functrain.app.config.suggestions import OTHER_NAMES
@@ -50,7 +50,10 @@ _TYPES: Mapping[Any, str] = {
     bool: "true or false",
     str: "text",
     str | list[str]: "text, or a list of text",
+    Sequence[str]: "list of text",
+    Mapping[str, str]: "text by name",
     int | str: "whole number, 1 or more, or `auto`",  # `NumberOrAuto`
+    int | float: "whole number, 1 or more, or a fraction above 0.0 and at most 1.0",  # `NumberOrFraction`
     bool | str: "true, false or `auto`",  # `FlagOrAuto`
 }
 
@@ -100,7 +103,7 @@ def _table(keys: Iterable[Key]) -> Iterator[str]:
 def _values(key: Key) -> str:
     """The values of a key in words: 'whole number, 1 or more, or null'."""
     if key.section is not None:
-        return "section, or null"
+        return "true, false or a section" if key.path in ASKED_FOR else "section, or null"
     options = get_args(key.info.annotation)
     null = type(None) in options
     typed = next((each for each in options if each is not type(None)), key.info.annotation) if null else None

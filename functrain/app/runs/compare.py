@@ -67,6 +67,20 @@ def compare(folders: Sequence[Path], csv_file: Path | None, figure: Path | None)
         yield f"written: {figure}"
 
 
+def compared(folders: Sequence[Path], csv_file: Path | None, figure: Path | None) -> dict[str, Any]:
+    """What `compare` prints, for programs: for each run the value of each metric, and of each key that differs."""
+    _check_figure(figure)
+    found = [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    names = [run.name for run in found]
+    metrics, differing = metric_rows(found), config_rows(found)
+    if csv_file is not None:
+        _write(csv_file, _csv(names, [*metrics, *differing]))
+    if figure is not None:
+        draw(found, figure)
+    by_run = [{name: dict(zip(names, values)) for name, values in rows} for rows in (metrics, differing)]
+    return {"runs": names, "metrics": by_run[0], "configuration": by_run[1]}
+
+
 def metric_rows(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
     """Where each run is, and the last value of each metric; None where it has none."""
     last = [run.epochs[-1] if run.epochs else {} for run in runs]

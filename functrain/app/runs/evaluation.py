@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from functrain.app.config.build import build_loader, build_state
 from functrain.app.config.schema import Config
+from functrain.app.plain_json import json_lines
 from functrain.app.runs.directory import RunDirectory, position, trusted_run, write_text
 from functrain.app.tables import print_lines, print_metrics, print_table
 from functrain.data import Loader
@@ -101,7 +103,14 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
 
 
 def evaluate_run(
-    path: str | Path, *, split: str, checkpoint: str, ema: bool | None, trust: bool, console: Console
+    path: str | Path,
+    *,
+    split: str,
+    checkpoint: str,
+    ema: bool | None,
+    trust: bool,
+    as_json: bool = False,
+    console: Console,
 ) -> None:
     """The command: evaluate, print, write.
 
@@ -112,6 +121,7 @@ def evaluate_run(
         ema: whether the report is of the averaged parameters; None: if there are some.
         trust: the user vouches for a run that somebody else wrote.
         console: what to print on.
+        as_json: print JSON instead of tables.
 
     Raises:
         ConfigError: if it is no run, its data set has no such split, or it keeps no averages.
@@ -123,6 +133,10 @@ def evaluate_run(
     if ema and state.ema is None:
         raise ConfigError("this run keeps no averaged parameters (training.ema_decay is null); leave --ema out")
     evaluation = evaluate_split(state, loader, split, tuning=tuning_loader(config, split), ema=ema)
+    if as_json:
+        _written(run, evaluation, name, Console(quiet=True))
+        print_lines(console, json_lines(json.loads((run.results(split) / "metrics.json").read_bytes())))
+        return
     title = f"{run.path}, checkpoint {name} ({where}), {counted(len(loader.dataset), 'example')} of split {split}"
     print_lines(console, [title])
     print_lines(console, [evaluation.missing] if evaluation.missing else [])
@@ -148,7 +162,9 @@ def _written(run: RunDirectory, evaluation: Evaluation, checkpoint: str, console
         return write_evaluation(run, evaluation, checkpoint)
 
 
-def evaluate_all_checkpoints(path: str | Path, *, split: str, trust: bool, console: Console) -> None:
+def evaluate_all_checkpoints(
+    path: str | Path, *, split: str, trust: bool, as_json: bool = False, console: Console
+) -> None:
     """The command with `--all-checkpoints`: the metrics of each checkpoint, as a table and `checkpoints.csv`.
 
     Arguments and errors as of `evaluate_run`.
@@ -164,6 +180,9 @@ def evaluate_all_checkpoints(path: str | Path, *, split: str, trust: bool, conso
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *([row.get(key, "") for key in header] for row in rows)])
     write_text(run.results(split) / "checkpoints.csv", text.getvalue())
+    if as_json:
+        print_lines(console, json_lines(rows))
+        return
     print_table(console, header, [[_cell(row.get(key)) for key in header] for row in rows])
     print_lines(console, [f"written: {run.results(split) / 'checkpoints.csv'}"])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from functrain.app.config.build import build_rules, set_threads
+from functrain.app.config.build import build_rules, micro_batches, set_threads
 from functrain.app.config.schema import Config
 from functrain.app.config.trust import trust_run
 from functrain.app.runs.ancestry import START, Ancestry, ancestry_of
@@ -22,7 +22,6 @@ from functrain.diagnostics.time_travel import Rebuilt, check_step, reached, rebu
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.paths import absolute, shown_path
 from functrain.loop import FitResult, Interrupted
-from functrain.loop.batches import windows_in
 from functrain.loop.resume.metadata import metadata_of
 from functrain.step import TrainState
 
@@ -92,7 +91,8 @@ class Past:
         if infos:
             settings |= recorded_options(infos[-1])._asdict()
         train = again(config, parts, self.progress, settings)
-        found = rebuild(train, self.folders, step, scratch, parts.state, micro_batches(config, parts), since=since)
+        per_epoch = micro_batches(config, parts.loaders.train)
+        found = rebuild(train, self.folders, step, scratch, parts.state, per_epoch, since=since)
         return found, read_checkpoint(found.path, parts.state).tree
 
     @property
@@ -113,11 +113,6 @@ def past_run(path: Path, trust: bool, progress: bool | None) -> tuple[Past, Conf
     """
     run, config = existing_run(path)
     return Past(RunDirectory(absolute(path)), trust, progress), trust_run(config, run.path, trust)
-
-
-def micro_batches(config: Config, parts: Parts) -> int:
-    """Micro-batches of an epoch."""
-    return windows_in(len(parts.loaders.train), config.training.accumulate, config.training.tail)
 
 
 def again(config: Config, parts: Parts, progress: bool | None, settings: dict[str, Any]) -> Callable[..., FitResult]:

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from functrain.app.commands.command import FOUND
-from functrain.app.config.build import set_threads
+from functrain.app.config.build import micro_batches, set_threads
 from functrain.app.config.files import read_source
 from functrain.app.config.loading import check_parameters
 from functrain.app.config.schema import Config
@@ -15,7 +15,7 @@ from functrain.app.runs import surroundings
 from functrain.app.runs.ancestry import start_of
 from functrain.app.runs.code_version import code_version, export
 from functrain.app.runs.digests import Moment, Parting, digests, parting
-from functrain.app.runs.past import Past, again, micro_batches, nothing_left_behind, past_run
+from functrain.app.runs.past import Past, again, nothing_left_behind, past_run
 from functrain.app.runs.running import build
 from functrain.app.runs.surroundings import Surroundings, recorded_code
 from functrain.app.tables import print_lines
@@ -113,7 +113,8 @@ def _train(
         def compare(_: Event) -> Stop | None:
             return None if parting(expected, digests(run)).differs is None else Stop()
 
-        end = stop_at(reached(past.run.path) + 1, micro_batches(config, parts))  # a finished run ends by itself
+        per_epoch = micro_batches(config, parts.loaders.train)
+        end = stop_at(reached(past.run.path) + 1, per_epoch)  # a finished run ends by itself
         ancestry = past.ancestry
         start = "auto" if ancestry is None else str(start_of(past.run.path, ancestry))
         infos = past.run.checkpoints()

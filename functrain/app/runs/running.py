@@ -30,12 +30,12 @@ from functrain.app.runs.surroundings import record, surroundings
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
 from functrain.compiler.request import check as check_backend
 from functrain.data import Loader
-from functrain.diagnostics.replay import opened_feed
 from functrain.distributed import World, current_world
 from functrain.foundation.errors import CheckpointError, ConfigError, NonFiniteError
 from functrain.foundation.paths import shown_path
 from functrain.foundation.signature import canonical, sign
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, ResumeWarning, fit
+from functrain.loop.batches import training_feed
 from functrain.loop.choosing import Choice, choose
 from functrain.loop.settings import Settings
 from functrain.step import TrainState
@@ -100,7 +100,7 @@ def compile_choice(
 ) -> Choice:
     """Whether `fit` compiles the steps of this configuration, and why; in a run's directory, if one is given."""
     settings = Settings(**fit_settings(config), run_dir=None if run is None else run.path, resume=resume)
-    return choose(settings, state, opened_feed(state, loader, None), world)
+    return choose(settings, state, training_feed(state, loader, world, settings.portion), world)
 
 
 def _silent(text: str) -> None:

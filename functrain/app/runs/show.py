@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
+from functrain.app.plain_json import json_lines
 from functrain.app.runs.ancestry import ancestry_of
 from functrain.app.runs.directory import RunDirectory, existing_run, position, runs_beside, status
 from functrain.app.runs.from_checkpoint import INDEX, what_is_there
@@ -19,12 +20,13 @@ from functrain.loop.resume.metadata import metadata_of
 LAST_RECORDS = 5
 
 
-def show(path: str | Path, console: Console) -> None:
+def show(path: str | Path, console: Console, *, as_json: bool = False) -> None:
     """The command.
 
     Args:
         path: a run's directory, or a checkpoint's.
         console: what to print on.
+        as_json: print JSON instead of tables.
 
     Raises:
         ConfigError: if it is neither.
@@ -32,14 +34,56 @@ def show(path: str | Path, console: Console) -> None:
     """
     path = Path(path)
     if (path / "config.yaml").is_file() or (path / "checkpoints").is_dir():
-        _show_run(path, console)
+        if as_json:
+            print_lines(console, json_lines(_run_values(path)))
+        else:
+            _show_run(path, console)
         return
     if not (path / INDEX).is_file():
         detail = what_is_there(path, INDEX) if not path.is_dir() else f"it holds neither config.yaml nor {INDEX}"
         # Given the folder of all runs, those in it; else those beside.
         hint = runs_beside(path / "any") or runs_beside(path)
         raise ConfigError(f"{path} is neither a run directory nor a checkpoint: {detail}{hint}")
-    _show_checkpoint(read_info(path), console)
+    info = read_info(path)
+    if as_json:
+        print_lines(console, json_lines(_checkpoint_values(info) | {"environment": metadata_of(info).environment}))
+    else:
+        _show_checkpoint(info, console)
+
+
+def _run_values(path: Path) -> dict[str, Any]:
+    """What the screen of a run says, for programs."""
+    run, config = existing_run(path)
+    infos = run.checkpoints()
+    ancestry = ancestry_of(path)
+    return {
+        "name": config.name,
+        "path": str(path),
+        "model": config.model.name,
+        "data": config.data.name,
+        "status": status(infos[-1], config) if infos else None,
+        "branched_off": None if ancestry is None else ancestry.to_json(),
+        "best": run.name_of("best"),
+        "last": run.name_of("last"),
+        "checkpoints": [_checkpoint_values(info) for info in infos],
+        "records": [record for record in run.records() if record["kind"] != "step"],
+    }
+
+
+def _checkpoint_values(info: CheckpointInfo) -> dict[str, Any]:
+    metadata = metadata_of(info)
+    return {
+        "name": info.name,
+        "path": str(info.path),
+        "status": info.status,
+        "saved": info.time,
+        "step": info.step,
+        "epoch": metadata.epoch,
+        "batch": metadata.batch_idx,
+        "samples_seen": metadata.samples_seen,
+        "metric": info.metric,
+        "bytes": dict(info.nbytes),
+    }
 
 
 def _show_run(path: Path, console: Console) -> None:

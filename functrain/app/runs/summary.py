@@ -2,25 +2,78 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
 
+from functrain.app.config.run_sections import TrainingConfig
 from functrain.app.config.schema import Config
 from functrain.app.runs.card import FILE as CARD
 from functrain.app.runs.card import write_card
 from functrain.app.runs.directory import RunDirectory
 from functrain.app.runs.evaluation import Evaluation, write_evaluation
+from functrain.app.runs.events import Events
 from functrain.app.runs.running import Parts
 from functrain.app.tables import print_facts, print_lines, print_metrics
+from functrain.diagnostics.model_summary import memory_facts, state_memory
 from functrain.distributed import World
 from functrain.evaluation import figures
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.paths import shown_path
 from functrain.loop.choosing import Choice
+from functrain.loop.output.progress import Display
 from functrain.loop.output.progress_line import counted, exact
 from functrain.loop.output.records import Record
 from functrain.step import TrainState
+
+
+@dataclass(frozen=True)
+class Output:
+    """Whom a command tells what it does.
+
+    Attributes:
+        console: of a person.
+        events: of a program.
+    """
+
+    console: Console
+    events: Events | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print_lines(self.console, [text])
+        if self.events is not None:
+            self.events.say(text)
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Tell the program of an event."""
+        if self.events is not None:
+            self.events.tell(event, **values)
+
+    def display(self, progress: bool) -> Display | bool | None:
+        """What `fit` shows its progress on."""
+        return self.events or (None if progress else False)
+
+
+def start_values(config: Config, run: RunDirectory, parts: Parts, world: World) -> dict[str, Any]:
+    """What is about to be trained, for a program."""
+    state, length = parts.state, parts.length
+    trainable = sum(state.params[name].numel() for name in state.recipe.network.trainable)
+    choice = parts.choice or Choice(config.compile.enabled is True)
+    return {
+        "name": config.name,
+        "run_dir": str(run.path),
+        "model": state.recipe.network.name,
+        "parameters": sum(p.numel() for p in state.params.values()),
+        "trainable": trainable,
+        "updates": length.updates,
+        "updates_per_epoch": length.updates_per_epoch,
+        "device": str(state.device),
+        "precision": config.training.precision,
+        "compiled": choice.compile,
+        "processes": world.size,
+    }
 
 
 def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
@@ -50,10 +103,19 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
         ),
         ("data", f"{config.data.name}: {', '.join(sizes)}; batches of {config.data.batch_size}{window}"),
         ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
-        ("training", f"{counted(length.updates, 'update')}, {length.updates_per_epoch:,} an epoch"),
+        ("training", f"{counted(length.updates, 'update')}, {length.updates_per_epoch:,} an epoch{_part(training)}"),
         ("device", f"{ranks}{state.device}, {training.precision}, {compiled}, {threads}"),
         *([("compile", choice.why)] if choice.why else []),
+        ("memory", memory_facts(state_memory(state))["state"]),
     ]
+
+
+def _part(training: TrainingConfig) -> str:
+    """What of the data is used, where that is not all."""
+    if training.overfit_batches is not None:
+        return f", on the same {counted(training.overfit_batches, 'batch', 'batches')} (overfit_batches)"
+    limit = training.limit_batches
+    return "" if limit is None else f" (limit_batches: {limit})"
 
 
 @dataclass(frozen=True)
@@ -66,6 +128,7 @@ class Ended:
         test: its evaluation on the split "test", if there is one.
         how: how long it took, in words.
         checkpoint: that holds the result: "last" or "best".
+        stopped_by: as `fit` says it, or "finished" where nothing was left to train.
     """
 
     config: Config
@@ -74,15 +137,16 @@ class Ended:
     test: Evaluation | None
     how: str
     checkpoint: str
+    stopped_by: str
 
 
-def conclude(run: RunDirectory, ended: Ended, console: Console) -> None:
+def conclude(run: RunDirectory, ended: Ended, output: Output) -> None:
     """Draw, write the model card, and print the table and the list of files.
 
     Raises:
         FunctrainError: at the end, if a file cannot be written.
     """
-    state, test = ended.state, ended.test
+    state, test, console = ended.state, ended.test, output.console
     checkpoint = run.name_of(ended.checkpoint)
     problems = []
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
@@ -109,6 +173,17 @@ def conclude(run: RunDirectory, ended: Ended, console: Console) -> None:
     print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{ended.how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])
     print_facts(console, "files", [(file.name, shown_path(file)) for file in files])
+    output.tell(
+        "end",
+        stopped_by=ended.stopped_by,
+        step=state.step,
+        epoch=state.epoch,
+        metrics=rows,
+        checkpoint=checkpoint,
+        best=run.name_of("best"),
+        files=[str(file) for file in files],
+        exit_code=0 if not problems else 2,
+    )
     if problems:
         raise FunctrainError(
             "; ".join(problems) + ". Training is done and saved: the same command writes what is missing"

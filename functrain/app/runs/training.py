@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +20,10 @@ from functrain.app.ranks import joined
 from functrain.app.runs.beginning import begin_override
 from functrain.app.runs.directory import RunDirectory, is_finished, position
 from functrain.app.runs.evaluation import evaluate_split
+from functrain.app.runs.events import Events
 from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, resumed_at, run_config
-from functrain.app.runs.summary import Ended, conclude, facts
-from functrain.app.tables import duration, print_facts, print_lines, wrapped_command
+from functrain.app.runs.summary import Ended, Output, conclude, facts, start_values
+from functrain.app.tables import duration, print_facts, wrapped_command
 from functrain.checkpoint import CheckpointInfo
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError
@@ -77,14 +78,30 @@ class Request:
         return ["functrain", "train", str(self.config_file), *self.overrides, *options]
 
 
-def train(request: Request, console: Console) -> None:
+def train(request: Request, console: Console, events: Events | None = None) -> None:
     """The command: train or continue, evaluate, draw the figure, and print where the files are.
 
     Under torchrun, rank 0 writes the files, and the consoles of the other ranks are quiet.
 
+    Args:
+        request: what is asked for.
+        console: what to print on.
+        events: gets what happens, for a program.
+
     Raises:
         FunctrainError: for everything that a user can put right.
         Interrupted: after a signal, when the run is saved.
+    """
+    config, run = prepared(request)
+    with joined(config.training.device) as world:
+        _train(request, config, run, world, Output(console, events))
+
+
+def prepared(request: Request) -> tuple[Config, RunDirectory]:
+    """The configuration and the run's directory, which may not exist yet.
+
+    Raises:
+        ConfigError: for what is wrong with either.
     """
     config = request.config
     if config is None:
@@ -93,26 +110,29 @@ def train(request: Request, console: Console) -> None:
     run = RunDirectory(absolute(request.run_dir if request.run_dir is not None else RUNS / config.name))
     run.check()
     set_threads(config)
-    with joined(config.training.device) as world:
-        _train(request, config, run, world, console)
+    return config, run
 
 
-def _train(request: Request, config: Config, run: RunDirectory, world: World, console: Console) -> None:
-    def say(text: str) -> None:
-        print_lines(console, [text])
-
+def chosen(request: Request, config: Config, run: RunDirectory, world: World, output: Output) -> Parts:
+    """The parts of the run, and whether its steps are compiled; what they are is printed."""
     parts = build(config)
     title = f"functrain {version('functrain')}: {shown_path(run.path)}"
     choice = compile_choice(
         config, parts.state, parts.loaders.train, world, run=run, resume=resumed_at(run, request.resume)
     )
     parts = dataclasses.replace(parts, choice=choice)
-    print_facts(console, title, facts(config, parts, world))
+    print_facts(output.console, title, facts(config, parts, world))
+    output.tell("start", **start_values(config, run, parts, world))
+    return parts
+
+
+def _train(request: Request, config: Config, run: RunDirectory, world: World, output: Output) -> None:
+    say, parts = output.say, chosen(request, config, run, world, output)
     parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=say)
     finished = _finished_state(run, config, parts.state) if request.resume == "auto" else None
     how, reached = "", "last"
     if finished is None:
-        result, how = _run(request, config, run, parts, world, say)
+        result, how = _run(request, config, run, parts, world, output)
         stopping, state = config.training.early_stopping, result.state
         if result.stopped_by == "early_stopping" and stopping is not None and stopping.restore_best:
             reached = "best"
@@ -125,11 +145,12 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, co
         else evaluate_split(state, parts.loaders.test, "test", tuning=parts.loaders.val)
     )
     if world.rank == 0:
-        conclude(run, Ended(config, parts, state, test, how, reached), console)
+        stopped_by = "finished" if finished is not None else result.stopped_by
+        conclude(run, Ended(config, parts, state, test, how, reached, stopped_by), output)
 
 
 def _run(
-    request: Request, config: Config, run: RunDirectory, parts: Parts, world: World, say: Callable[[str], None]
+    request: Request, config: Config, run: RunDirectory, parts: Parts, world: World, output: Output
 ) -> tuple[FitResult, str]:
     """The run, and how long it took, in words."""
     begins_at: list[int] = []
@@ -146,13 +167,15 @@ def _run(
             parts=parts,
             resume=request.resume,
             strict_resume=request.strict_resume,
-            say=say,
+            say=output.say,
             on_signal="exit",
             max_time=request.max_time,
-            progress=None if request.progress else False,
+            progress=output.display(request.progress),
             callbacks=[note],
         )
     except Interrupted as stop:
+        state = stop.result.state
+        output.tell("end", stopped_by=stop.result.stopped_by, step=state.step, epoch=state.epoch, exit_code=stop.code)
         if world.rank == 0:
             _print_how_to_continue(stop.result, request, run, world)
         raise

@@ -113,8 +113,10 @@ class Bar(Moving):
                 self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def display(progress: bool | str | None) -> Display:
+def display(progress: bool | str | Display | None) -> Display:
     """The display for a choice: none for False; else what suits a notebook, a terminal, or a file."""
+    if isinstance(progress, Display):
+        return progress
     if progress is False:
         return Display()
     if in_notebook():

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from functrain.checkpoint import CheckpointInfo
 from functrain.loop.output.progress_line import LiveLine, Pace
 from functrain.step.state import TrainState
 
 
 class Display:
-    """Shows nothing: the base of the others, and the choice of `progress=False`.
+    """Shows nothing: the base of the others, and the choice of `progress=False`. `fit(progress=...)` takes one, too.
 
     Training does not end because nobody looks any more: once something cannot be written, a display shows nothing more.
     """
@@ -33,6 +34,9 @@ class Display:
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """An epoch is done."""
+
+    def checkpoint(self, info: CheckpointInfo) -> None:
+        """A checkpoint is on disk; called in the thread that wrote it."""
 
     def say(self, text: str) -> None:
         """Tell the person something; until the next micro-batch time does not count for the speed shown."""

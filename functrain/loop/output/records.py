@@ -10,7 +10,7 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from functrain.checkpoint import RunLock
 from functrain.foundation.errors import FunctrainError
 from functrain.loop.output import log_files
 from functrain.loop.output.log_files import NO_MARK, AppendedFile, LogMark, LogWarning, Record, line_of, read_records
+from functrain.loop.output.sinks import FAILED, FedSink, Tracker
 from functrain.loop.output.tensorboard import EventFile
 
 # What a checkpoint holds of the log at most.
@@ -30,6 +31,7 @@ class Records:
 
     Attributes:
         epochs: the records of epochs, without the steps' in between.
+        status: how the run ended, for the trackers: FAILED until somebody says something else.
 
     Args:
         directory: where `metrics.jsonl` and `metrics.csv` are, or None to keep records in memory only.
@@ -37,6 +39,8 @@ class Records:
         mark: what the state's checkpoint knows of them.
         writes: whether this process keeps the files (one of several does).
         tensorboard: also keep TensorBoard's event file, see `functrain.loop.output.tensorboard`.
+        trackers: that get the records, too, each with its options.
+        config: the hyperparameters, for the trackers.
         lock: of the directory, asked before each record whether it is still there.
 
     Raises:
@@ -52,6 +56,8 @@ class Records:
         *,
         writes: bool = True,
         tensorboard: bool = False,
+        trackers: Sequence[tuple[Tracker, Any]] = (),
+        config: Mapping[str, Any] = {},
         lock: RunLock | None = None,
     ) -> None:
         self._directory = directory
@@ -65,6 +71,8 @@ class Records:
         self._epoch_lines: deque[bytes] = deque(maxlen=MOST_EPOCHS)
         self._files: list[AppendedFile] = []
         self._events: EventFile | None = None
+        self._sinks: list[FedSink] = []
+        self.status = FAILED
         self.epochs: list[Record] = []
         if directory is None:
             return
@@ -77,6 +85,13 @@ class Records:
                 self._open(found.records, tensorboard)
             except OSError as error:
                 raise FunctrainError(f"the log in {directory} cannot be written: {error}") from error
+            for tracker, options in trackers:
+                self._sinks.append(FedSink(tracker, options, directory, config, found.records))
+
+    @property
+    def places(self) -> list[str]:
+        """Where the trackers show the run."""
+        return [sink.place for sink in self._sinks]
 
     @property
     def keeps_steps(self) -> bool:
@@ -120,6 +135,8 @@ class Records:
             table.append(_csv_lines([record], self._columns))
         elif record["kind"] != "step":  # trying costs reading the whole log
             self._rewrite_table()
+        for sink in self._sinks:
+            sink.append(dict(record))
         if not self._has_warned and (problems := self._problems()):
             self._has_warned = True
             self._warn(f"{problems[0]}: training goes on. What is missing is kept in memory, and tried again")
@@ -128,6 +145,8 @@ class Records:
         """Try a last time to write what could not be written; say what is missing from the files."""
         if not self._writes:
             return
+        for sink in self._sinks:
+            sink.close(self.status)
         for file in self._files:
             file.flush()
         if self._table_is_stale:

@@ -41,6 +41,8 @@ SETTING_REASONS: Mapping[str, str] = {
     "accumulate": "updates are made of another number of micro-batches",
     "micro_batch": "batches are taken in other parts, whose sums have another order",
     "tail": "the last window of an epoch is made in another way",
+    "limit_batches": "an epoch has other batches",
+    "overfit_batches": "an epoch has other batches",
     "clip_norm": "gradients are clipped in another way",
     "clip_value": "gradients are clipped in another way",
     "ranks": "sums are split among another number of processes",

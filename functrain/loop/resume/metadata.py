@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 
 from functrain.checkpoint import CheckpointInfo
+from functrain.data import Portion
 from functrain.foundation.errors import CheckpointError
 from functrain.loop.output.log_files import NO_MARK, LogMark
 from functrain.step.state import TrainState
@@ -73,6 +74,17 @@ class RunMetadata:
         """How the last window of an epoch is made, if that is known."""
         found: str | None = self.settings.get("tail")
         return found
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The settings that chose which batches were used, as far as there were any."""
+        names = ("limit_batches", "overfit_batches", "eval_limit_batches")
+        return {name: self.settings[name] for name in names if self.settings.get(name) is not None}
+
+    @property
+    def portion(self) -> Portion:
+        """Which of the training batches were used."""
+        return Portion(self.limits.get("limit_batches"), self.limits.get("overfit_batches"))
 
     @property
     def compiled(self) -> str:

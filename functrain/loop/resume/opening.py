@@ -15,9 +15,10 @@ from functrain.loop.output.log_files import CSV, JSON, NO_MARK
 from functrain.loop.output.tensorboard import FOLDER
 from functrain.loop.resume.metadata import RunMetadata
 from functrain.loop.resume.saving import Saver, restore
+from functrain.loop.settings import TRACKERS
 from functrain.step.state import TrainState
 
-LOGS = (JSON, CSV, FOLDER)
+LOGS = (JSON, CSV, FOLDER, *(f"{tracker.name}.json" for tracker in TRACKERS))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""`functrain train --dry-run`: what a run would do, tried with one step and one batch of evaluation. Writes nothing."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from functrain.app.config.build import build_callbacks, build_rules, fit_settings
+from functrain.app.config.schema import Config
+from functrain.app.ranks import joined
+from functrain.app.runs.directory import RunDirectory, is_finished, position
+from functrain.app.runs.events import Events
+from functrain.app.runs.running import Parts, another_run, begun
+from functrain.app.runs.summary import Output
+from functrain.app.runs.training import Request, chosen, prepared
+from functrain.app.tables import duration, print_facts, print_lines
+from functrain.data import as_stream
+from functrain.diagnostics import model_summary
+from functrain.diagnostics.layers import shapes_of
+from functrain.distributed import World, replicate
+from functrain.foundation.errors import CheckpointError, NoLossError, NonFiniteError
+from functrain.foundation.keys import fold_in
+from functrain.foundation.paths import shown_path
+from functrain.loop.batches import Feed, no_training_data, training_feed
+from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
+from functrain.loop.events import Callbacks
+from functrain.loop.memory import InParts, explained
+from functrain.loop.output.progress_line import counted, exact
+from functrain.loop.settings import Settings
+from functrain.loop.watching import watched_metric
+from functrain.metrics.registry import measures
+from functrain.step import TrainState, train_step
+from functrain.step.execution import Runner, eager
+from functrain.step.measures import with_metrics
+from functrain.step.train import is_about_update
+
+
+@contextlib.contextmanager
+def without_bytecode() -> Iterator[None]:
+    """Within, Python writes no `__pycache__` for what it imports, such as a user's own code."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def dry_run(request: Request, console: Console, events: Events | None = None) -> None:
+    """The command: build, try, and say what the run would do.
+
+    Args:
+        request: as for `train`.
+        console: what to print on.
+        events: gets what is found, for a program.
+
+    Raises:
+        FunctrainError: for everything that would end the run at its beginning.
+    """
+    config, run = prepared(request)
+    output = Output(console, events)
+    with joined(config.training.device) as world:
+        parts = chosen(request, config, run, world, output)
+        parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=output.say)
+        settings = _settings(request, config, run, parts)
+        start = _start(request, config, run, parts.state)
+        batch, tried = _tried(settings, parts, world)
+        summary = model_summary(parts.state, batch, micro_batch=_rows(settings))
+        print_lines(console, ["", *summary.lines(), ""])
+        would = _would(settings, config, run, parts, start)
+        print_facts(console, "tried, without compiling", tried.items())
+        print_facts(console, "the run would", would.items())
+        print_lines(console, ["dry run: nothing was written"])
+        output.tell("dry_run", tried=tried, would=would, summary=summary.to_json())
+        output.tell("end", stopped_by="dry_run", step=0, epoch=0, exit_code=0)
+
+
+def _settings(request: Request, config: Config, run: RunDirectory, parts: Parts) -> Settings:
+    """Those of `fit`, checked."""
+    rules = build_rules(config)
+    settings = Settings(
+        **fit_settings(config),
+        run_dir=run.path,
+        resume=request.resume,
+        eval_loader=parts.loaders.val,
+        plateau=rules.plateau,
+        early_stopping=rules.early_stopping,
+        callbacks=build_callbacks(config),
+    )
+    settings.check(parts.state)
+    Callbacks(settings.callbacks)
+    return settings
+
+
+def _start(request: Request, config: Config, run: RunDirectory, like: TrainState) -> str:
+    """Where the run would begin, in words.
+
+    Raises:
+        CheckpointError: it would continue a checkpoint that cannot be read, or does not fit.
+    """
+    there = run.checkpoints()
+    if request.resume == "never":
+        return "start afresh" + (", and move the earlier run to previous-N in its directory" if there else "")
+    if request.resume == "auto" and not there:
+        return "start afresh"
+    try:
+        info = run.open().restore(like, "last" if request.resume == "auto" else request.resume).info
+    except CheckpointError as error:
+        raise (another_run(error, run) if request.resume == "auto" else error) from error
+    if request.resume == "auto" and is_finished(info, config):
+        return f"train nothing: it is finished ({position(info)})"
+    return f"go on from {info.name} ({position(info)})"
+
+
+def _rows(settings: Settings) -> int | None:
+    """Examples in a pass, where that is known beforehand."""
+    return settings.micro_batch if isinstance(settings.micro_batch, int) else None
+
+
+def _tried(settings: Settings, parts: Parts, world: World) -> tuple[Any, dict[str, str]]:
+    """A batch, and what an update and a batch of evaluation gave, in words.
+
+    Raises:
+        NonFiniteError: the loss is not finite.
+    """
+    state = replicate(parts.state, world)
+    if settings.metrics:
+        state = with_metrics(state, measures(settings.metrics))
+    rows = _rows(settings)
+    run: Runner = eager if rows is None else InParts(eager, rows, state.recipe.objective)
+    feed = training_feed(state, parts.loaders.train, world, settings.portion)
+    found: dict[str, str] = {}
+    metrics: Mapping[str, Tensor] = {}
+    batch: Any = None
+    before = time.perf_counter()
+    try:
+        with explained(lambda: feed.size):
+            for micro_batch in feed.windows(0, 0, state.recipe.accumulate, settings.tail):
+                if batch is None:
+                    batch = micro_batch.batch
+                    watched = watched_metric(settings, state.recipe.objective)
+                    if not watched.was_sought:
+                        watched.before_training(state, batch, run.rows)
+                state, metrics = train_step(
+                    state, micro_batch.batch, examples=micro_batch.examples, end_window=micro_batch.ends_window, run=run
+                )
+                if state.step:
+                    break
+    finally:
+        feed.stream.close()
+    if batch is None:
+        raise no_training_data()
+    found["batch"] = shapes_of(batch, types=True)
+    found["update"] = f"{_numbers(metrics)} ({duration(time.perf_counter() - before)})"
+    if not metrics["loss"].isfinite():
+        raise NonFiniteError(f"the loss of the first update is {metrics['loss'].item()}")
+    if parts.loaders.val is not None:
+        found["evaluation"] = _evaluated(state, parts.loaders.val, world)
+    return batch, found
+
+
+def _evaluated(state: TrainState, loader: Any, world: World) -> str:
+    stream = as_stream(loader, fold_in(state.key, "eval"), what="eval_loader")
+    feed = Feed(stream, state.recipe.objective, state.device, world, 1)
+    try:
+        totals = evaluate_pass(state, feed, eager)
+    except NoLossError as error:
+        return f"no metrics: {error}"
+    finally:
+        stream.close()
+    assert totals is not None  # nothing interrupts it
+    return f"{_numbers(to_numbers(totals, ''))} (one batch)"
+
+
+def _numbers(metrics: Mapping[str, Any]) -> str:
+    shown = {name: float(value) for name, value in metrics.items() if name == "grad_norm" or not is_about_update(name)}
+    return ", ".join(f"{name} {exact(value)}" for name, value in shown.items())
+
+
+def _would(settings: Settings, config: Config, run: RunDirectory, parts: Parts, start: str) -> dict[str, str]:
+    length = parts.length
+    epochs = f"{counted(length.epochs, 'epoch')} of {counted(length.updates_per_epoch, 'update')}"
+    logs = ["metrics.csv", "metrics.jsonl", *["TensorBoard"] * settings.tensorboard]
+    logs += [tracker.title for tracker, _ in settings.trackers()]
+    sizes = [f"{len(loader.dataset):,} {split}" for split, loader in parts.loaders.by_split().items() if loader]
+    return {
+        "begin": start,
+        "train": f"{counted(length.updates, 'update')} in all: {epochs}",
+        "write to": shown_path(run.path) + ("" if run.path.exists() else " (new)"),
+        "log to": ", ".join(logs),
+        "read": f"{config.data.name}: {', '.join(sizes)}",
+    }
