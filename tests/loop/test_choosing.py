@@ -16,17 +16,18 @@ import functrain as ft
 from functrain.compiler import runner_for, work
 from functrain.compiler.work import Estimate, estimate, forward_work
 from functrain.distributed import World
-from functrain.loop import choosing
 from functrain.loop.batches import Feed
-from functrain.loop.choosing import choose
+from functrain.loop.choosing import Choice
 from functrain.loop.resume.metadata import metadata_of
 from functrain.loop.settings import Settings
 
 QUIET: dict[str, Any] = {"progress": False}
 ALONE = World()
+# As `fit` calls it: pytest imports a module anew to collect its doctests.
+choose = sys.modules["functrain.loop.fit"].choose
 
 
-def choice(state: ft.TrainState, loader: Any, world: World = ALONE, **settings: Any) -> choosing.Choice:
+def choice(state: ft.TrainState, loader: Any, world: World = ALONE, **settings: Any) -> Choice:
     feed = Feed(ft.data.as_stream(loader, 0), state.recipe.objective, state.device, world)
     return choose(Settings(**settings), state, feed, world)
 
@@ -47,7 +48,7 @@ def cheap_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def more_than_15_updates_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "estimate", lambda *_: Estimate(saves=1.0, takes=15.0))
+    monkeypatch.setitem(choose.__globals__, "estimate", lambda *_: Estimate(saves=1.0, takes=15.0))
 
 
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"optimizer": ft.optim.sgd(0.1)}])
@@ -110,8 +111,8 @@ def test_the_work_of_a_batch_is_that_of_its_examples(monkeypatch: pytest.MonkeyP
         nn.Sequential(nn.Linear(4, 2048), nn.ReLU(), nn.Linear(2048, 3)), ft.classification(), ft.optim.sgd(0.1)
     )
     seen: list[work.Work] = []
-    monkeypatch.setattr(
-        choosing, "estimate", lambda state, work, passes: seen.append(work) or estimate(state, work, passes)
+    monkeypatch.setitem(
+        choose.__globals__, "estimate", lambda state, work, passes: seen.append(work) or estimate(state, work, passes)
     )
     batches = [[(torch.zeros(size, 4), torch.zeros(size, dtype=torch.int64))] for size in (64, 128)]
     small, large = (choice(state, batch, steps=20) and seen[-1] for batch in batches)
@@ -144,7 +145,7 @@ def test_what_cannot_be_counted_is_compiled(loader: Any, settings: Any, why: str
 
 
 def test_few_updates_are_not_even_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "glimpse", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setitem(choose.__globals__, "glimpse", lambda *_: pytest.fail("the data were read"))
     said = choice(make_state(), iter([]), steps=9)
     assert said == (False, "steps are not compiled: 9 updates are too few to gain by it")
     assert choice(make_state(), make_loader(), epochs=1).why.startswith("steps are not compiled: 6 updates are")
@@ -241,7 +242,7 @@ def test_a_replay_computes_as_the_run_chose(tmp_path: Path) -> None:
 
 def test_all_ranks_compile_if_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(choosing, "any_rank", lambda flag, _: asked.append(flag) or True)
+    monkeypatch.setitem(choose.__globals__, "any_rank", lambda flag, _: asked.append(flag) or True)
     said = choice(make_state(), make_loader(), World(0, 2), steps=20)
     assert (asked, said) == ([False], (True, "steps are compiled: another rank counts more work"))
 
