@@ -87,7 +87,7 @@ def _unwritten(error: OSError) -> int:
 
 def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
     try:
-        with _warnings_for_people(), lasting(*["stdout"] * (arguments.command == "train")):
+        with _warnings_for_people(), lasting(*["stdout"] * (arguments.command in ("train", "sweep"))):
             return _run(arguments, interruption)
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         raise
@@ -147,7 +147,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     interruption.at_once(True)
     if command.lines is not None:
         return _print_lines(command.lines(arguments))
-    from functrain.app.tables import Screen
+    from functrain.app.screen import Screen
 
     assert command.run is not None
     interruption.at_once(False)
