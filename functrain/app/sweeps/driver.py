@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class Driver:
         self._plan = recorded or Plan(threads=_threads(asked.jobs), batch_size=asked.jobs)
         self._to_plan = Asked(asked.config, space.fixed, self._plan.threads, asked.trust)
         self._code: Mapping[str, str] = {}
-        self._statuses: dict[str, str] = {}
+        self._statuses = {member.name: _status(folder / member.name) for member in self._plan.members}
         self._board = Board(console, folder, [], self._statuses, seconds_of(folder))
         self._workers = Workers(folder, asked.jobs, asked.trust, self._check_code)
 
@@ -98,11 +98,7 @@ class Driver:
         """Train all members; returns the exit code."""
         members: list[Member] = []
         if self._asked.optuna is None:
-            with (
-                self._console.status("reading configurations, data and code")
-                if self._console.is_terminal
-                else nullcontext()
-            ):
+            with self._busy("reading configurations, data and code"):
                 members = self._planned(points)
         self._say_head(members)
         try:
@@ -123,6 +119,9 @@ class Driver:
             raise
         conclude(self._console, self._folder, self._plan.members, self._statuses)
         return MEMBER_FAILED if FAILED in self._statuses.values() else 0
+
+    def _busy(self, text: str) -> AbstractContextManager[object]:
+        return self._console.status(text) if self._console.is_terminal else nullcontext()
 
     def _planned(self, points: Sequence[Point], search: str = "") -> list[Member]:
         """Plan a member for each of these points, and record the plan.

@@ -128,7 +128,12 @@ def _code(configs: Sequence[Config]) -> dict[str, str]:
 
 
 def _is_own(file: Path) -> bool:
-    return not any(file.resolve().is_relative_to(folder) for folder in _foreign())
+    """Whether a module's file is the user's. (Some modules of torch name a file that is not there.)"""
+    return (
+        file.is_absolute()
+        and file.is_file()
+        and not any(file.resolve().is_relative_to(folder) for folder in _foreign())
+    )
 
 
 def _foreign() -> Iterator[Path]:
