@@ -131,6 +131,20 @@ def test_successive_halving_trains_the_best_for_longer(functrain, fakes):
     assert (starts(fakes), table(fakes)) == (expected, text)
 
 
+def test_a_run_that_pauses_after_an_epoch_ends_with_the_bits_of_one_that_does_not(functrain, project):
+    code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "a", "--until-epoch", "1")
+    assert code == 0
+    assert out.splitlines()[-1] == "paused after epoch 1; the same command without --until-epoch continues"
+    before = (project / "a" / "metrics.jsonl").read_text()
+    assert before.count('"kind": "epoch"') == 1
+    code, out, _ = functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "a", "--until-epoch", "1")
+    assert (code, "paused after epoch 1" in out, (project / "a" / "metrics.jsonl").read_text()) == (0, True, before)
+    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "a")[0] == 0
+    assert functrain("train", "tiny.yaml", "--no-progress", "--run-dir", "b", "--until-epoch", "5")[0] == 0
+    logs = [(project / run / "metrics.jsonl").read_text() for run in "ab"]
+    assert logs[0] == logs[1]  # each epoch has a digest of the state
+
+
 def test_optuna_suggests_members_and_goes_on_as_it_would_have(functrain, fakes):
     pytest.importorskip("optuna")
     command = ["sweep", "tiny.yaml", "model.width=int(1, 1000)", "--jobs", "2", "--optuna"]

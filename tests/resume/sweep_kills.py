@@ -97,6 +97,8 @@ def killed(folder: Path, members: int, kills: int, dice: random.Random) -> tuple
     known: dict[Path, int] = {}
     driver = start(folder, members)
     while True:
+        if hit.total() < kills and dice.random() < 0.8:  # else it may hit a driver that plans
+            _wait_for_members(driver, folder)
         wait = dice.expovariate(1 / BETWEEN)
         try:
             driver.wait(wait if hit.total() < kills else None)
@@ -112,6 +114,12 @@ def killed(folder: Path, members: int, kills: int, dice: random.Random) -> tuple
         if driver.returncode not in (1, -signal.SIGKILL):
             return hit, [*wrong, f"ended with {driver.returncode}: {(folder / 'output').read_text()[-2000:]}"]
         driver = start(folder, members)
+
+
+def _wait_for_members(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Wait until members are at work, or the driver has ended."""
+    while driver.poll() is None and not processes_of(folder):
+        time.sleep(0.2)
 
 
 def _kill(

@@ -198,7 +198,7 @@ def _run(
 def _pause(epoch: int) -> Callback:
     """A callback that ends a run when it has trained so many epochs."""
 
-    @on("before_loop", "after_epoch")
+    @on("before_loop", "before_epoch")
     def pause(event: Event) -> Stop | None:
         return Stop() if event.state.epoch >= epoch else None
 
