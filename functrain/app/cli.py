@@ -1,8 +1,9 @@
 """The command line.
 
-Exit codes: 0 for success; 1 if `verify`, `diff`, `replay`, `hunt`, `reproduce`, `bisect` or `doctor` found something;
-2 for an error that the user can mend, with one message; 75 when --max-time is over; 128 + signal after an
-interruption; 141 when the reader of the output (`| head`) has gone. `train` goes on without its reader.
+Exit codes: 0 for success; 1 if `verify`, `diff`, `replay`, `hunt`, `reproduce`, `bisect` or `doctor` found something,
+or a member of a `sweep` failed; 2 for an error that the user can mend, with one message; 75 when --max-time is over;
+128 + signal after an interruption; 141 when the reader of the output (`| head`) has gone. `train` and `sweep` go on
+without their reader.
 """
 
 import argparse

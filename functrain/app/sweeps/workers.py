@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from functrain.app.config.signature import signed_yaml
 from functrain.app.config.yaml_text import dump
 from functrain.app.runs.listing import is_running
 from functrain.app.sweeps.lifeline import GRACE, python
 from functrain.app.sweeps.plan import Member, write_whole
 from functrain.app.sweeps.results import Mark, is_done, write_mark
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.signature import signed_yaml
 
 CONFIGS, LOGS, PROCESSES = "configs", "logs", "processes.csv"
 POLL = 0.1  # seconds
