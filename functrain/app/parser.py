@@ -30,7 +30,6 @@ from functrain.app.commands import (
     schema,
     show,
     summary,
-    sweep,
     train,
     verify,
 )
@@ -41,7 +40,6 @@ COMMANDS: Mapping[str, Command] = {
     module.COMMAND.name: module.COMMAND
     for module in (
         train,
-        sweep,
         evaluate,
         predict,
         runs,

@@ -17,7 +17,16 @@ from functrain.loop.output.progress_line import exact
 
 UNBOUNDED = 100_000  # characters in a line
 BETWEEN_COLUMNS = 2  # characters
+CLASS = "class"  # in the names of numbers of single classes, such as "f1/class/3"
 LEAST_OF_NAMES = 8  # characters of a name in a line, where a table must be narrow
+
+
+class Screen(Console):
+    """A console that lets its caller decide what happens when nobody reads its output any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where BrokenPipeError was caught; rich's own way is to end the process with exit code 1."""
+        raise
 
 
 def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) -> None:
@@ -81,14 +90,36 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
 
 
 def print_metrics(console: Console, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """A row for each set of metrics, a column for each metric; nothing for an empty table."""
-    names = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
+    """A row for each set of metrics, a column for each metric; nothing for an empty table.
+
+    Numbers of single classes are in a table of their own, with a row for each class.
+    """
+    found = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
+    names = [name for name in found if "/" not in name]
     if not names:
         return
     cells = [
         [label, *[exact(metrics[name]) if name in metrics else "" for name in names]] for label, metrics in rows.items()
     ]
     print_table(console, ["", *names], cells)
+    _print_classes(console, rows, [name for name in found if f"/{CLASS}/" in name])
+
+
+def _print_classes(console: Console, rows: Mapping[str, Mapping[str, float]], found: Sequence[str]) -> None:
+    """Names such as "f1/class/3": a row for each class, a column for each set of metrics and each metric."""
+    parts = [name.rpartition(f"/{CLASS}/") for name in found]
+    columns = [
+        (label, metric)
+        for metric in dict.fromkeys(metric for metric, _, _ in parts)
+        for label, metrics in rows.items()
+        if any(name.startswith(f"{metric}/{CLASS}/") for name in metrics)
+    ]
+    cells = [
+        [number, *[exact(rows[label].get(f"{metric}/{CLASS}/{number}", float("nan"))) for label, metric in columns]]
+        for number in dict.fromkeys(number for _, _, number in parts)
+    ]
+    if cells:
+        print_table(console, [CLASS, *(f"{label} {metric}" for label, metric in columns)], cells)
 
 
 def wrapped_command(title: str, arguments: Sequence[str], width: int | None) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from functrain.metrics.regression import r2 as r2
     from functrain.metrics.regression import rmse as rmse
     from functrain.metrics.regression import spearman as spearman
+    from functrain.metrics.surfaces import hausdorff_distance as hausdorff_distance
 
 _NAMES = {
     "classification": (
@@ -58,6 +59,7 @@ _NAMES = {
     "ranking": ("auprc", "auroc", "recall_at_fpr"),
     "registry": ("REGISTRY", "measures"),
     "regression": ("mae", "mse", "pearson", "r2", "rmse", "spearman"),
+    "surfaces": ("hausdorff_distance",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

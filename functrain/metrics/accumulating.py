@@ -49,6 +49,10 @@ class Statistic(ABC):
         """The accumulator of nothing, of the form of another one."""
         return tree_map(torch.zeros_like, like)
 
+    def compact(self, accumulator: Any) -> Any:
+        """The accumulator in less memory, outside of a graph."""
+        return accumulator
+
     def refused(self, accumulator: Any) -> Tensor | None:
         """How many predictions or targets were refused, by the reasons of `REFUSED`; None: it does not look."""
         refused: Tensor = accumulator["refused"]

@@ -174,7 +174,8 @@ class Collected:
         for key, statistic in part.measures.statistics.items():
             each = part.accumulators[key]
             if statistic.grows:
-                self._carry(self._growing.setdefault(key, []), statistic, tree_map(Tensor.cpu, each))
+                each = statistic.compact(tree_map(Tensor.cpu, each))
+                self._carry(self._growing.setdefault(key, []), statistic, each)
             else:
                 self._fixed[key] = statistic.merge(self._fixed[key], each) if key in self._fixed else each
 

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from functrain.foundation.torch_internals import is_eager
 from functrain.metrics.accumulating import Accumulator, Metric, Statistic, Values
 from functrain.metrics.classification import Task, averaged
 from functrain.metrics.counts import task_and_sums
 from functrain.metrics.examples import Labels
 
-CHUNK = 1 << 20  # scores that are summed at a time
+CHUNK = 1 << 18  # scores that are summed at a time
 SIGN = np.uint32(1 << 31)
 
 
@@ -43,14 +44,42 @@ class Scores(Statistic):
         return True
 
     def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch: scores `[N, C]`, targets and weights as in `Examples`; class numbers take 32 bits."""
+        """Of a batch: scores `[N, C]`, targets and weights as in `Examples`; class numbers take 32 bits.
+
+        Many examples are taken a part at a time, which needs less memory.
+        """
+        if len(predictions) <= CHUNK or not is_eager():
+            return self._of(predictions, targets, weight)
+        whole: Accumulator = {}
+        for start in range(0, len(predictions), CHUNK):
+            here = slice(start, start + CHUNK)
+            part = self._of(predictions[here], targets[here], None if weight is None else weight[here])
+            rows = len(part["weight"]) // len(predictions[here])  # several, of a mask
+            for key, leaf in part.items():
+                if key == "refused":
+                    whole[key] = whole[key] + leaf if start else leaf
+                    continue
+                if not start:
+                    whole[key] = leaf.new_empty(len(predictions) * rows, *leaf.shape[1:])
+                whole[key][start * rows : start * rows + len(leaf)] = leaf
+        return whole
+
+    def _of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
         found = self.labels.read(predictions, targets, weight)
         if not found.scores.is_floating_point():
             raise ValueError("it ranks examples by their scores; the predictions are class numbers")
         held = found.targets if found.task != "multiclass" else found.targets.to(torch.int32)
-        wide = found.scores.dtype is torch.float64
-        weights = found.weight if wide else found.weight.to(torch.float32)
+        if weight is None:
+            weights = found.weight != 0  # a byte each
+        else:
+            weights = found.weight if found.scores.dtype is torch.float64 else found.weight.to(torch.float32)
         return {found.task: found.scores, "targets": held, "weight": weights, "refused": found.refused}
+
+    def compact(self, accumulator: Accumulator) -> Accumulator:
+        """Weights of 0 and 1 take a byte each."""
+        weight = accumulator["weight"]
+        whole = weight.dtype != torch.bool and bool(((weight == 0) | (weight == 1)).all())
+        return accumulator | {"weight": weight != 0} if whole else accumulator
 
     def merge(self, left: Accumulator, right: Accumulator) -> Accumulator:
         """One after another."""
@@ -148,14 +177,14 @@ def curve(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[Curve]:
     Args:
         scores: float32 or float64 `[N]`, without NaN where the weight is not 0.
         positive: bool `[N]`.
-        weight: of the scores' dtype, `[N]`, not negative.
+        weight: of the scores' dtype, `[N]`, not negative; or bool, whether the example counts.
 
     Example:
-        >>> found = next(curve(torch.tensor([0.2, 0.9, 0.9]), torch.tensor([True, True, False]), torch.ones(3)))
-        >>> found.hits.tolist(), found.alarms.tolist()
-        ([1.0, 2.0], [1.0, 1.0])
+        >>> parts = curve(torch.tensor([0.2, 0.9, 0.9]), torch.tensor([True, True, False]), torch.ones(3))
+        >>> [(part.hits.tolist(), part.alarms.tolist()) for part in parts]
+        [([1.0], [1.0]), ([2.0], [1.0])]
     """
-    narrow = scores.dtype == torch.float32 and weight.dtype == torch.float32
+    narrow = scores.dtype == torch.float32 and weight.dtype in (torch.float32, torch.bool)
     ordered = _packed(scores, positive, weight) if narrow else _sorted(scores, positive, weight)
     start = here = (0.0, 0.0)  # the sums up to the last score that is done, and up to here
     score: Any = None
@@ -181,7 +210,7 @@ def _packed(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[tuple[
         here = slice(start, start + CHUNK)
         bits = (score_array[here] + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
         code = np.where(bits & SIGN, ~bits, bits | SIGN).astype(np.uint64) << np.uint64(32)
-        code |= weights[here].view(np.uint32) | (truth[here].astype(np.uint32) << np.uint32(31))
+        code |= weights[here].astype(np.float32).view(np.uint32) | (truth[here].astype(np.uint32) << np.uint32(31))
         code = code[weights[here] != 0]
         keys[count : count + len(code)] = code
         count += len(code)
@@ -259,7 +288,7 @@ class _Ranked:
             positive = targets == label if task == "multiclass" else targets[:, label]
             own = weight[:, label] if weight.ndim == 2 else weight
             value = self.of_curve(curve(scores[:, label].contiguous(), positive.contiguous(), own.contiguous()))
-            support.append(float((own.double() * positive).sum()))
+            support.append(float(own[positive].sum(dtype=torch.float64)))
             present.append(value == value and (several or support[-1] > 0))
             values.append(value)
         if task == "binary":

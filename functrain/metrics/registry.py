@@ -24,6 +24,7 @@ from functrain.metrics.measuring import Measures, as_metric
 from functrain.metrics.probabilities import bits_per_byte, brier, calibration_error, perplexity
 from functrain.metrics.ranking import auprc, auroc, recall_at_fpr
 from functrain.metrics.regression import mae, mse, pearson, r2, rmse, spearman
+from functrain.metrics.surfaces import hausdorff_distance
 
 REGISTRY: Mapping[str, Callable[..., Metric]] = {
     "accuracy": accuracy,
@@ -37,6 +38,7 @@ REGISTRY: Mapping[str, Callable[..., Metric]] = {
     "confusion_matrix": confusion_matrix,
     "dice": dice,
     "f1": f1,
+    "hausdorff_distance": hausdorff_distance,
     "iou": iou,
     "mae": mae,
     "matthews": matthews,

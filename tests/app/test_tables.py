@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from functrain.app.tables import print_facts, print_table
+from functrain.app.tables import print_facts, print_metrics, print_table
 
 NAME = "step-00000017.m2.r1"
 REASON = "the checksum of its file params/ocdbt.process_0/d/aebde860c0f89310cc4594a362d07e6d does not match"
@@ -65,3 +65,11 @@ def test_a_table_on_a_terminal_is_wrapped_and_whole(width: int) -> None:
     start, end = len(f" {NAME}  damaged "), max(line.find(" 12") for line in lines if NAME in line)
     folded = "".join(line[start:end] for line in lines[lines.index(next(row for row in lines if NAME in row)) :])
     assert folded.replace(" ", "") == REASON.replace(" ", "")
+
+
+def test_numbers_of_classes_have_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"loss": 0.5, "f1": 0.25, "f1/class/0": 0.125, "f1/class/1": 0.375, "confusion_matrix/0/0": 3.0}
+    print_metrics(Console(), {"train": metrics, "val": {"loss": 0.75}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0] == ["loss", "f1"]
+    assert lines[-4:] == [["class", "train", "f1"], lines[-3], ["0", "0.1250"], ["1", "0.3750"]]

@@ -163,7 +163,8 @@ def epoch_line(record: Mapping[str, Any], width: int | None = None, *, epochs: i
     start = f"epoch {record['epoch']:{digits}d}" if record["kind"] == "epoch" else f"step {record['step']}"
     lines = [start]
     for prefix in PREFIXES:
-        metrics = [f"{key.removeprefix(prefix)} {exact(record[key])}" for key in record if key.startswith(prefix)]
+        named = [key for key in record if key.startswith(prefix) and "/" not in key]  # numbers of classes fill screens
+        metrics = [f"{key.removeprefix(prefix)} {exact(record[key])}" for key in named]
         if not metrics:
             continue
         group = f"{prefix[:-1]} {' '.join(metrics)}"

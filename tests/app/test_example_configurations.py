@@ -1,0 +1,36 @@
+"""The shipped configurations train, and record and watch what they say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functrain.app.cli import main
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def epochs(name: str, *overrides: str) -> list[dict[str, Any]]:
+    assert main(["train", str(CONFIGS / f"{name}.yaml"), "compile=false", *overrides]) == 0
+    lines = Path(f"runs/{name}/metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == "epoch"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_auroc_chooses_checkpoints_and_ends_training() -> None:
+    records = epochs("digits_auroc", "training.epochs=6", "training.early_stopping.patience=1", "model.channels=2")
+    values = [record["eval_auroc"] for record in records]
+    stopped = next((at for at in range(1, len(values)) if values[at] <= max(values[:at])), len(values) - 1)
+    assert len(values) == stopped + 1
+    assert {"eval_auprc", "eval_recall_at_fpr", "train_f1", "eval_f1/class/9"} <= records[0].keys()
+    kept = sorted(
+        path.name for path in Path("runs/digits_auroc/checkpoints").iterdir() if path.name.startswith("step-")
+    )
+    best = sorted(range(len(values)), key=lambda at: -values[at])[:3]
+    assert {f"step-{records[at]['step']:08d}" for at in best} <= set(kept)
+    assert len(kept) <= 4
