@@ -146,7 +146,8 @@ def test_a_wrong_value_is_told_with_the_whole_key_and_its_line(write):
     assert message_for(write(text)).splitlines()[1:] == [
         "  c.yaml:6:11: compile.enabled must be true, false or 'auto'; got 'maybe'",
         "  c.yaml:8:3: checkpoint.keep must be a whole number; got 'many'",
-        "  c.yaml:9:1: logging must be a section with keys of its own (log_every, digest_every, tensorboard); got 3",
+        "  c.yaml:9:1: logging must be a section with keys of its own (log_every, digest_every, tensorboard, "
+        "wandb, mlflow); got 3",
     ]
     assert message_for(write(GOOD), "compile=maybe").startswith(
         "override 'compile=maybe': compile must be true, false, auto or a section with keys of its own (enabled, "
