@@ -1,8 +1,9 @@
 """The command line.
 
-Exit codes: 0 for success; 1 if `verify`, `diff`, `replay`, `hunt`, `reproduce`, `bisect` or `doctor` found something;
-2 for an error that the user can mend, with one message; 75 when --max-time is over; 128 + signal after an
-interruption; 141 when the reader of the output (`| head`) has gone. `train` goes on without its reader.
+Exit codes: 0 for success; 1 if `verify`, `diff`, `replay`, `hunt`, `reproduce`, `bisect` or `doctor` found something,
+or a member of a `sweep` failed; 2 for an error that the user can mend, with one message; 75 when --max-time is over;
+128 + signal after an interruption; 141 when the reader of the output (`| head`) has gone. `train` and `sweep` go on
+without their reader.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def _unwritten(error: OSError) -> int:
 
 def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
     try:
-        with _warnings_for_people(), lasting(*["stdout"] * (arguments.command == "train")):
+        with _warnings_for_people(), lasting(*["stdout"] * (arguments.command in ("train", "sweep"))):
             return _run(arguments, interruption)
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         raise
@@ -147,7 +148,7 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     interruption.at_once(True)
     if command.lines is not None:
         return _print_lines(command.lines(arguments))
-    from functrain.app.tables import Screen
+    from functrain.app.screen import Screen
 
     assert command.run is not None
     interruption.at_once(False)

@@ -30,6 +30,7 @@ from functrain.app.commands import (
     schema,
     show,
     summary,
+    sweep,
     train,
     verify,
 )
@@ -40,6 +41,7 @@ COMMANDS: Mapping[str, Command] = {
     module.COMMAND.name: module.COMMAND
     for module in (
         train,
+        sweep,
         evaluate,
         predict,
         runs,

@@ -21,14 +21,6 @@ CLASS = "class"  # in the names of numbers of single classes, such as "f1/class/
 LEAST_OF_NAMES = 8  # characters of a name in a line, where a table must be narrow
 
 
-class Screen(Console):
-    """A console that lets its caller decide what happens when nobody reads its output any more."""
-
-    def on_broken_pipe(self) -> None:
-        """Called by rich where BrokenPipeError was caught; rich's own way is to end the process with exit code 1."""
-        raise
-
-
 def print_facts(console: Console, title: str, facts: Iterable[tuple[str, str]]) -> None:
     """A title, and below it two columns: what, and its value."""
     console.print(Text(printable(title), style="bold"))

@@ -19,8 +19,6 @@ from functrain.checkpoint.foreign import write_safetensors as write_safetensors
 from functrain.checkpoint.info import CheckpointInfo as CheckpointInfo
 from functrain.checkpoint.info import LeafInfo as LeafInfo
 from functrain.checkpoint.info import read_info as read_info
-from functrain.checkpoint.lock import RunLock as RunLock
-from functrain.checkpoint.lock_owner import LockOwner as LockOwner
 from functrain.checkpoint.orbax_io import import_orbax as import_orbax
 from functrain.checkpoint.reader import Restored as Restored
 from functrain.checkpoint.reader import read_arrays as read_arrays
@@ -29,3 +27,5 @@ from functrain.checkpoint.reader import verify_checkpoint as verify_checkpoint
 from functrain.checkpoint.verify import CheckpointVerdict as CheckpointVerdict
 from functrain.checkpoint.verify import VerifyReport as VerifyReport
 from functrain.checkpoint.verify import verify_checkpoints as verify_checkpoints
+from functrain.foundation.lock_owner import LockOwner as LockOwner
+from functrain.foundation.run_lock import RunLock as RunLock

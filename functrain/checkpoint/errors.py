@@ -5,8 +5,10 @@ import os
 import re
 from pathlib import Path
 
-from functrain.checkpoint.lock_owner import LockOwner
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.errors import CheckpointWarning as CheckpointWarning
+from functrain.foundation.errors import RunLockedError as RunLockedError
+from functrain.foundation.errors import RunLostError as RunLostError
 from functrain.foundation.regular_files import IrregularFileError
 
 
@@ -49,26 +51,6 @@ def reading_error(directory: Path, error: OSError) -> CheckpointError:
     if error.errno in _OF_MISSING_BYTES:
         return DamagedCheckpointError(directory, f"it cannot be read ({error})")
     return CheckpointError(f"cannot read checkpoint {directory}: {error}")
-
-
-class RunLockedError(CheckpointError):
-    """Another run is writing to the directory.
-
-    Attributes:
-        owner: a `functrain.checkpoint.LockOwner`, or None if it is not known.
-    """
-
-    def __init__(self, message: str, owner: LockOwner | None = None) -> None:
-        super().__init__(message)
-        self.owner = owner
-
-
-class RunLostError(CheckpointError):
-    """The directory that a run writes to was deleted, renamed or replaced meanwhile."""
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint was passed over, or a save failed where no error could be raised."""
 
 
 # tensorstore raises ValueError whatever is wrong, and tells the system's error number in the text only.

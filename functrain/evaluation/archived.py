@@ -29,10 +29,13 @@ class ArchivedModel:
         about: what the archive says about itself: "step", "epoch", "parameters", "program" and others.
         tensors: the parameters and buffers by name.
         key: seeds what the model draws, if it draws anything.
+        task: what it was trained to do (`functrain.objectives.tasks`); None: not known.
+        output: the name or place of the output that its loss compares; None: not named.
     """
 
     def __init__(self, program: Program, tensors: Mapping[str, Tensor], key: int, about: Mapping[str, Any]) -> None:
         self.program, self.key, self.about = program, key, about
+        self.task, self.output = about.get("task"), about.get("output")
         self.tensors = {name: tensors[name] for name in program.tensors}
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -115,7 +118,8 @@ def _model(archive: Archive, trust: bool) -> ArchivedModel:
     if not (archive.is_own or trust):
         raise CheckpointError(
             f"{path} carries no signature of yours, so somebody else may have made it, and to open its program could "
-            "run their code. If you trust where it comes from: load_archive(..., trust=True)"
+            "run their code. If you trust where it comes from: load_archive(..., trust=True), or --trust on the "
+            "command line"
         )
     try:
         program = Program.from_json(archive.read(PROGRAM), about["program"])

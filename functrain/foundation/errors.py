@@ -4,7 +4,12 @@ A message says what was given, what is allowed and what to do. Bad arguments rai
 built-in `ValueError` and `TypeError`; these classes are for what a caller may want to catch by name.
 """
 
+from typing import TYPE_CHECKING
+
 from functrain.foundation.printing import printable
+
+if TYPE_CHECKING:
+    from functrain.foundation.lock_owner import LockOwner
 
 
 class FunctrainError(Exception):
@@ -17,6 +22,22 @@ class FunctrainError(Exception):
 
 class CheckpointError(FunctrainError):
     """A checkpoint cannot be written, read, trusted or fitted to the state at hand."""
+
+
+class RunLockedError(CheckpointError):
+    """Another run is writing to the directory.
+
+    Attributes:
+        owner: a `LockOwner`, or None if it is not known.
+    """
+
+    def __init__(self, message: str, owner: "LockOwner | None" = None) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+class RunLostError(CheckpointError):
+    """The directory that a run writes to was deleted, renamed or replaced meanwhile."""
 
 
 class ConfigError(FunctrainError):
@@ -53,3 +74,7 @@ class OutOfMemoryError(FunctrainError):
 
 class TracingError(FunctrainError):
     """The model or objective does something that a static graph cannot hold."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was passed over, or a save failed where no error could be raised."""

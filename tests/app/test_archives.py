@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,3 +152,20 @@ def test_mistakes_are_messages(functrain, runs):
     Path("torn.zip").write_bytes(b"PK\x03\x04" + bytes(26) + b"archive.json{")
     code, _, err = functrain("train", "tiny.yaml", "--init-from", "torn.zip", "name=torn", "--no-progress")
     assert (code, "torn.zip is damaged: its end is missing" in err) == (2, True)
+
+
+def test_predict_takes_an_archive_as_it_takes_the_run(functrain, runs, project, monkeypatch):
+    np.save("points.npy", torch.randn(5, 2).numpy())
+    assert functrain("export", "runs/tiny", "tiny.zip")[0] == 0
+    assert functrain("predict", "runs/tiny", "points.npy")[0] == 0
+    code, out, err = functrain("predict", "tiny.zip", "points.npy")
+    assert (code, err) == (0, "")
+    assert "5 predictions of tiny.zip (step 9)" in out
+    expected = (runs / "tiny" / "predictions" / "predictions.csv").read_text()
+    assert (project / "predictions" / "predictions.csv").read_text() == expected
+    code, _, err = functrain("predict", "tiny.zip", "points.npy", "--ema")
+    assert (code, "an archive holds one set of parameters" in err) == (2, True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(project / "another"))
+    code, _, err = functrain("predict", "tiny.zip", "points.npy")
+    assert (code, "carries no signature of yours" in err, "--trust on the command line" in err) == (2, True, True)
+    assert functrain("predict", "tiny.zip", "points.npy", "--trust")[0] == 0

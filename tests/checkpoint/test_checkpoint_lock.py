@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from functrain.checkpoint import LockOwner, RunLock, RunLockedError, lock
+from functrain.checkpoint import LockOwner, RunLock, RunLockedError
 from functrain.foundation import file_locks
+from functrain.foundation import run_lock as lock
 from functrain.foundation.errors import CheckpointError
 
 HOLDING = """

@@ -11,8 +11,8 @@ from loop_helpers import assert_same_bits, make_loader, make_state, quick_fit
 
 import functrain as ft
 from functrain.checkpoint import CheckpointWarning, RunLock, RunLockedError, RunLostError
-from functrain.checkpoint.lock import LOCK_FILE
 from functrain.foundation.paths import absolute
+from functrain.foundation.run_lock import LOCK_FILE
 
 
 def fit(run_dir: Any, **options: Any) -> ft.FitResult:

@@ -254,8 +254,8 @@ def outcome(run_dir: Path) -> dict[str, object]:
     if len(set(steps)) != len(steps):
         raise LostRunError("a step is in the log twice")
     return {
-        "state": _arrays(last),
-        "best": _arrays(best),
+        "state": arrays_of(last),
+        "best": arrays_of(best),
         "best metric": read_info(best).metric,
         "log": log,
         "table": (run_dir / "metrics.csv").read_text(),
@@ -279,7 +279,7 @@ def _events(run_dir: Path) -> list[tuple[int, str, str]]:
     ]
 
 
-def _arrays(checkpoint: Path) -> dict[str, dict[str, object]]:
+def arrays_of(checkpoint: Path) -> dict[str, dict[str, object]]:
     return {
         group: {path: _bits(leaf) for path, leaf in leaves.items()} for group, leaves in read_arrays(checkpoint).items()
     }

@@ -16,6 +16,7 @@ A classifier's classes and probabilities, and a regression's values, go to predi
 masks/*.png, and anything else to arrays/*.npy. One batch at a time is in memory.
 
   functrain predict runs/digits images.npy
+  functrain predict digits.zip images.npy
   functrain predict runs/digits table.csv --columns age,height --out predicted
   functrain predict runs/segments photos --after open:1 fill-holes min-size:20
 """
@@ -26,9 +27,19 @@ FLIPS = "none, and mirrored ones: horizontal, vertical, both (default: none)"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
-    parser.add_argument("run", type=path, metavar="RUN|CHECKPOINT", help="the directory of a run or of a checkpoint")
+    parser.add_argument(
+        "run",
+        type=path,
+        metavar="RUN|CHECKPOINT|ARCHIVE",
+        help="the directory of a run or of a checkpoint, or an archive of 'functrain export'",
+    )
     parser.add_argument("inputs", type=path, metavar="INPUTS", help="a file, or a folder of images")
-    parser.add_argument("--out", type=path, metavar="DIR", help="the folder for the files (default: RUN/predictions)")
+    parser.add_argument(
+        "--out",
+        type=path,
+        metavar="DIR",
+        help="the folder for the files (default: RUN/predictions; of an archive: predictions)",
+    )
     parser.add_argument("--ema", action="store_true", help="use the averaged parameters")
     parser.add_argument("--key", type=name, metavar="NAME", help="the array of a .npz file")
     parser.add_argument("--columns", type=name, metavar="A,B", help="the columns of a table (default: all)")

@@ -4,7 +4,7 @@ import argparse
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, name, path, seconds
+from functrain.app.commands.command import Command, add_config, count, name, path, seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +52,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="after this training time (seconds, MM:SS or HH:MM:SS) save and exit with code 75",
     )
+    parser.add_argument(
+        "--until-epoch",
+        type=count,
+        metavar="N",
+        help="save and end after this epoch, if the run is longer; the command without it continues",
+    )
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar and no line per epoch")
     parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     parser.add_argument(
@@ -81,6 +87,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         max_time=arguments.max_time,
         strict_resume=arguments.strict_resume,
         init_from=arguments.init_from,
+        until_epoch=arguments.until_epoch,
         trust=arguments.trust,
     )
     on_rank_zero, console.quiet = not console.quiet, console.quiet or arguments.quiet or arguments.json

@@ -166,10 +166,15 @@ def _read(folder: Path, name: str) -> Run:
         raise ConfigError(f"{config} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{config} is damaged: it holds no keys")
-    return Run(name, _records(log) if log.is_file() else [], dict(_flat(values)))
+    return Run(name, epoch_records(log) if log.is_file() else [], dict(_flat(values)))
 
 
-def _records(log: Path) -> list[Mapping[str, Any]]:
+def epoch_records(log: Path) -> list[Mapping[str, Any]]:
+    """The records of a log that are no single update's.
+
+    Raises:
+        ConfigError: the log is damaged.
+    """
     try:
         lines = read_regular(log, LARGEST_LOG).split(b"\n")[:-1]
         # Most lines are single updates', which are not looked at.

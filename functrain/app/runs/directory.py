@@ -18,9 +18,9 @@ from functrain.app.config.schema import Config
 from functrain.app.config.trust import trust_run
 from functrain.checkpoint import Checkpointer, CheckpointInfo
 from functrain.checkpoint.errors import RunLockedError
-from functrain.checkpoint.lock import RunLock
 from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.foundation.paths import shown_path
+from functrain.foundation.run_lock import RunLock
 from functrain.loop.output.log_files import LogWarning, Record, readable_records
 from functrain.loop.output.tensorboard import FOLDER
 from functrain.loop.resume.metadata import metadata_of

@@ -19,6 +19,7 @@ from functrain.evaluation.prediction import inputs_of
 from functrain.evaluation.program import Untraceable
 from functrain.foundation.scratch import scratch_folder
 from functrain.loop.resume.metadata import metadata_of
+from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 from functrain.step.to_module import to_evaluate
 
@@ -59,7 +60,7 @@ def write_run_archive(info: CheckpointInfo, config: Config, state: TrainState, o
             **dict(_files(info)),
         }
         program, words = _program(config, to_evaluate(state, ema=ema), scratch, members)
-        metadata = metadata_of(info)
+        metadata, objective = metadata_of(info), state.recipe.objective
         about = {
             "name": config.name,
             "checkpoint": info.name,
@@ -67,6 +68,8 @@ def write_run_archive(info: CheckpointInfo, config: Config, state: TrainState, o
             "epoch": metadata.epoch,
             "parameters": "averaged" if ema else "trained",
             "key": state.key,
+            "task": task_of(objective),
+            "output": output if isinstance(output := getattr(objective, "output", None), str | int) else None,
             "versions": {"functrain": version("functrain"), "torch": torch.__version__},
             "program": program,
         }

@@ -12,6 +12,8 @@ from functrain.app.runs.directory import position
 from functrain.app.runs.from_checkpoint import checkpoint_at, config_of
 from functrain.app.tables import print_lines
 from functrain.checkpoint import read_checkpoint
+from functrain.checkpoint.foreign.archive import is_archive
+from functrain.evaluation import ArchivedModel, load_archive
 from functrain.evaluation.predicting import Prediction, postprocessing, predict_each, read_inputs, write_predictions
 from functrain.foundation.errors import ConfigError
 from functrain.loop.output.progress_line import counted
@@ -39,13 +41,44 @@ class Asked(NamedTuple):
     rows: int
 
 
+class Model(NamedTuple):
+    """What predicts.
+
+    Attributes:
+        state: a state, or a model out of an archive.
+        task: of `functrain.objectives.tasks`; None: not known.
+        name: for people.
+        folder: where predictions go by default.
+    """
+
+    state: TrainState | ArchivedModel
+    task: str | None
+    name: str
+    folder: Path
+
+
+def _trained(path: Path, ema: bool, trust: bool) -> Model:
+    info, config = config_of(checkpoint_at(path), trust)
+    state: TrainState = build_state(config, length=None)
+    if ema and state.ema is None:
+        raise ConfigError(f"--ema: the run of {info.path} keeps no averages (training.ema_decay is not set)")
+    state = read_checkpoint(info.path, state, groups=("params", "buffers", "ema", "step", "epoch")).tree
+    folder = info.path.parent.parent / "predictions"
+    return Model(state, task_of(state.recipe.objective), f"{info.path} ({position(info)})", folder)
+
+
+def _archived(path: Path, trust: bool) -> Model:
+    model = load_archive(path, trust=trust)
+    return Model(model, model.task, f"{path} (step {model.about.get('step')})", Path("predictions"))
+
+
 def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trust: bool, console: Console) -> None:
     """The command.
 
     Args:
-        path: a run's or checkpoint's directory.
+        path: a run's or checkpoint's directory, or an archive.
         inputs: a file, or a folder of images.
-        out: the folder for the files; None: `predictions` in the run.
+        out: the folder for the files; None: `predictions` in the run, or for an archive in the current directory.
         asked: the options.
         trust: the user vouches for a checkpoint that somebody else wrote.
         console: what to print on.
@@ -57,27 +90,19 @@ def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trus
     """
     after = postprocessing(asked.after)
     samples = read_inputs(inputs, key=asked.key)
-    info, config = config_of(checkpoint_at(path), trust)
-    state: TrainState = build_state(config, length=None)
-    if asked.ema and state.ema is None:
-        raise ConfigError(f"--ema: the run of {info.path} keeps no averages (training.ema_decay is not set)")
-    state = read_checkpoint(info.path, state, groups=("params", "buffers", "ema", "step", "epoch")).tree
-    folder = out or info.path.parent.parent / "predictions"
+    model = _archived(path, trust) if is_archive(path) else _trained(path, asked.ema, trust)
+    folder = out or model.folder
     done = 0
 
     def counted_ones() -> Iterator[Prediction]:
         nonlocal done
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("predicting", total=None)
-            for one in predict_each(state, samples, rows=asked.rows, ema=asked.ema, flips=asked.flips):
+            for one in predict_each(model.state, samples, rows=asked.rows, ema=asked.ema, flips=asked.flips):
                 done += 1
                 progress.update(task, description=f"predicting {one.name}", advance=1)
                 yield one
 
-    files = list(
-        write_predictions(
-            counted_ones(), task_of(state.recipe.objective), folder, threshold=asked.threshold, after=after
-        )
-    )
+    files = list(write_predictions(counted_ones(), model.task, folder, threshold=asked.threshold, after=after))
     what = files[0] if len(files) == 1 else f"{len(files):,} files in {files[0].parent}" if files else folder
-    print_lines(console, [f"{counted(done, 'prediction')} of {info.path} ({position(info)}): {what}"])
+    print_lines(console, [f"{counted(done, 'prediction')} of {model.name}: {what}"])

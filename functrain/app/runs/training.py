@@ -28,7 +28,8 @@ from functrain.checkpoint import CheckpointInfo
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.paths import absolute, shown_path
-from functrain.loop import Event, FitResult, Interrupted, on
+from functrain.loop import Event, FitResult, Interrupted, Stop, on
+from functrain.loop.events import Callback
 from functrain.step import TrainState
 
 RUNS = Path("runs")
@@ -47,6 +48,7 @@ class Request:
         max_time: seconds of training after which to save and end.
         strict_resume: refuse a resume that would not be bit for bit.
         init_from: replaces the configuration's `init_from.path`.
+        until_epoch: the epoch after which to save and end, if the run is longer.
         trust: its code may lie in a run's directory.
         config: what the file and the overrides come to, if that is known.
     """
@@ -59,6 +61,7 @@ class Request:
     max_time: float | None = None
     strict_resume: bool = False
     init_from: Path | None = None
+    until_epoch: int | None = None
     trust: bool = False
     config: Config | None = None
 
@@ -133,6 +136,11 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, ou
     how, reached = "", "last"
     if finished is None:
         result, how = _run(request, config, run, parts, world, output)
+        if result.stopped_by == "callback" and request.until_epoch == result.state.epoch:
+            step, epoch = result.state.step, result.state.epoch
+            say(f"paused after epoch {epoch}; the same command without --until-epoch continues")
+            output.tell("end", stopped_by="until_epoch", step=step, epoch=epoch, exit_code=0)
+            return
         stopping, state = config.training.early_stopping, result.state
         if result.stopped_by == "early_stopping" and stopping is not None and stopping.restore_best:
             reached = "best"
@@ -171,7 +179,7 @@ def _run(
             on_signal="exit",
             max_time=request.max_time,
             progress=output.display(request.progress),
-            callbacks=[note],
+            callbacks=[note, *([] if request.until_epoch is None else [_pause(request.until_epoch)])],
         )
     except Interrupted as stop:
         state = stop.result.state
@@ -185,6 +193,16 @@ def _run(
         return result, f" in {seconds}"
     trained = result.history[-1]["step"] - first if result.history else 0
     return result, f", the last {trained:,} of them in {seconds}"
+
+
+def _pause(epoch: int) -> Callback:
+    """A callback that ends a run when it has trained so many epochs."""
+
+    @on("before_loop", "before_epoch")
+    def pause(event: Event) -> Stop | None:
+        return Stop() if event.state.epoch >= epoch else None
+
+    return pause
 
 
 def _print_how_to_continue(result: FitResult, request: Request, run: RunDirectory, world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from functrain.evaluation.archived import ArchivedModel
 from functrain.evaluation.predicting.sources import Sample
 from functrain.evaluation.prediction import answers
 from functrain.objectives.outputs import output_of
@@ -29,7 +30,7 @@ class Prediction(NamedTuple):
 
 
 def predict_each(
-    state: TrainState,
+    state: TrainState | ArchivedModel,
     samples: Iterable[Sample],
     *,
     rows: int = ROWS,
@@ -43,7 +44,7 @@ def predict_each(
     on the other inputs nor on their number. Inputs of another shape begin another batch.
 
     Args:
-        state: any state; not changed.
+        state: any state, which is not changed; or a model out of an archive.
         samples: the inputs.
         rows: of the model's batches. Another number may give other last bits.
         ema: use the averaged parameters.
@@ -114,5 +115,6 @@ def _mean(scores: list[Tensor]) -> Tensor:
     return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
 
 
-def _scores(state: TrainState, outputs: Any) -> Tensor:
-    return output_of(outputs, getattr(state.recipe.objective, "output", None), "logits")
+def _scores(state: TrainState | ArchivedModel, outputs: Any) -> Tensor:
+    output = state.output if isinstance(state, ArchivedModel) else getattr(state.recipe.objective, "output", None)
+    return output_of(outputs, output, "logits")

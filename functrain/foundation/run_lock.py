@@ -19,10 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from functrain.checkpoint.errors import CheckpointWarning, RunLockedError, RunLostError
-from functrain.checkpoint.lock_owner import LockOwner
-from functrain.foundation.errors import CheckpointError
+from functrain.foundation.errors import CheckpointError, CheckpointWarning, RunLockedError, RunLostError
 from functrain.foundation.file_locks import try_lock
+from functrain.foundation.lock_owner import LockOwner
 from functrain.foundation.paths import absolute
 from functrain.foundation.regular_files import require_regular
 
@@ -51,7 +50,7 @@ class RunLock:
         ...     RunLock(directory.name).acquire()
         Traceback (most recent call last):
         ...
-        functrain.checkpoint.errors.RunLockedError: another run is writing to ...: process ... (this very process)...
+        functrain.foundation.errors.RunLockedError: another run is writing to ...: process ... (this very process)...
         >>> directory.cleanup()
     """
 

@@ -1,0 +1,257 @@
+"""The driver of a sweep: it plans members, has them trained round by round, and puts their results together."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from functrain.app.sweeps.board import Board
+from functrain.app.sweeps.conclusion import conclude, write_csv
+from functrain.app.sweeps.halving import Halving, length
+from functrain.app.sweeps.identity import changed_file
+from functrain.app.sweeps.plan import Changed, Member, Plan, joined, read_plan, write_plan
+from functrain.app.sweeps.planning import Asked, requested
+from functrain.app.sweeps.points import Point
+from functrain.app.sweeps.results import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PAUSED,
+    PRUNED,
+    RUNNING,
+    WAITING,
+    Result,
+    is_done,
+    read_mark,
+    result,
+)
+from functrain.app.sweeps.space import Space
+from functrain.app.sweeps.suggesting import suggested
+from functrain.app.sweeps.workers import Ended, Task, Workers, seconds_of
+from functrain.foundation.errors import ConfigError, FunctrainError
+from functrain.foundation.paths import shown_path
+from functrain.foundation.printing import printable
+
+MEMBER_FAILED = 1  # exit code
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the command line asks for.
+
+    Attributes:
+        config: the configuration file.
+        overrides: of all members, and the values that are searched.
+        folder: the sweep's; None: `runs/<name>-sweep`.
+        jobs: processes at once.
+        list_file: a file that lists members.
+        random: members to draw.
+        optuna: members that Optuna's sampler suggests.
+        search_seed: of both.
+        halving: prune members on the way.
+        changed: what becomes of members that have begun as something else.
+        fail_fast: the first failure ends the sweep.
+        trust: `--trust` was given.
+        command: as it was typed, to be typed again.
+    """
+
+    config: Path
+    overrides: Sequence[str]
+    folder: Path | None = None
+    jobs: int = 1
+    list_file: Path | None = None
+    random: int | None = None
+    optuna: int | None = None
+    search_seed: int = 0
+    halving: Halving | None = None
+    changed: Changed | None = None
+    fail_fast: bool = False
+    trust: bool = False
+    command: Sequence[str] = ()
+
+
+class Driver:
+    """A sweep at work.
+
+    Args:
+        asked: what the command line asks for.
+        space: what its overrides describe.
+        folder: the sweep's; its lock is held.
+        console: what to print on.
+    """
+
+    def __init__(self, asked: Sweep, space: Space, folder: Path, console: Console) -> None:
+        self._asked, self._space, self._folder, self._console = asked, space, folder, console
+        recorded = read_plan(folder)
+        self._plan = recorded or Plan(threads=_threads(asked.jobs), batch_size=asked.jobs)
+        self._to_plan = Asked(asked.config, space.fixed, self._plan.threads, asked.trust)
+        self._code: Mapping[str, str] = {}
+        self._statuses = {member.name: _status(folder / member.name) for member in self._plan.members}
+        self._board = Board(console, folder, [], self._statuses, seconds_of(folder))
+        self._workers = Workers(folder, asked.jobs, asked.trust, self._check_code)
+
+    def run(self, points: Sequence[Point]) -> int:
+        """Train all members; returns the exit code."""
+        members: list[Member] = []
+        if self._asked.optuna is None:
+            with self._busy("reading configurations, data and code"):
+                members = self._planned(points)
+        self._say_head(members)
+        try:
+            with self._board:
+                for tasks in self._rounds(members):
+                    self._board.show([task.member for task in tasks])
+                    self._train(tasks)
+                    if self._asked.fail_fast and FAILED in self._statuses.values():
+                        break
+        except KeyboardInterrupt:
+            self._write_csv()
+            print(f"functrain: interrupted; the members have saved their state in {shown_path(self._folder)}",
+                  file=sys.stderr)  # fmt: skip
+            print(f"To continue: {printable(' '.join(self._asked.command))}", file=sys.stderr)
+            raise
+        except FunctrainError:
+            self._write_csv()
+            raise
+        conclude(self._console, self._folder, self._plan.members, self._statuses)
+        return MEMBER_FAILED if FAILED in self._statuses.values() else 0
+
+    def _busy(self, text: str) -> AbstractContextManager[object]:
+        return self._console.status(text) if self._console.is_terminal else nullcontext()
+
+    def _planned(self, points: Sequence[Point], search: str = "") -> list[Member]:
+        """Plan a member for each of these points, and record the plan.
+
+        Args:
+            points: of the space.
+            search: of a sampler that suggests these points as its next batch; "" if it does not.
+        """
+        requests = requested(self._to_plan, points)
+        plan, members = joined(self._plan, requests, self._folder, self._asked.changed)
+        if search:
+            batches = (*plan.batches, tuple(member.name for member in members))
+            plan = plan.replace(search=search, batches=batches)
+        try:
+            write_plan(self._folder, plan)
+        except OSError as error:
+            raise FunctrainError(f"{shown_path(self._folder)} cannot be written to: {error.strerror}") from error
+        self._plan, self._code = plan, requests[0].parts.code
+        for member in plan.members:
+            self._statuses.setdefault(member.name, _status(self._folder / member.name))
+        return members
+
+    def _say_head(self, members: Sequence[Member]) -> None:
+        distinct = list(dict.fromkeys(members))
+        count = len(distinct) if members else self._asked.optuna
+        done = sum(self._statuses[member.name] == FINISHED for member in distinct)
+        threads = "1 thread" if self._plan.threads == 1 else f"{self._plan.threads} threads"
+        said = [f"{count} members", *[f"{done} of them finished"] * bool(done), f"{self._asked.jobs} at once"]
+        said.append(f"{threads} each unless the configuration says otherwise")
+        self._board.say(f"sweep in {shown_path(self._folder)}: {', '.join(said)}", "bold")
+        if len(members) > len(distinct):
+            self._board.say(f"{len(members)} combinations were asked for; equal ones are trained once")
+
+    def _rounds(self, members: Sequence[Member]) -> Iterator[list[Task]]:
+        """The tasks, in groups of which each needs the results of those before."""
+        members = list(dict.fromkeys(members))
+        if self._asked.optuna is not None:
+            yield from self._suggested_rounds(self._asked.optuna)
+        elif self._asked.halving is not None:
+            yield from self._halving_rounds(members, self._asked.halving)
+        else:
+            yield [Task(member) for member in members]
+
+    def _halving_rounds(self, members: list[Member], halving: Halving) -> Iterator[list[Task]]:
+        for rung in halving.rungs(length(members)):
+            yield [Task(member, rung) for member in members]
+            found = {member.name: self._at_rung(member, rung) for member in members}
+            going_on = halving.survivors(members, found)
+            for member in members:
+                if member not in going_on and self._statuses[member.name] != FAILED:
+                    self._statuses[member.name] = PRUNED
+            members = going_on
+        yield [Task(member) for member in members]
+
+    def _at_rung(self, member: Member, rung: int) -> Result:
+        """What a member had reached at a rung; nothing if it failed before."""
+        is_there = is_done(self._folder / member.name, rung)
+        return result(member, self._folder, rung) if is_there else Result()
+
+    def _suggested_rounds(self, count: int) -> Iterator[list[Task]]:
+        search = _search_text(self._space, self._asked.search_seed)
+        if self._plan.batches and self._plan.search != search:
+            raise ConfigError(
+                f"the sweep in {shown_path(self._folder)} searches something else ({self._plan.search}); now it is "
+                f"{search}. Choose another directory with --sweep-dir"
+            )
+        before: list[Member] = []
+        recorded = [name for batch in self._plan.batches for name in batch]
+        if recorded:  # as they would be begun now
+            before = self._planned([member.point for member in self._plan.named(recorded)])
+            yield [Task(member) for member in dict.fromkeys(before)]
+        while len(before) < count:
+            results = {member.name: result(member, self._folder) for member in before}
+            size = min(self._plan.batch_size, count - len(before))
+            points = suggested(self._space, size, len(self._plan.batches), self._asked.search_seed, before, results)
+            members = self._planned(points, search)
+            yield [Task(member) for member in dict.fromkeys(members)]
+            before += members
+
+    def _train(self, tasks: Sequence[Task]) -> None:
+        self._workers.run(tasks, on_start=self._started, on_end=self._ended, on_poll=self._board.poll)
+
+    def _started(self, task: Task) -> None:
+        self._statuses[task.member.name] = RUNNING
+        self._board.started(task)
+
+    def _ended(self, ended: Ended) -> bool:
+        """Note how a process has ended; returns whether the sweep goes on."""
+        if ended.code == 0:
+            status = FINISHED if ended.task.until is None else PAUSED
+        else:
+            status = INTERRUPTED if ended.was_told else FAILED
+        self._statuses[ended.task.member.name] = status
+        self._board.ended(ended, status)
+        return not (self._asked.fail_fast and status == FAILED)
+
+    def _write_csv(self) -> None:
+        try:
+            write_csv(self._folder, self._plan.members, self._statuses)
+        except OSError as error:
+            self._board.say(f"sweep.csv cannot be written: {error.strerror}", "red")
+
+    def _check_code(self) -> None:
+        """See that the code is what it was when the members were planned: later ones would be another experiment.
+
+        Raises:
+            ConfigError: a file has changed.
+        """
+        changed = changed_file(self._code)
+        if changed is not None:
+            raise ConfigError(
+                f"{shown_path(Path(changed))} has changed since the sweep was started, so no further members are "
+                "begun. Put it back as it was and start the sweep again; or start it again with --changed keep or "
+                "--changed again"
+            )
+
+
+def _status(directory: Path) -> str:
+    """The status of a member before the sweep goes on."""
+    mark = read_mark(directory)
+    if mark is not None:
+        return FINISHED if mark.until is None else PAUSED
+    return INTERRUPTED if directory.exists() else WAITING
+
+
+def _threads(jobs: int) -> int:
+    """Threads for each of so many processes at once."""
+    return max((os.cpu_count() or 1) // jobs, 1)
+
+
+def _search_text(space: Space, seed: int) -> str:
+    keys = [f"{key.name}={key.range or ','.join(key.texts)}" for key in space.keys]
+    return " ".join([*keys, f"with --search-seed {seed}"])
