@@ -37,6 +37,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_it_holds_code_data_types_and_licence_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "functrain/py.typed" in names
+    assert "functrain/app/starter/config.yaml.txt" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith(".npz") for name in names)
     assert "functrain/app/config/schema.json" in names
