@@ -48,8 +48,7 @@ def compare(folders: Sequence[Path], csv_file: Path | None, figure: Path | None)
     Raises:
         ConfigError: there is no such run, or a file cannot be written.
     """
-    _check_figure(figure)
-    found = [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    found = _all(folders, figure)
     names = [run.name for run in found]
     metrics, differing = metric_rows(found), config_rows(found)
     yield from table(["", *names], [[name, *map(_number, values)] for name, values in metrics])
@@ -69,8 +68,7 @@ def compare(folders: Sequence[Path], csv_file: Path | None, figure: Path | None)
 
 def compared(folders: Sequence[Path], csv_file: Path | None, figure: Path | None) -> dict[str, Any]:
     """What `compare` prints, for programs: for each run the value of each metric, and of each key that differs."""
-    _check_figure(figure)
-    found = [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    found = _all(folders, figure)
     names = [run.name for run in found]
     metrics, differing = metric_rows(found), config_rows(found)
     if csv_file is not None:
@@ -79,6 +77,11 @@ def compared(folders: Sequence[Path], csv_file: Path | None, figure: Path | None
         draw(found, figure)
     by_run = [{name: dict(zip(names, values)) for name, values in rows} for rows in (metrics, differing)]
     return {"runs": names, "metrics": by_run[0], "configuration": by_run[1]}
+
+
+def _all(folders: Sequence[Path], figure: Path | None) -> list[Run]:
+    _check_figure(figure)
+    return [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
 
 
 def metric_rows(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
