@@ -121,6 +121,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         command.error(_unknown(strangers[0], given, arguments.command, command, takes_overrides))
     if takes_overrides:
         arguments.overrides = [*arguments.overrides, *rest]
+    find = COMMANDS[arguments.command].mistake
+    wrong = None if find is None else find(arguments)
+    if wrong is not None:
+        command.error(wrong)
     return arguments
 
 

@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from functrain.app.config.catalogue import FUNCTIONS, KINDS, Entry, entries, functions
+from functrain.app.config.catalogue import FUNCTIONS, KINDS, STAGES, Entry, entries, functions
 from functrain.app.parser import COMMANDS, build_parser
+
+OF_FILES = ("extends", STAGES)  # keys that have no use as an override
 
 
 class Option(NamedTuple):
@@ -78,7 +80,9 @@ def _choices(action: argparse.Action) -> tuple[str, ...]:
 
 def _keys() -> list[Key]:
     """The keys that hold values, and the parameters of the registered functions."""
-    found = {entry.dotted: _key(entry) for entry in entries() if entry.section is None and entry.path != ("extends",)}
+    found = {
+        entry.dotted: _key(entry) for entry in entries() if entry.section is None and entry.path[0] not in OF_FILES
+    }
     for path, kind in FUNCTIONS.items():
         for function in functions(kind).values():
             for name, facts in function.parameters.items():

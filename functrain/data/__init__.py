@@ -1,6 +1,7 @@
 """Data: sources, the order of examples as arithmetic, loaders, streams, splits and padding."""
 
 from functrain.data.datasets import Arrays, digits
+from functrain.data.digit_pixels import masked_digits, segmented_digits
 from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
@@ -30,9 +31,11 @@ __all__ = [
     "epoch_order",
     "first_batches",
     "glimpse",
+    "masked_digits",
     "pad_batch",
     "pad_length",
     "part_of_length",
+    "segmented_digits",
     "split",
     "to_device",
 ]

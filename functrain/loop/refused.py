@@ -11,6 +11,8 @@ WRITTEN = (
     "environment.json",
     "uncommitted-*.patch",
     "status.json",
+    "ancestry.json",
+    "start",
     "metrics.csv",
     "metrics.jsonl",
     "events",

@@ -7,8 +7,6 @@ tensors into the network is over. What it draws at random must be the same again
 and in a traced step, whose graph has no such states, `functrain.compiler.draws`.
 """
 
-import difflib
-import fnmatch
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from functrain.foundation.patterns import did_you_mean, fits
 from functrain.foundation.torch_internals import inside_transform
 
 _NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
@@ -54,13 +53,10 @@ def _patterns(given: Any) -> tuple[str, ...]:
 
 
 def _named_by(pattern: str, paths: list[str]) -> list[str]:
-    found = [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
+    found = [path for path in paths if fits(path, [pattern])]
     if found:
         return found
-    starred = {f"{path.rpartition('.')[0]}.*" for path in paths if "." in path}  # the members of containers
-    members = [f"{pattern}.*"] if f"{pattern}.*" in starred else []
-    close = members or difflib.get_close_matches(pattern, [*paths, *starred], n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    hint = did_you_mean(pattern, paths)
     some = ", ".join(paths[:12]) + (", ..." if len(paths) > 12 else "")
     raise ValueError(
         f"activation_checkpointing: the pattern {pattern!r} names no module that is called{hint} The modules "

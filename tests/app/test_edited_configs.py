@@ -13,7 +13,7 @@ from functrain.app.config.catalogue import FUNCTIONS, declared, entries, functio
 from functrain.app.config.checking import is_surely_sound
 from functrain.app.config.loading import load_config, plain
 from functrain.app.config.registry import REGISTRY
-from functrain.app.config.resolving import resolve
+from functrain.app.config.resolving import resolve_stages
 from functrain.app.config.suggestions import OTHER_NAMES, meant
 from functrain.app.config.yaml_text import dump, parse
 from functrain.foundation.errors import ConfigError
@@ -119,7 +119,7 @@ def check(folder, text):
         assert "pydantic" not in message
         quick = False
         with suppress(ConfigError):
-            quick = is_surely_sound(resolve(path))
+            quick = is_surely_sound(resolve_stages(path)[""])
         assert not quick, message
     else:
         assert plain(config)
@@ -140,7 +140,7 @@ def test_2000_edited_configurations_are_valid_or_one_error(tmp_path_factory, tex
 
 def test_the_whole_configuration_is_surely_sound(write):
     path = Path(write(WHOLE))
-    assert is_surely_sound(resolve(path))
+    assert is_surely_sound(resolve_stages(path)[""])
     assert load_config(path).seed == 1
 
 

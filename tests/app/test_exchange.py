@@ -50,7 +50,8 @@ def test_a_run_begins_with_the_parameters_of_a_run_a_checkpoint_or_a_file(functr
         assert functrain("export", "runs/source", name)[0] == 0
     assert equal(begun(functrain, project, "--init-from", source), params_of(run / "checkpoints/last"))
     written = yaml.safe_load((project / "runs/begun/config.yaml").read_text())
-    assert written["init_from"] == {"path": str(project / source), "new": [], "dropped": [], "prefix": ""}
+    expected = {"path": str(project / source), "stage": None, "which": "last", "new": [], "dropped": [], "prefix": ""}
+    assert written["init_from"] == expected
 
 
 def test_a_path_in_a_configuration_is_relative_to_it(functrain, project, run):
@@ -185,7 +186,7 @@ MISTAKES = [
     (["train", "tiny.yaml", "--init-from", "."], ""),
     (["train", "tiny.yaml", "--init-from", "runs/source", "--resume", "last"], "--init-from begins a run with"),
     (["train", "tiny.yaml", "init_from=runs/source"], "override 'init_from=runs/source': init_from must be a section"),
-    (["train", "tiny.yaml", "init_from.new=[a]"], "override 'init_from.new=[a]': missing key 'path' in init_from"),
+    (["train", "tiny.yaml", "init_from.new=[a]"], "override 'init_from.new=[a]': init_from begins with a path (a f"),
 ]
 
 

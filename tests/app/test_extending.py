@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from functrain.app.config.catalogue import takes_null
 from functrain.app.config.extending import merge
 from functrain.app.config.loading import load_config, plain, read_config, save_config
-from functrain.app.config.resolving import resolve
+from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.config.source import Source
 from functrain.app.config.yaml_text import dump, parse
 from functrain.foundation.errors import ConfigError
@@ -71,7 +71,7 @@ def test_paths_are_relative_to_the_file_that_says_them(write, project, monkeypat
     write(BASE + "extends: deep/seed.yaml\ninit_from: {path: weights.pt}\n", "a/base.yaml")
     write("extends: ../a/base.yaml\nseed: null\n", "b/child.yaml")
     monkeypatch.chdir(project / "b")
-    source = resolve(Path("child.yaml"))
+    source = resolve_stages(Path("child.yaml"))[WHOLE]
     assert "seed" not in source.values  # null removes it: the default holds
     config, _ = read_config("child.yaml")
     assert (config.seed, config.init_from.path) == (0, os.path.realpath(project / "a/weights.pt"))

@@ -53,8 +53,8 @@ def test_the_demos_configuration_is_good():
     [
         (
             GOOD + "  # x\nfoo: 1",
-            "c.yaml:7:1: unknown key 'foo' at the top level; allowed: name, seed, code, model, data, objective, "
-            "optimizer, training, compile, evaluation, checkpoint, logging, metrics, init_from, callbacks",
+            "c.yaml:7:1: unknown key 'foo' at the top level; allowed: name, stage, seed, code, model, data, objective, "
+            "optimizer, training, compile, evaluation, checkpoint, logging, metrics, init_from, freeze, callbacks",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, epochss: 4"),
@@ -71,8 +71,8 @@ def test_the_demos_configuration_is_good():
         ),
         (
             GOOD.replace("digits_cnn", "digits_cn"),
-            "c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, or your own as "
-            "package.module:function",
+            "c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, encoder_decoder, "
+            "or your own as package.module:function",
         ),
         (
             GOOD.replace("adamw", "adamww"),
@@ -145,8 +145,8 @@ def test_the_demos_configuration_is_good():
             GOOD.replace("epochs: 3", "epochs: ten, step: 4").replace("digits_cnn", "digits_cn"),
             "3 problems in the configuration:\n  c.yaml:5:12: training.epochs must be a whole number; got 'ten'\n"
             f"  c.yaml:5:25: unknown key 'step' in training; did you mean 'steps'? allowed: {KEYS}\n"
-            "  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, or your own as "
-            "package.module:function",
+            "  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, encoder_decoder, "
+            "or your own as package.module:function",
         ),
     ],
 )

@@ -232,7 +232,7 @@ USAGE = [
     (["train", "tiny.yaml", "--resume", ""], "argument --resume: a name or path must not be empty\n"),
     (["evaluate", "r", "--checkpoint", ""], "argument --checkpoint: a name or path must not be empty\n"),
     (["train", "tiny.yaml", "--max-time", "0"], "argument --max-time: '0' is no time above 0: give seconds"),
-    (["train"], "functrain train: error: the following arguments are required: CONFIG\n"),
+    (["train"], "functrain train: error: the following arguments are required: CONFIG, or --resume RUN\n"),
     (
         ["train", "tiny.yaml", "--lr", "1e-3"],
         "train has no option --lr; settings of the configuration are written optimizer.lr=1e-3\n",

@@ -29,6 +29,7 @@ class Command(NamedTuple):
         lines: instead of `run`, for a command that starts without torch and rich: the lines that it prints. A generator
             may return the exit code.
         runs_code: the command runs functions that a configuration names, so it has --trust (docs/trust.md).
+        mistake: what is wrong with the arguments together, as argparse would say it; None if nothing is.
     """
 
     name: str
@@ -38,12 +39,21 @@ class Command(NamedTuple):
     run: "Run | None" = None
     lines: Lines | None = None
     runs_code: bool = False
+    mistake: "Callable[[argparse.Namespace], str | None] | None" = None
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the configuration file and the overrides."""
-    parser.add_argument("config", type=path, metavar="CONFIG", help="the configuration, a YAML, JSON or TOML file")
+def add_config(parser: argparse.ArgumentParser, *, optional: bool = False, stages: bool = True) -> None:
+    """Add the configuration file, which may be optional, the overrides, and the choice of a stage."""
+    parser.add_argument(
+        "config",
+        type=path,
+        nargs="?" if optional else None,
+        metavar="CONFIG",
+        help="the configuration, a YAML, JSON or TOML file",
+    )
     add_overrides(parser, "a value in YAML that replaces the file's; +key.path=value adds a parameter")
+    if stages:
+        parser.add_argument("--stage", type=name, metavar="NAME", help="a stage of a configuration with stages")
 
 
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:

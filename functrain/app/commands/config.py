@@ -8,11 +8,13 @@ from functrain.app.commands.command import Command, add_config
 DESCRIPTION = """\
 Show the configuration that the file, the files that it extends, the environment and the overrides make together, with
 the origin of each value: file:line:column, the override, or the default. The output is a configuration itself. The
-command checks the keys and values, and imports no function of your own.
+command checks the keys and values, and imports no function of your own. Of a configuration with stages it shows each
+stage as a whole; --stage shows one alone.
 
   functrain config configs/digits.yaml
   functrain config configs/digits.yaml training.epochs=5 optimizer.lr=3e-4
   functrain config configs/digits.yaml --json
+  functrain config configs/digits_stages.yaml --stage dense
 """
 
 
@@ -26,7 +28,7 @@ def lines(arguments: argparse.Namespace) -> Iterator[str]:
     """What the command prints."""
     from functrain.app.config.showing import as_json, as_yaml, shown_config
 
-    found = shown_config(arguments.config, arguments.overrides)
+    found = shown_config(arguments.config, arguments.overrides, arguments.stage)
     yield from as_json(found) if arguments.json else as_yaml(found)
 
 

@@ -29,7 +29,15 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.find_batch_size import find_batch_size
 
-    find_batch_size(arguments.config, arguments.overrides, arguments.limit, arguments.compile, arguments.trust, console)
+    find_batch_size(
+        arguments.config,
+        arguments.overrides,
+        arguments.stage,
+        arguments.limit,
+        arguments.compile,
+        arguments.trust,
+        console,
+    )
     return 0
 
 

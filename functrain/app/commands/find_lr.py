@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     find_lr(
         arguments.config,
         arguments.overrides,
+        arguments.stage,
         arguments.steps,
         arguments.compile,
         arguments.figure,

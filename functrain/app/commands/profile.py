@@ -30,7 +30,15 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.profile import profile
 
-    profile(arguments.config, arguments.overrides, arguments.steps, arguments.out, arguments.trust, console)
+    profile(
+        arguments.config,
+        arguments.overrides,
+        arguments.stage,
+        arguments.steps,
+        arguments.out,
+        arguments.trust,
+        console,
+    )
     return 0
 
 

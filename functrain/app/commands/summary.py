@@ -33,7 +33,13 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     from functrain.app.runs.model_summary import summary
 
     summary(
-        arguments.config, arguments.overrides, arguments.depth, arguments.json, trust=arguments.trust, console=console
+        arguments.config,
+        arguments.overrides,
+        arguments.stage,
+        arguments.depth,
+        arguments.json,
+        trust=arguments.trust,
+        console=console,
     )
     return 0
 

@@ -27,7 +27,7 @@ a member failed.
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
-    add_config(parser)
+    add_config(parser, stages=False)
     parser.add_argument("--jobs", type=count, default=1, metavar="N", help="members to train at once (default: 1)")
     parser.add_argument(
         "--sweep-dir", type=path, metavar="DIR", help="where the members go (default: runs/<name>-sweep)"

@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functrain.app.commands.command import Command, add_config, count, name, path, seconds
@@ -11,7 +12,11 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Train the model that CONFIG describes. After an interruption (Ctrl-C, a kill, a reboot) the same command continues
-the run. If the run is finished, the command trains nothing and prints the result.
+the run. If the run is finished, the command trains nothing and prints the result. --resume RUN continues a run without
+its CONFIG, which is in the run's directory.
+
+If CONFIG has stages, --all-stages trains them in their order, and --stage NAME trains one. The run of each stage is in
+the directory RUN_DIR/NAME, and all commands take that directory as a run's.
 
 RUN_DIR receives config.yaml (the merged configuration), environment.json (packages, code, data), metrics.csv,
 metrics.jsonl, checkpoints/, training_curves.png, test/metrics.json and README.md (the model card). With
@@ -22,20 +27,29 @@ logging.tensorboard=true it also receives events/.
   functrain train configs/digits.yaml --dry-run
   functrain train configs/digits.yaml --json
   functrain train configs/digits.yaml --init-from runs/other/checkpoints/best --run-dir runs/tuned
+  functrain train configs/digits_stages.yaml --all-stages
+  functrain train --resume runs/digits
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
-    add_config(parser)
-    parser.add_argument("--run-dir", type=path, metavar="DIR", help="where the run's files go (default: runs/<name>)")
+    add_config(parser, optional=True)
+    parser.add_argument("--all-stages", action="store_true", help="train all stages of the configuration, in its order")
+    parser.add_argument(
+        "--run-dir",
+        type=path,
+        metavar="DIR",
+        help="where the run's files go (default: runs/<name>); of a stage, DIR/<stage>",
+    )
     parser.add_argument(
         "--resume",
         type=name,
         default="auto",
         metavar="auto|never|PATH",
         help="auto (default): continue from the newest valid checkpoint, if there is one; never: start afresh and move "
-        "an earlier run to DIR/previous-N; PATH: continue from this checkpoint",
+        "an earlier run to DIR/previous-N; PATH: continue from this checkpoint, or without CONFIG continue this run, "
+        "this directory of stages, or from this checkpoint",
     )
     parser.add_argument(
         "--init-from",
@@ -76,11 +90,13 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.dry_run import dry_run, without_bytecode
     from functrain.app.runs.events import events
-    from functrain.app.runs.training import Request, train
+    from functrain.app.runs.stages import each_stage
+    from functrain.app.runs.training import Request, train_run
 
+    config, overrides = split_words(arguments)
     request = Request(
-        arguments.config,
-        arguments.overrides,
+        config,
+        overrides,
         arguments.run_dir,
         arguments.resume,
         progress=not (arguments.no_progress or arguments.quiet),
@@ -89,15 +105,33 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         init_from=arguments.init_from,
         until_epoch=arguments.until_epoch,
         trust=arguments.trust,
+        stage=arguments.stage,
+        all_stages=arguments.all_stages,
     )
     on_rank_zero, console.quiet = not console.quiet, console.quiet or arguments.quiet or arguments.json
     with events(quiet=not on_rank_zero) if arguments.json else nullcontext() as told:
         if arguments.dry_run:
             with without_bytecode():
-                dry_run(request, console, told)
+                each_stage(request, dry_run, console, told)
         else:
-            train(request, console, told)
+            each_stage(request, train_run, console, told)
     return 0
+
+
+def split_words(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:
+    """The configuration, if one is given, and the overrides."""
+    words = [*([] if arguments.config is None else [str(arguments.config)]), *arguments.overrides]
+    is_needed = arguments.resume in ("auto", "never")
+    if words and (is_needed or "=" not in words[0] or Path(words[0]).exists()):
+        return path(words[0]), words[1:]
+    return None, words
+
+
+def mistake(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments together."""
+    config, _ = split_words(arguments)
+    is_needed = arguments.resume in ("auto", "never")
+    return "the following arguments are required: CONFIG, or --resume RUN" if is_needed and config is None else None
 
 
 COMMAND = Command(
@@ -107,4 +141,5 @@ COMMAND = Command(
     add_options=add_options,
     run=run,
     runs_code=True,
+    mistake=mistake,
 )

@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from functrain import optim
 from functrain.app.config.keys import Section
@@ -26,6 +27,7 @@ from functrain.metrics.measuring import as_metric
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
 from functrain.step.devices import devices, usable_device
+from functrain.step.freezing import frozen
 
 SPLITS = ("train", "val", "test")
 
@@ -151,23 +153,24 @@ def build_state(config: Config, length: Length | None) -> TrainState:
     with torch_seed(fold_in(root_key(config.seed), "model")):  # initial parameters are a function of the seed
         model = _call("model", config.model, functools.partial(function, **parameters))
     try:
-        return init_state(
-            model,
-            _build_objective(config),
-            _build_optimizer(config, length),
-            seed=config.seed,
-            precision=training.precision,
-            accumulate=training.accumulate,
-            clip_norm=training.clip_norm,
-            clip_value=training.clip_value,
-            ema=_build_average(config),
-            loss_scale=_loss_scale(training),
-            statistics=training.statistics,
-            activation_checkpointing=training.activation_checkpointing,
-            activations=training.activations,
-            metrics=build_metrics(config),
-            device=device,
-        )
+        with frozen(model, config.freeze) if isinstance(model, nn.Module) else nullcontext():
+            return init_state(
+                model,
+                _build_objective(config),
+                _build_optimizer(config, length),
+                seed=config.seed,
+                precision=training.precision,
+                accumulate=training.accumulate,
+                clip_norm=training.clip_norm,
+                clip_value=training.clip_value,
+                ema=_build_average(config),
+                loss_scale=_loss_scale(training),
+                statistics=training.statistics,
+                activation_checkpointing=training.activation_checkpointing,
+                activations=training.activations,
+                metrics=build_metrics(config),
+                device=device,
+            )
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
 

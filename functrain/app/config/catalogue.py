@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FILE = Path(__file__).with_name("schema.json")
+STAGES = "stages"  # the key of a configuration's stages, each of which changes the other keys
 REMOVED = {"$ref": "#/$defs/removed"}  # null where a key does not take it: it removes what the file inherits
 VARIABLE = {"$ref": "#/$defs/variable"}  # "${NAME}" in place of a value that is no text
 
@@ -93,13 +94,14 @@ def declared() -> Mapping[tuple[str | int, ...], Entry]:
 
 
 def takes_null(path: tuple[str | int, ...]) -> bool:
-    """Whether null is a value of a declared key.
+    """Whether null is a value of a declared key, also of one in a stage.
 
     Example:
         >>> takes_null(("training", "clip_norm")), takes_null(("data", "batch_size")), takes_null(("model", "width"))
         (True, False, False)
     """
-    return path in declared() and declared()[path].takes_null
+    place = path[2:] if path[:1] == (STAGES,) else path
+    return place in declared() and declared()[place].takes_null
 
 
 class Function(NamedTuple):

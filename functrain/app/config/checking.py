@@ -13,11 +13,10 @@ from functrain.app.config.source import Source
 def is_surely_sound(source: Source) -> bool:
     """Whether a configuration has no fault but in the parameters of the user's own functions."""
     values = {"name": "x", **source.values}
-    name = values["name"]
+    folders = [values["name"], values.get("stage") or "x"]
     return (
         not source.problems
-        and isinstance(name, str)
-        and name.isidentifier()
+        and all(isinstance(name, str) and name.isidentifier() for name in folders)
         and _fits(values, schema())
         and _has_required(values, schema()["else"])
         and _keeps_rules(source)
@@ -35,8 +34,17 @@ def _keeps_rules(source: Source) -> bool:
     )
     warm_ups = [given("optimizer", "schedule", key) for key in ("warmup_steps", "warmup_fraction")]
     scales = [given("training", key) for key in ("loss_scale", "loss_scaling")]
+    begins = [given("init_from", key) for key in ("path", "stage")]
+    has_a_beginning = sum(begins) == 1 or source.at(("init_from",)) is None
     has_an_end = given("training", "epochs") or given("training", "steps")
-    return averages and has_an_end and not all(warm_ups) and not all(scales) and not given("data", "collate_fn")
+    return (
+        averages
+        and has_an_end
+        and has_a_beginning
+        and not all(warm_ups)
+        and not all(scales)
+        and not given("data", "collate_fn")
+    )
 
 
 def _has_required(values: Any, rule: Mapping[str, Any]) -> bool:

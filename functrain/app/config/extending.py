@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from functrain.app.config.catalogue import takes_null
+from functrain.app.config.catalogue import STAGES, takes_null
 from functrain.app.config.files import is_recorded, read_source
 from functrain.app.config.former import in_its_place
 from functrain.app.config.source import Path_, Problem, Source, leaves
+from functrain.app.config.stages import by_name, each_changed
 from functrain.app.config.wording import shown
 from functrain.foundation.errors import ConfigError
 
@@ -30,7 +31,10 @@ def read_extended(path: Path, *, recorded: bool = False) -> Source:
 
 
 def _read(path: Path, *, recorded: bool) -> Source:
-    return placed(in_its_place(read_source(path, recorded=recorded), recorded=recorded), path.parent)
+    def in_place(part: Source) -> Source:
+        return placed(in_its_place(part, recorded=recorded), path.parent)
+
+    return in_place(each_changed(by_name(read_source(path, recorded=recorded)), in_place))
 
 
 class _Extending:
@@ -145,11 +149,11 @@ def placed(source: Source, folder: Path) -> Source:
 
 
 def names_own_code(values: Mapping[str, Any]) -> bool:
-    """Whether a configuration names a function as "package.module:function"."""
+    """Whether a configuration, but for its stages, names a function as "package.module:function"."""
     return any(
         isinstance(value, str) and ":" in value and path[-1] in ("name", "collate_fn", "loss", "loss_fn")
         for path, value in leaves(values)
-        if path
+        if path and path[0] != STAGES
     )
 
 

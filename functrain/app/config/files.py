@@ -10,6 +10,7 @@ from functrain.foundation.regular_files import read_regular
 
 LARGEST_FILE = 1_000_000
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
+STAGES_FILE = "stages.yaml"  # the configuration of a run with stages, in the directory that holds theirs
 
 
 def is_run(folder: Path) -> bool:
@@ -17,8 +18,15 @@ def is_run(folder: Path) -> bool:
     return (folder / "checkpoints").is_dir() and (folder / "config.yaml").is_file()
 
 
+def is_staged_run(folder: Path) -> bool:
+    """Whether a folder holds the runs of stages."""
+    return (folder / STAGES_FILE).is_file()
+
+
 def is_recorded(path: Path) -> bool:
     """Whether a file is the configuration that a run recorded."""
+    if path.name == STAGES_FILE:
+        return any(is_run(each.parent) for each in path.parent.glob("*/config.yaml"))
     return path.name == "config.yaml" and is_run(path.parent)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from functrain.app.config.catalogue import FILE, FUNCTIONS, LISTS, REMOVED, VARIABLE
+from functrain.app.config.catalogue import FILE, FUNCTIONS, LISTS, REMOVED, STAGES, VARIABLE
 from functrain.app.config.former import ASKED_FOR, SWITCHES
 from functrain.app.config.keys import Key, Named, Section, item_in, keys_in
 from functrain.app.config.parameters import signature
 from functrain.app.config.registry import REGISTRY
 from functrain.app.config.schema import Config, section_at
+from functrain.app.config.stages import OF_THE_WHOLE
 from functrain.app.config.wording import meaning
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,9 +37,9 @@ def json_schema() -> dict[str, Any]:
         "title": "functrain configuration",
         "description": "A run of functrain: docs/settings.md lists the keys.",
         "type": "object",
-        "properties": {"extends": _EXTENDS, **properties},
+        "properties": {"extends": _EXTENDS, STAGES: _stages(properties), **properties},
         "additionalProperties": False,
-        "if": {"required": ["extends"]},
+        "if": {"anyOf": [{"required": ["extends"]}, {"required": [STAGES]}]},
         "else": _required(Config, ()),
         "$defs": {
             "variable": {
@@ -61,6 +62,21 @@ _EXTENDS = {
     "files and this one win; lists are replaced; null removes a value.",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
+
+
+def _stages(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Stages by name, or in a list; each has keys of the configuration."""
+    keys = {name: {"$ref": f"#/properties/{name}"} for name in properties if name not in OF_THE_WHOLE}
+    stage = {"properties": keys, "additionalProperties": False}
+    named = {"properties": {"name": {"type": "string"}, **keys}, "additionalProperties": False, "required": ["name"]}
+    return {
+        "description": "Several runs, one after another: each stage changes keys of the rest. docs/stages.md has more.",
+        "anyOf": [
+            {"type": "object", "additionalProperties": {"anyOf": [{"type": "object", **stage}, {"type": "null"}]}},
+            {"type": "array", "items": {"type": "object", **named}},
+            {"type": "null"},
+        ],
+    }
 
 
 def _properties(section: type[Section], path: tuple[str, ...]) -> dict[str, Any]:

@@ -4,17 +4,19 @@ All problems are reported at once, each with its file and line, or its override.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from functrain.app.config.catalogue import STAGES
 from functrain.app.config.files import is_recorded
 from functrain.app.config.problems import independent, parameter_problems, schema_problem
-from functrain.app.config.resolving import resolve
+from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.config.schema import Config
-from functrain.app.config.source import Source, config_error, leaves
+from functrain.app.config.source import Problem, Source, config_error, leaves
+from functrain.app.config.stages import OF_THE_WHOLE, chosen_name
 from functrain.app.config.trust import trust_users_config
 from functrain.app.config.wording import shown
 from functrain.app.config.yaml_text import dump
@@ -22,29 +24,67 @@ from functrain.foundation.errors import ConfigError
 from functrain.foundation.signature import signed_yaml
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
+class Stage(NamedTuple):
+    """A stage of a configuration; a configuration without stages is one that is called "".
+
+    Attributes:
+        name: of the stage.
+        config: what the rest of the configuration and the stage come to.
+        source: the values and their origins.
+    """
+
+    name: str
+    config: Config
+    source: Source
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, stage: str | None = None
+) -> Config:
     """Read, override and check a configuration that the user has named. It may import the functions that it names.
 
     Args:
         path: a YAML (or JSON) file.
         overrides: "key.path=value" each. They replace values of the file, and later ones replace earlier ones.
         trust: whether it may also import them from a run's directory.
+        stage: the stage, if the configuration has stages.
 
     Raises:
         ConfigError: with a line for each problem.
     """
+    return chosen(load_stages(path, overrides, trust=trust), path, stage).config
+
+
+def load_stages(path: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> list[Stage]:
+    """The stages of a configuration that the user has named, all of them checked. Arguments as of `load_config`.
+
+    Raises:
+        ConfigError: with a line for each problem of each stage.
+    """
     path = Path(path)
-    config, source = read_config(path, overrides, recorded=is_recorded(path))
-    missing = [folder for folder in config.code_paths if not folder.is_dir()] if config.references else []
-    if missing:
-        raise ConfigError(f"{source.origin(('code',))}: code: there is no folder {missing[0]} to import functions from")
-    config = trust_users_config(config, trust)
-    check_parameters(config, source)
-    return config
+    stages = read_stages(path, overrides, recorded=is_recorded(path))
+    for _, config, source in stages:
+        missing = [folder for folder in config.code_paths if not folder.is_dir()] if config.references else []
+        if missing:
+            where = source.origin(("code",))
+            raise ConfigError(f"{where}: code: there is no folder {missing[0]} to import functions from")
+    stages = [stage._replace(config=trust_users_config(stage.config, trust)) for stage in stages]
+    check_stages(stages)
+    return stages
+
+
+def chosen(stages: Sequence[Stage], path: str | Path, name: str | None) -> Stage:
+    """The stage of a name, or the configuration that has no stages.
+
+    Raises:
+        ConfigError: there is none, or no name is given for one of several.
+    """
+    names = [stage.name for stage in stages]
+    return stages[names.index(chosen_name(names, path, name))]
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> tuple[Config, Source]:
-    """Read a configuration and the origins of its values. This imports no function that it names.
+    """Read a configuration without stages, and the origins of its values. This imports no function that it names.
 
     Args:
         path, overrides: as in `load_config`.
@@ -53,7 +93,23 @@ def read_config(path: str | Path, overrides: Sequence[str] = (), *, recorded: bo
     Raises:
         ConfigError: with a line for each problem.
     """
-    source = resolve(Path(path), overrides, recorded=recorded)
+    _, config, source = chosen(read_stages(path, overrides, recorded=recorded), path, None)
+    return config, source
+
+
+def read_stages(path: str | Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> list[Stage]:
+    """The stages of a configuration, as `read_config` reads one without stages."""
+    found, problems = [], {}
+    for name, source in resolve_stages(Path(path), overrides, recorded=recorded).items():
+        config, problems[name] = _read(source)
+        if config is not None:
+            found.append(Stage(name, config, source))
+    _raise(problems)
+    return found
+
+
+def _read(source: Source) -> tuple[Config | None, list[Problem]]:
+    """The configuration that values come to, and what is wrong with it."""
     problems = list(source.problems)
     try:
         config = Config.model_validate(source.values)
@@ -63,8 +119,21 @@ def read_config(path: str | Path, overrides: Sequence[str] = (), *, recorded: bo
     if config is None or problems:
         # All that can be told without running code of the user's.
         problems += parameter_problems(source, None)
-        raise config_error(problem.text for problem in independent(problems, source))
-    return config, source
+        problems = list(independent(problems, source))
+    return config, problems
+
+
+def _raise(problems: Mapping[str, Sequence[Problem]]) -> None:
+    """Raise an error if there are problems. One that only some stages have names these."""
+    stages: dict[str, list[str]] = {}
+    for name, found in problems.items():
+        for text in dict.fromkeys(problem.text for problem in found):
+            stages.setdefault(text, []).append(name)
+    if stages:
+        raise config_error(
+            text if len(names) == len(problems) else f"{text} (stage {', '.join(names)})"
+            for text, names in stages.items()
+        )
 
 
 def check_registered(path: str | Path, overrides: Sequence[str] = (), *, recorded: bool = False) -> None:
@@ -73,27 +142,41 @@ def check_registered(path: str | Path, overrides: Sequence[str] = (), *, recorde
     Raises:
         ConfigError: with a line for each problem.
     """
-    _, source = read_config(path, overrides, recorded=recorded)
-    problems = list(parameter_problems(source, None))
-    if problems:
-        raise config_error(problem.text for problem in problems)
+    stages = read_stages(path, overrides, recorded=recorded)
+    _raise({name: list(parameter_problems(source, None)) for name, _, source in stages})
 
 
-def check_parameters(config: Config, source: Source) -> None:
+def check_stages(stages: Iterable[Stage]) -> None:
     """Check the names of functions and the parameters for them.
 
     Raises:
         ConfigError: with a line for each problem.
     """
-    problems = list(parameter_problems(source, config.code_folders))
-    if problems:
-        raise config_error(problem.text for problem in problems)
+    _raise({name: list(parameter_problems(source, config.code_folders)) for name, config, source in stages})
+
+
+def check_parameters(config: Config, source: Source) -> None:
+    """As `check_stages`, for a configuration without stages."""
+    check_stages([Stage(WHOLE, config, source)])
 
 
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration that `load_config` reads back. A kill leaves the old file or the new one."""
+    _save(plain(config), path)
+
+
+def save_stages(stages: Sequence[Stage], path: Path) -> None:
+    """Write a configuration of these stages that `load_stages` reads back, likewise."""
+    parts = {
+        name: {key: value for key, value in plain(config).items() if key not in OF_THE_WHOLE}
+        for name, config, _ in stages
+    }
+    _save({"name": stages[0].config.name, STAGES: parts}, path)
+
+
+def _save(values: Mapping[str, Any], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(signed_yaml(dump(plain(config))), encoding="utf-8")
+    temporary.write_text(signed_yaml(dump(values)), encoding="utf-8")
     os.replace(temporary, path)
 
 

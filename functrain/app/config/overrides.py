@@ -16,11 +16,16 @@ def _anywhere(_: Path_) -> str | None:
     return None
 
 
+def _as_written(path: Path_) -> Path_ | None:
+    return path
+
+
 def override(
     source: Source,
     text: str,
     places: Callable[[Assignment], Iterable[Assignment]] = _as_given,
     is_closed: Callable[[Path_], str | None] = _anywhere,
+    here: Callable[[Path_], Path_ | None] = _as_written,
 ) -> Source:
     """The source with one value set from the command line.
 
@@ -32,6 +37,7 @@ def override(
         text: "key.path=value", the value in YAML; "+key.path=value" adds a key and never changes one.
         places: what is set, by the places that keys have today.
         is_closed: why no key can be added at a path, in words; None if one can.
+        here: where a path leads in this source; None if it is another source's.
 
     Raises:
         ConfigError: if the text has another form, the path leads through a value that is no section, or a key cannot
@@ -51,9 +57,16 @@ def override(
     if not isinstance(source.values, dict):
         return source  # the loader of the configuration will refuse it
     parsed = parse(value, origin).sound() if value.strip() else Source(None, {})
+    try:
+        place = here(path)
+        if place is None:
+            return source
+        assignments = list(places(Assignment(place, parsed)))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
     if adds:
-        _check_addition(source, path, origin, is_closed(path))
-    for assignment in places(Assignment(path, parsed)):
+        _check_addition(source, place, origin, is_closed(place))
+    for assignment in assignments:
         source = _assigned(source, assignment, origin)
     return source
 

@@ -64,10 +64,19 @@ def _unknown_key(path: Path_, source: Source, allowed: Sequence[str], function: 
     section, key = path[:-1], str(path[-1])
     of = f" ({function})" if function else ""
     inside = _inside(section) or " at the top level"
-    origin, main = source.origin(path), source.origin(())
-    is_inherited = not origin.startswith((f"{main}:", "override ")) and origin != main
-    way_out = f"; to remove what {main} inherits, set it to null there" if is_inherited else ""
+    heir = _heir(path, source)
+    way_out = f"; to remove what {heir} inherits, set it to null there" if heir else ""
     return f"unknown key {key!r}{inside}{of}{meant(key, allowed)} allowed: {', '.join(allowed)}{way_out}"
+
+
+def _heir(path: Path_, source: Source) -> str:
+    """The file or the stage that inherits the value at a path; "" if the value is its own."""
+    origin, main = source.origin(path), source.origin(())
+    if origin.startswith("override "):
+        return ""
+    if path not in source.own and (*path[:-1], "name") in source.own:  # of the function that the stage does not have
+        return f"stage {source.stage}"
+    return "" if origin == main or origin.startswith(f"{main}:") else main
 
 
 def _inside(section: Path_) -> str:

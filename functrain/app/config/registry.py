@@ -17,9 +17,9 @@ from typing import Any
 
 from functrain import metrics, optim
 from functrain.app.config.suggestions import did_you_mean
-from functrain.data import digits
+from functrain.data import digits, masked_digits, segmented_digits
 from functrain.foundation.errors import ConfigError
-from functrain.models import DigitsCNN
+from functrain.models import DigitsCNN, EncoderDecoder
 from functrain.objectives import (
     binary_classification,
     classification,
@@ -33,8 +33,8 @@ from functrain.objectives import (
 from functrain.optim import schedules
 
 REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "model": {"digits_cnn": DigitsCNN},
-    "data": {"digits": digits},
+    "model": {"digits_cnn": DigitsCNN, "encoder_decoder": EncoderDecoder},
+    "data": {"digits": digits, "masked_digits": masked_digits, "segmented_digits": segmented_digits},
     "objective": {
         "binary_classification": binary_classification,
         "classification": classification,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, WithJsonSchema, WrapValidator, field_validator, model_validator
+from pydantic import PrivateAttr, WithJsonSchema, WrapValidator, field_validator, model_validator
 
 from functrain.app.config.keys import Named, Section, item_in, key, section_in
 from functrain.app.config.run_sections import (
@@ -133,13 +133,19 @@ class CallbackConfig(Named):
 class InitFromConfig(Section):
     """Parameters and buffers to begin with: the arguments of `functrain.checkpoint.init_from`."""
 
-    path: str = Field(
-        min_length=1,
-        description="a file, a checkpoint, or a run, meaning its last checkpoint; relative to the configuration file.",
-    )
+    path: str | None = key(None, "a file, a checkpoint, or a run; relative to the configuration file.", min_length=1)
+    stage: str | None = key(None, "an earlier stage of this configuration, instead of a path.", min_length=1)
+    which: Literal["last", "best"] = key("last", "the checkpoint of the run or stage.")
     new: list[str] = key([], 'parameters that may keep their initial value: names, or patterns such as "head.*".')
     dropped: list[str] = key([], "tensors of the file that are left out, likewise.")
     prefix: str = key("", "of the model's names in the file, such as \"model.\" in Lightning's.")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> "InitFromConfig":
+        if (self.path is None) == (self.stage is None):
+            way_out = ": set path or stage" if self.path is None else ", not both: set path or stage to null"
+            raise ValueError(f"begins with a path (a file, checkpoint or run) or with an earlier stage{way_out}")
+        return self
 
 
 def _is_folders(value: Any, _: Any) -> Any:
@@ -164,6 +170,12 @@ class Config(Section):
     """A run."""
 
     name: str = key(..., "the run's name, and its directory's under `runs/`.", bits=False)
+    stage: str | None = key(
+        None,
+        "the stage that this is, of a configuration with `stages`, which sets it. The run's directory is then "
+        "`runs/<name>/<stage>`.",
+        bits=False,
+    )
     seed: int = key(0, "of everything random: initial parameters, order of the data, dropout.")
     code: Folders | None = key(
         None,
@@ -185,7 +197,12 @@ class Config(Section):
         "what is measured beside the objective's own metrics: a name, `{name: ...}` with arguments, or "
         "`{name: package.module:function}`, a function that returns a metric; see docs/metrics.md.",
     )
-    init_from: InitFromConfig | None = key(None, "a file or run whose parameters a fresh run begins with.")
+    init_from: InitFromConfig | None = key(None, "a file, run or stage whose parameters a fresh run begins with.")
+    freeze: list[str] = key(
+        [],
+        'parameters that are not trained: names, or patterns such as "encoder.*". They have no optimizer state, no '
+        "update and no weight decay, and keep every bit. Buffers, such as BatchNorm's statistics, still change.",
+    )
     callbacks: list[CallbackConfig] = key(
         [],
         "functions that training calls, each as `{name: package.module:function}` with its parameters: one marked with "
@@ -237,10 +254,10 @@ class Config(Section):
             return metrics
         return [{"name": each} if isinstance(each, str) else each for each in metrics]
 
-    @field_validator("name")
+    @field_validator("name", "stage")
     @classmethod
-    def _is_a_folder_name(cls, name: str) -> str:
-        if not name.strip(". ") or any(character in name for character in "/\\:\0\n"):
+    def _is_a_folder_name(cls, name: str | None) -> str | None:
+        if name is not None and (not name.strip(". ") or any(character in name for character in "/\\:\0\n")):
             raise ValueError("must be usable as a folder's name: no slash, backslash or colon")
         return name
 

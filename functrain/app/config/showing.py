@@ -5,16 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from functrain.app.config.catalogue import FUNCTIONS, functions, schema, section_in
+from functrain.app.config.catalogue import FUNCTIONS, STAGES, functions, schema, section_in
 from functrain.app.config.checking import is_surely_sound
 from functrain.app.config.files import is_recorded
-from functrain.app.config.resolving import resolve
+from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.config.source import Path_, Source
+from functrain.app.config.stages import OF_THE_WHOLE, chosen_name
 from functrain.app.config.yaml_text import dump_flow
 
 WIDTH = 44  # of a value, before its origin
 DEFAULTS: Mapping[Path_, str] = {
     ("name",): "default: the file's name",
+    ("stage",): "stages",
     ("code",): "default: the folders of the files that name functions",
 }
 
@@ -36,26 +38,45 @@ class Line(NamedTuple):
         return "environment" if " (${" in self.origin else "file"
 
 
-def shown_config(path: Path, overrides: Sequence[str]) -> list[Line]:
+def shown_config(path: Path, overrides: Sequence[str], stage: str | None = None) -> list[Line]:
     """The keys of a configuration, of which each section's stand below it.
+
+    Args:
+        path, overrides: the configuration.
+        stage: show this one of its stages alone.
 
     Raises:
         ConfigError: with a line for each problem.
     """
     recorded = is_recorded(path)
-    source = resolve(path, overrides, recorded=recorded)
-    if not is_surely_sound(source):
+    sources = resolve_stages(path, overrides, recorded=recorded)
+    if not all(map(is_surely_sound, sources.values())):
         from functrain.app.config.loading import check_registered
 
         check_registered(path, overrides, recorded=recorded)
-    return list(_lines(schema(), source.values, (), source))
+    if stage is None and WHOLE not in sources:
+        return list(_staged(sources))
+    name = chosen_name(list(sources), path, stage)
+    return list(_lines(schema(), sources[name].values, (), sources[name]))
+
+
+def _staged(sources: Mapping[str, Source]) -> Iterator[Line]:
+    """A configuration of several stages, each with all of its keys."""
+    first = next(iter(sources.values()))
+    yield Line(("name",), first.values["name"], _origin(("name",), first))
+    yield Line((STAGES,), None, "", is_section=True)
+    for stage, source in sources.items():
+        yield Line((STAGES, stage), None, "", is_section=True)
+        for line in _lines(schema(), source.values, (), source):
+            if line.path[0] not in OF_THE_WHOLE:
+                yield line._replace(path=(STAGES, stage, *line.path))
 
 
 def _lines(section: Mapping[str, Any], values: Mapping[str, Any], path: Path_, source: Source) -> Iterator[Line]:
     for name, facts in section["properties"].items():
         inside, own = (*path, name), section_in(facts)
         value = values.get(name, facts.get("default"))
-        if inside == ("extends",) or (inside == ("name",) and "name" not in values):
+        if inside in (("extends",), (STAGES,)) or (inside == ("name",) and "name" not in values):
             continue
         origin = _origin(inside, source) if name in values else "default"
         if own is None or (value is None and facts.get("default") is None):

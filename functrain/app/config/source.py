@@ -37,6 +37,8 @@ class Source:
         spellings: path of a value that is no text -> how it is written: `on`, `1e8`.
         problems: what is wrong with the text.
         folders: of the files that name functions of their own, and say no `code`.
+        stage: the stage that the values are of; "" without stages.
+        own: the paths that this stage itself says; the others it has from the rest of the configuration.
     """
 
     values: Any
@@ -44,6 +46,8 @@ class Source:
     spellings: Mapping[Path_, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     folders: tuple[str, ...] = ()
+    stage: str = ""
+    own: frozenset[Path_] = frozenset()
 
     def replace(self, **changes: Any) -> "Source":
         """A source that differs in these fields."""

@@ -7,7 +7,7 @@ import the functions it names, or raise.
 from collections.abc import Sequence
 from pathlib import Path
 
-from functrain.app.config.files import is_run
+from functrain.app.config.files import STAGES_FILE, is_run, is_staged_run
 from functrain.app.config.schema import Config
 from functrain.checkpoint import CheckpointInfo
 from functrain.foundation.errors import ConfigError
@@ -52,6 +52,11 @@ def trust_run(config: Config, run: Path, trust: bool) -> Config:
     return _trust_foreign(config, run, run, is_own_run(run), trust)
 
 
+def trust_staged(config: Config, folder: Path, trust: bool) -> Config:
+    """The configuration of a stage, as the directory with the runs of all stages records it, likewise."""
+    return _trust_foreign(config, folder, folder, _is_own(folder / STAGES_FILE), trust)
+
+
 def trust_checkpoint(config: Config, info: CheckpointInfo, trust: bool) -> Config:
     """The configuration that a checkpoint carries, likewise."""
     metadata = metadata_of(info)
@@ -60,9 +65,14 @@ def trust_checkpoint(config: Config, info: CheckpointInfo, trust: bool) -> Confi
 
 
 def is_own_run(run: Path) -> bool:
-    """Whether this user's `functrain train` wrote the run's config.yaml."""
+    """Whether this user's `functrain train` wrote the configuration in a directory of a run, or of one with stages."""
+    file = run / "config.yaml"
+    return _is_own(file if file.is_file() else run / STAGES_FILE)
+
+
+def _is_own(file: Path) -> bool:
     try:
-        return is_signed_yaml((run / "config.yaml").read_text(encoding="utf-8"))
+        return is_signed_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -97,7 +107,7 @@ def _run_around(folder: Path) -> Path | None:
     """The run's directory that a folder is, or lies in."""
     folder = folder.resolve()
     for place in (folder, *folder.parents):
-        if is_run(place):
+        if is_run(place) or is_staged_run(place):
             return place
     return None
 

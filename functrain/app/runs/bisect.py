@@ -70,7 +70,7 @@ def _first(pasts: Sequence[Past], found: Parting, high: int, scratch: Path) -> M
     Raises:
         ConfigError: trained again, the runs have other digests than in their logs.
     """
-    begin = max((past.ancestry.step for past in pasts if past.ancestry is not None), default=0)
+    begin = max((past.ancestry.first_step for past in pasts if past.ancestry is not None), default=0)
     low = begin if found.equal is None else max(found.equal.step, begin)
     if found.equal is None:
         states = [_state(past, low, scratch / f"low-{number}") for number, past in enumerate(pasts)]

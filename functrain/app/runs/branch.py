@@ -14,7 +14,8 @@ from functrain.app.runs.ancestry import FILE, START, Ancestry
 from functrain.app.runs.at import trained_again
 from functrain.app.runs.directory import RunDirectory, write_json
 from functrain.app.runs.past import Past, confirmed, moment_of, nothing_left_behind, past_run
-from functrain.app.runs.training import Request, train
+from functrain.app.runs.summary import Output
+from functrain.app.runs.training import Request, train_run
 from functrain.app.tables import print_lines
 from functrain.diagnostics.time_travel import Rebuilt
 from functrain.foundation.errors import ConfigError
@@ -57,7 +58,8 @@ def branch(
         _make(scratch / "run", scratch / "again", past, rebuilt, ancestry)
         os.rename(scratch / "run", target)
     print_lines(console, [f"branches off {ancestry} ({trained_again(rebuilt, step)})"])
-    train(Request(past.run.config_file, overrides, target, progress=progress, trust=trust, config=config), console)
+    request = Request(past.run.config_file, overrides, target, progress=progress, trust=trust, config=config)
+    train_run(request, config, RunDirectory(target), Output(console))
 
 
 def parse_place(text: str) -> tuple[Path, int]:
@@ -80,7 +82,8 @@ def _config(past: Past, step: int, overrides: Sequence[str]) -> Config:
     """The new run's configuration: the other's, as it was last, with the changes."""
     named = any(text.partition("=")[0].strip() == "name" for text in overrides)
     before = read_config(past.run.config_file, recorded=True)[0]
-    changes = [*overrides, *([] if named else [f"name={before.name}-at-{step}"]), "init_from=null"]
+    name = before.name if before.stage is None else before.stage
+    changes = [*overrides, *([] if named else [f"name={name}-at-{step}"]), "init_from=null", "stage=null"]
     config, source = read_config(past.run.config_file, changes, recorded=True)
     config = trust_run(config, past.run.path, past.trust)
     check_parameters(config, source)

@@ -6,6 +6,7 @@ from functrain.app.config.loading import plain
 from functrain.app.config.schema import Config
 from functrain.app.config.yaml_text import dump
 from functrain.app.runs import surroundings
+from functrain.app.runs.ancestry import ancestry_of
 from functrain.app.runs.directory import RunDirectory, write_text
 from functrain.app.runs.running import Parts
 from functrain.foundation.paths import shown_path
@@ -16,6 +17,7 @@ FILE = "README.md"
 # The first line. A card without it is somebody's own, and stays.
 MARK = "<!-- functrain writes this file after each training. Remove this line to keep your own text. -->"
 SECTIONS = ("model", "data", "objective", "optimizer", "training")
+BEGINNING = ("init_from", "freeze")  # that most runs have not
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -49,9 +51,10 @@ def write_card(
     lines = [
         MARK,
         "",
-        f"# {config.name}",
+        f"# {config.name}" + ("" if config.stage is None else f", stage {config.stage}"),
         "",
         *_model(config, state),
+        *_beginning(run),
         *_data(run, parts),
         *_hyperparameters(config),
         *_metrics(state, metrics, checkpoint),
@@ -70,6 +73,12 @@ def _model(config: Config, state: TrainState) -> Iterator[str]:
     )
 
 
+def _beginning(run: RunDirectory) -> Iterator[str]:
+    ancestry = ancestry_of(run.path)
+    if ancestry is not None:
+        yield f"It {'branched off' if ancestry.is_branch else 'began with'} {ancestry}."
+
+
 def _data(run: RunDirectory, parts: Parts) -> Iterator[str]:
     starts = surroundings.read(run.path)
     digests = starts[-1].data if starts else {}
@@ -82,7 +91,7 @@ def _data(run: RunDirectory, parts: Parts) -> Iterator[str]:
 def _hyperparameters(config: Config) -> Iterator[str]:
     values = plain(config)
     yield from ("", "## Hyperparameters", "", f"Seed {config.seed}. `config.yaml` has all keys.", "", "```yaml")
-    yield dump({name: values[name] for name in SECTIONS}).rstrip("\n")
+    yield dump({name: values[name] for name in (*SECTIONS, *(each for each in BEGINNING if values[each]))}).rstrip("\n")
     yield "```"
 
 

@@ -28,6 +28,11 @@ def changes_since(run: RunDirectory, config: Config) -> list[str]:
     return changes(before, plain(config))
 
 
+def is_as_it_was(run: RunDirectory, config: Config) -> bool:
+    """Whether no key has changed since the run's last start on which its bits depend."""
+    return all(change.partition(":")[0] in SHOWS_IN_NO_BIT for change in changes_since(run, config))
+
+
 def refuse(changed: Sequence[str], config: Config) -> None:
     """Refuse the changes that may change bits, as --strict-resume asks for."""
     # Without a schedule a longer run begins as the shorter one did.

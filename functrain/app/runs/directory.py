@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from functrain.app.config.files import read_source
+from functrain.app.config.files import is_staged_run, read_source
 from functrain.app.config.loading import check_parameters, read_config
 from functrain.app.config.schema import Config
 from functrain.app.config.trust import trust_run
@@ -113,6 +113,8 @@ def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:
     run = RunDirectory(Path(path))
     if run.config_file.is_file():
         return run, read_config(run.config_file, recorded=True)[0]
+    if is_staged_run(run.path):
+        raise ConfigError(f"{path} holds the runs of stages: give one of them{stages_in(run.path)}")
     if not run.path.exists():
         raise ConfigError(f"there is no run directory {path}{runs_beside(run.path)}")
     raise ConfigError(f"{path} is no run directory: there is no config.yaml in it{runs_beside(run.path)}")
@@ -184,6 +186,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def stages_in(folder: Path) -> str:
+    """': runs/a/one, runs/a/two', for a message about a directory that holds the runs of stages."""
+    found = sorted(each.parent for each in folder.glob("*/config.yaml"))
+    return f": {', '.join(map(str, found))}" if found else "; none has begun"
 
 
 def runs_beside(path: Path) -> str:

@@ -3,20 +3,18 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor
 
-from functrain.app.config.build import build_callbacks, build_rules, fit_settings
+from functrain.app.config.build import build_callbacks, build_rules, fit_settings, set_threads
 from functrain.app.config.schema import Config
 from functrain.app.ranks import joined
 from functrain.app.runs.directory import RunDirectory, is_finished, position
-from functrain.app.runs.events import Events
 from functrain.app.runs.running import Parts, another_run, begun
 from functrain.app.runs.summary import Output
-from functrain.app.runs.training import Request, chosen, prepared
+from functrain.app.runs.training import Request, chosen
 from functrain.app.tables import duration, print_facts, print_lines
 from functrain.data import as_stream
 from functrain.diagnostics import model_summary
@@ -27,7 +25,7 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import shown_path
 from functrain.loop.batches import Feed, no_training_data, training_feed
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
-from functrain.loop.events import Callbacks
+from functrain.loop.events import Callback, Callbacks
 from functrain.loop.memory import InParts, explained
 from functrain.loop.output.progress_line import counted, exact
 from functrain.loop.settings import Settings
@@ -50,19 +48,15 @@ def without_bytecode() -> Iterator[None]:
         sys.dont_write_bytecode = before
 
 
-def dry_run(request: Request, console: Console, events: Events | None = None) -> None:
-    """The command: build, try, and say what the run would do.
-
-    Args:
-        request: as for `train`.
-        console: what to print on.
-        events: gets what is found, for a program.
+def dry_run(request: Request, config: Config, run: RunDirectory, output: Output, _: Sequence[Callback] = ()) -> None:
+    """The command: build, try, and say what the run would do. Arguments as of `train_run`.
 
     Raises:
         FunctrainError: for everything that would end the run at its beginning.
     """
-    config, run = prepared(request)
-    output = Output(console, events)
+    run.check()
+    set_threads(config)
+    console = output.console
     with joined(config.training.device) as world:
         parts = chosen(request, config, run, world, output)
         parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=output.say)

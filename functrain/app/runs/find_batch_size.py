@@ -12,19 +12,26 @@ from functrain.diagnostics import find_batch_size as search
 
 
 def find_batch_size(
-    config_file: Path, overrides: Sequence[str], limit: int | None, compiled: bool, trust: bool, console: Console
+    config_file: Path,
+    overrides: Sequence[str],
+    stage: str | None,
+    limit: int | None,
+    compiled: bool,
+    trust: bool,
+    console: Console,
 ) -> None:
     """The command: try batches, print what fits and how fast it is, and how to use it.
 
     Args:
         config_file: the configuration.
         overrides: "key.path=value" each.
+        stage: of the configuration, if it has stages.
         limit: the largest to try; None: as many as there are examples.
         compiled: compile the steps.
         trust: its code may lie in a run's directory.
         console: what to print on.
     """
-    config = load_config(config_file, overrides, trust=trust)
+    config = load_config(config_file, overrides, trust=trust, stage=stage)
     set_threads(config)
     loader = build_training_loader(config)
     found = search(build_state(config, None), loader, limit=limit, compile=compiled)

@@ -18,6 +18,7 @@ ROWS = 16  # of the table, at most
 def find_lr(
     config_file: Path,
     overrides: Sequence[str],
+    stage: str | None,
     steps: int,
     compiled: bool,
     figure: Path | None,
@@ -29,6 +30,7 @@ def find_lr(
     Args:
         config_file: the configuration.
         overrides: "key.path=value" each.
+        stage: of the configuration, if it has stages.
         steps: updates of the sweep.
         compiled: compile the step.
         figure: the image to write.
@@ -37,7 +39,7 @@ def find_lr(
     """
     if figure is not None:
         check_figure(figure)
-    config = load_config(config_file, overrides, trust=trust)
+    config = load_config(config_file, overrides, trust=trust, stage=stage)
     set_threads(config)
     loader = build_training_loader(config)
     found = sweep(build_state(config, None), loader, steps=steps, compile=compiled)

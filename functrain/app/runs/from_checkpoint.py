@@ -1,17 +1,21 @@
 """Find a checkpoint that the command line names, and build what it was trained with."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
+from functrain.app.config.files import is_staged_run
 from functrain.app.config.former import in_its_place
 from functrain.app.config.loading import check_parameters
+from functrain.app.config.problems import schema_problem
+from functrain.app.config.resolving import overridden
 from functrain.app.config.schema import Config
-from functrain.app.config.source import Source
+from functrain.app.config.source import Source, config_error
 from functrain.app.config.trust import trust_checkpoint
-from functrain.app.runs.directory import runs_beside
+from functrain.app.runs.directory import runs_beside, stages_in
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.data import Loader
 from functrain.foundation.errors import ConfigError
@@ -43,6 +47,8 @@ def what_is_there(path: Path, missing: str) -> str:
 
 
 def _no_checkpoint(path: Path, whole_runs: bool) -> str:
+    if whole_runs and is_staged_run(path):
+        return f"{path} holds the runs of stages: give one of them{stages_in(path)}"
     wanted = "neither a run with checkpoints nor a checkpoint" if whole_runs else "not a checkpoint"
     folder = path / "checkpoints" if path.is_dir() else path.parent
     inside = sorted(p.name for p in folder.glob("step-*") if p.is_dir())
@@ -83,6 +89,15 @@ def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
         ConfigError: if it carries none, as one of a run without the command line, or one of another version; or it
             names functions, and it is not this user's (see `functrain.app.config.trust`).
     """
+    info, config, source = config_and_source(checkpoint, trust)
+    check_parameters(config, source)
+    return info, config
+
+
+def config_and_source(
+    checkpoint: Path, trust: bool, overrides: Sequence[str] = ()
+) -> tuple[CheckpointInfo, Config, Source]:
+    """As `config_of`, with changes, and with the origins of the values; their functions are not imported yet."""
     info = read_info(checkpoint)
     values: Any = metadata_of(info).config
     if values is None:
@@ -90,11 +105,12 @@ def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
             f"{checkpoint} carries no configuration: it was not made by 'functrain train'. In Python there are "
             "functrain.replay, functrain.find_nonfinite and functrain.checkpoint.save_torch for it"
         )
-    source = in_its_place(Source(values, {(): f"the configuration in {checkpoint}"}), recorded=True)
+    recorded = in_its_place(Source(values, {(): f"the configuration in {checkpoint}"}), recorded=True)
+    source = overridden(recorded, overrides).sound()
     try:
-        config = trust_checkpoint(Config.model_validate(source.values), info, trust)
+        return info, trust_checkpoint(Config.model_validate(source.values), info, trust), source
     except ValidationError as error:
+        if overrides:
+            raise config_error(schema_problem(details, source).text for details in error.errors()) from None
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise ConfigError(f"the configuration in {checkpoint} is another version's: see its key {place!r}") from None
-    check_parameters(config, source)
-    return info, config

@@ -17,19 +17,26 @@ from functrain.loop.batches import training_feed
 
 
 def summary(
-    config_file: Path, overrides: Sequence[str], depth: int, as_json: bool, trust: bool, console: Console
+    config_file: Path,
+    overrides: Sequence[str],
+    stage: str | None,
+    depth: int,
+    as_json: bool,
+    trust: bool,
+    console: Console,
 ) -> None:
     """The command. The model is built, and one batch is read; nothing is computed or written.
 
     Args:
         config_file: the configuration.
         overrides: "key.path=value" each.
+        stage: of the configuration, if it has stages.
         depth: of the layers to show.
         as_json: print JSON instead, with all layers.
         trust: its code may lie in a run's directory.
         console: what to print on.
     """
-    config = load_config(config_file, overrides, trust=trust)
+    config = load_config(config_file, overrides, trust=trust, stage=stage)
     set_threads(config)
     loader = build_training_loader(config)
     state = build_state(config, run_length(config, loader))

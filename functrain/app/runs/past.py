@@ -12,6 +12,7 @@ from functrain.app.config.build import build_rules, micro_batches, set_threads
 from functrain.app.config.schema import Config
 from functrain.app.config.trust import trust_run
 from functrain.app.runs.ancestry import START, Ancestry, ancestry_of
+from functrain.app.runs.beginning import begun_again
 from functrain.app.runs.digests import Moment, digests
 from functrain.app.runs.directory import RunDirectory, existing_run, trusted_run
 from functrain.app.runs.from_checkpoint import config_of
@@ -42,7 +43,7 @@ class Past:
 
     @property
     def ancestry(self) -> Ancestry | None:
-        """Where the run branched off another one."""
+        """What the run began with."""
         return ancestry_of(self.run.path)
 
     def check(self, step: int) -> None:
@@ -52,7 +53,7 @@ class Past:
             ValueError, ConfigError: likewise.
         """
         check_step(step, reached(self.run.path), self.run.path)
-        if self.ancestry is not None and step < self.ancestry.step:
+        if self.ancestry is not None and step < self.ancestry.first_step:
             raise ConfigError(
                 f"{shown_path(self.run.path)} begins at step {self.ancestry.step} of {self.ancestry.run}: give that "
                 f"run for step {step}"
@@ -85,7 +86,7 @@ class Past:
         """
         config = self.config_at(step)
         set_threads(config)
-        parts = build(config)
+        parts = self.built(config)
         settings: dict[str, Any] = {} if digest_every is None else {"digest_every": digest_every}
         infos = self.run.checkpoints()
         if infos:
@@ -97,8 +98,14 @@ class Past:
 
     @property
     def folders(self) -> Sequence[Path]:
-        """That hold checkpoints."""
-        return [self.run.path / START / "checkpoints", self.run.checkpoint_folder]
+        """That hold checkpoints of the run, and that which a branch began with."""
+        branch = self.ancestry is not None and self.ancestry.is_branch
+        return [*([self.run.path / START / "checkpoints"] if branch else []), self.run.checkpoint_folder]
+
+    def built(self, config: Config) -> Parts:
+        """What a configuration of the run describes, with the state that the run began with."""
+        parts = build(config)
+        return dataclasses.replace(parts, state=begun_again(parts.state, config, self.run.path))
 
 
 def past_run(path: Path, trust: bool, progress: bool | None) -> tuple[Past, Config]:

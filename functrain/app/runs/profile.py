@@ -20,13 +20,20 @@ PROFILES = Path("profiles")
 
 
 def profile(
-    config_file: Path, overrides: Sequence[str], steps: int, out: Path | None, trust: bool, console: Console
+    config_file: Path,
+    overrides: Sequence[str],
+    stage: str | None,
+    steps: int,
+    out: Path | None,
+    trust: bool,
+    console: Console,
 ) -> None:
     """The command.
 
     Args:
         config_file: the configuration.
         overrides: "key.path=value" each.
+        stage: of the configuration, if it has stages.
         steps: updates to measure.
         out: where the files go; default: `profiles/<name>`.
         trust: its code may lie in a run's directory.
@@ -36,7 +43,7 @@ def profile(
         FunctrainError: for everything that a user can put right.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or libkineto writes lines of its own to stderr
-    config = load_config(config_file, overrides, trust=trust)
+    config = load_config(config_file, overrides, trust=trust, stage=stage)
     folder = out if out is not None else PROFILES / config.name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a directory")

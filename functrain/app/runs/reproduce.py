@@ -16,7 +16,6 @@ from functrain.app.runs.ancestry import start_of
 from functrain.app.runs.code_version import code_version, export
 from functrain.app.runs.digests import Moment, Parting, digests, parting
 from functrain.app.runs.past import Past, again, nothing_left_behind, past_run
-from functrain.app.runs.running import build
 from functrain.app.runs.surroundings import Surroundings, recorded_code
 from functrain.app.tables import print_lines
 from functrain.diagnostics.reproduction import as_recorded, recorded_options
@@ -45,7 +44,9 @@ def reproduce(path: Path, trust: bool, progress: bool | None, console: Console) 
     """
     past, config = past_run(path, trust, progress)
     ancestry = past.ancestry
-    begin = -1 if ancestry is None else ancestry.step  # up to there the log is a copy of another run's
+    begin = (
+        ancestry.step if ancestry is not None and ancestry.is_branch else -1
+    )  # up to there the log is a copy of another run's
     expected = {moment: text for moment, text in digests(past.run.path).items() if moment.step > begin}
     if not expected:
         raise ConfigError(
@@ -103,7 +104,7 @@ def _train(
     """Train again until a digest differs, or to the run's end; also, the moments that were not reached."""
     set_threads(config)
     with as_recorded({} if before is None else before.environment, torch.device(config.training.device)):
-        parts = build(config)
+        parts = past.built(config)
         if before is not None:
             now = surroundings.surroundings(config, parts.loaders.by_split(), parts.state).value
             differing = surroundings.what_differs(before, now)
@@ -116,7 +117,9 @@ def _train(
         per_epoch = micro_batches(config, parts.loaders.train)
         end = stop_at(reached(past.run.path) + 1, per_epoch)  # a finished run ends by itself
         ancestry = past.ancestry
-        start = "auto" if ancestry is None else str(start_of(past.run.path, ancestry))
+        start = "auto"
+        if ancestry is not None and ancestry.is_branch:
+            start = str(start_of(past.run.path, ancestry))
         infos = past.run.checkpoints()
         settings = recorded_options(infos[-1])._asdict() if infos else {}
         again(config, parts, past.progress, settings)(run_dir=run, resume=start, callbacks=[compare, end])

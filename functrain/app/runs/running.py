@@ -23,7 +23,8 @@ from functrain.app.config.loading import plain, save_config
 from functrain.app.config.schema import Config
 from functrain.app.runs import outcome
 from functrain.app.runs.ancestry import ancestry_of, begins_branch, start_of
-from functrain.app.runs.beginning import begin
+from functrain.app.runs.beginning import Origin, begin, moved_on
+from functrain.app.runs.beginning import record as record_origin
 from functrain.app.runs.changes import changes_since, refuse
 from functrain.app.runs.directory import RunDirectory, position
 from functrain.app.runs.surroundings import record, surroundings
@@ -68,12 +69,14 @@ class Parts:
         length: of the run.
         state: a fresh one.
         choice: whether its steps are compiled; None leaves that to `fit`.
+        origin: whose parameters the fresh state has; None for its own.
     """
 
     loaders: Loaders
     length: Length
     state: TrainState
     choice: Choice | None = None
+    origin: Origin | None = None
 
 
 def build(config: Config) -> Parts:
@@ -138,8 +141,10 @@ def run_config(
         parts = begun(build(config), config, run, resume=resume, strict_resume=strict_resume, say=say)
     rules, written = build_rules(config), plain(config)
     earlier = [] if resume == "never" else run.checkpoints()
-    ancestry = ancestry_of(run.path)
-    start = _Start(run, config, parts.loaders, earlier, say)
+    ancestry = parts.origin.ancestry if parts.origin is not None else ancestry_of(run.path)
+    if ancestry is not None and not (ancestry.is_branch or earlier or parts.origin):
+        ancestry = None  # of an earlier run, which has not come to its first checkpoint
+    start = _Start(run, config, parts, earlier, say)
     resume = resumed_at(run, resume)
     metadata = {"config": written, "signature": sign(canonical(written)), "functrain": version("functrain")}
     own = {
@@ -189,12 +194,13 @@ def begun(
     say: Callable[[str], None] = _silent,
 ) -> Parts:
     """The parts with the first state of a fresh run. If the run continues, report changes of its configuration."""
-    if resume == "never" or not run.checkpoints():
+    if resume == "never" or (resume == "auto" and not run.checkpoints()):
         if config.init_from is None:
             return parts
-        state = begin(parts.state, config.init_from)
-        say(f"begins with the parameters in {config.init_from.path}")
-        return dataclasses.replace(parts, state=state)
+        state, origin = begin(parts.state, config.init_from, run.path)
+        path = config.init_from.path
+        say(f"begins with {origin.ancestry if path is None else f'the parameters in {path}'}")
+        return dataclasses.replace(parts, state=state, origin=origin)
     changed = changes_since(run, config)
     if strict_resume:
         refuse(changed, config)
@@ -204,6 +210,8 @@ def begun(
         say(f"  {change}")
     if any(change.startswith("init_from") for change in changed):
         say("init_from has no effect here: this run goes on. --resume never starts afresh")
+    elif config.init_from is not None and (note := moved_on(run.path, config.init_from)):
+        say(f"note: {note}")
     return parts
 
 
@@ -214,7 +222,7 @@ def resumed_at(run: RunDirectory, resume: str) -> str:
         ConfigError: a branch shall begin afresh.
     """
     ancestry = ancestry_of(run.path)
-    if ancestry is None:
+    if ancestry is None or not ancestry.is_branch:
         return resume
     if resume == "never":
         raise ConfigError(
@@ -251,14 +259,15 @@ class _Start:
         self,
         run: RunDirectory,
         config: Config,
-        loaders: Loaders,
+        parts: Parts,
         earlier: Sequence[CheckpointInfo],
         say: Callable[[str], None],
     ) -> None:
         self.reached = False
         self.earlier = earlier
         self.stopped_by = ""
-        self._run, self._config, self._loaders, self._say = run, config, loaders, say
+        self._run, self._config, self._loaders, self._say = run, config, parts.loaders, say
+        self._origin = parts.origin
 
     def __call__(self, event: Event) -> None:
         self.reached = True
@@ -266,6 +275,8 @@ class _Start:
             # Not sooner: the run's configuration must not be replaced by one that does not fit its checkpoints.
             save_config(self._config, self._run.config_file)
             record(self._run.path, surroundings(self._config, self._loaders.by_split(), event.state))
+            if not self.earlier:
+                record_origin(self._run.path, self._origin)
             self._write(outcome.RUNNING)
         state = event.state
         for info in reversed(self.earlier):

@@ -90,14 +90,15 @@ def _show_run(path: Path, console: Console) -> None:
     run, config = existing_run(path)
     infos = run.checkpoints()
     last = infos[-1] if infos else None
-    facts = [("run", config.name), ("model", config.model.name), ("data", config.data.name)]
+    stage = [] if config.stage is None else [("stage", config.stage)]
+    facts = [("run", config.name), *stage, ("model", config.model.name), ("data", config.data.name)]
     if last is None:
         facts.append(("status", "no checkpoint yet"))
     else:
         facts.append(("status", f"{status(last, config)}: {position(last)}"))
     ancestry = ancestry_of(path)
     if ancestry is not None:
-        facts.append(("branched off", str(ancestry)))
+        facts.append(("branched off" if ancestry.is_branch else "began with", str(ancestry)))
     print_facts(console, str(path), facts)
     if infos:
         best, newest = run.name_of("best"), run.name_of("last")

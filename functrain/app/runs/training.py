@@ -1,4 +1,4 @@
-"""`functrain train`: train what a configuration describes, or continue its run."""
+"""Train one run, evaluate it, draw its figure, and print where its files are."""
 
 import dataclasses
 import shutil
@@ -9,30 +9,25 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
-
-from functrain.app.config.build import (
-    set_threads,
-)
-from functrain.app.config.loading import load_config
+from functrain.app.config.build import set_threads
 from functrain.app.config.schema import Config
 from functrain.app.ranks import joined
-from functrain.app.runs.beginning import begin_override
+from functrain.app.runs.changes import is_as_it_was
 from functrain.app.runs.directory import RunDirectory, is_finished, position
 from functrain.app.runs.evaluation import evaluate_split
-from functrain.app.runs.events import Events
+from functrain.app.runs.outcome import STOPPED, conclude_outcome, pause_outcome, read_outcome
 from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, resumed_at, run_config
 from functrain.app.runs.summary import Ended, Output, conclude, facts, start_values
 from functrain.app.tables import duration, print_facts, wrapped_command
 from functrain.checkpoint import CheckpointInfo
 from functrain.distributed import World
 from functrain.foundation.errors import CheckpointError
-from functrain.foundation.paths import absolute, shown_path
+from functrain.foundation.paths import shown_path
 from functrain.loop import Event, FitResult, Interrupted, Stop, on
 from functrain.loop.events import Callback
 from functrain.step import TrainState
 
-RUNS = Path("runs")
+LEAST_TIME = 1e-3  # seconds of training, for a stage that begins when the time is up
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Request:
     """What the command line asks for.
 
     Attributes:
-        config_file: the configuration.
+        config_file: the configuration; None: it is in what `resume` names.
         overrides: "key.path=value" each.
         run_dir: default: `runs/<name>`.
         resume: "auto", "never" or a checkpoint's name or path.
@@ -51,9 +46,12 @@ class Request:
         until_epoch: the epoch after which to save and end, if the run is longer.
         trust: its code may lie in a run's directory.
         config: what the file and the overrides come to, if that is known.
+        stage: train this stage of the configuration.
+        all_stages: train all of its stages, in their order.
+        spent: seconds of `max_time` that earlier stages took.
     """
 
-    config_file: Path
+    config_file: Path | None
     overrides: Sequence[str] = ()
     run_dir: Path | None = None
     resume: str = "auto"
@@ -64,6 +62,9 @@ class Request:
     until_epoch: int | None = None
     trust: bool = False
     config: Config | None = None
+    stage: str | None = None
+    all_stages: bool = False
+    spent: float = 0.0
 
     @property
     def arguments(self) -> list[str]:
@@ -72,48 +73,42 @@ class Request:
             assert self.run_dir is not None
             run = shown_path(self.run_dir)
             return ["functrain", "train", f"{run}/config.yaml", "--run-dir", run, *["--trust"] * self.trust]
-        place = [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
+        if self.config_file is None:
+            assert self.run_dir is not None
+            what, place = ["--resume", shown_path(self.run_dir)], []
+        else:
+            what, place = [str(self.config_file)], [] if self.run_dir is None else ["--run-dir", str(self.run_dir)]
+        stage = [*(["--stage", self.stage] if self.stage else []), *["--all-stages"] * self.all_stages]
         strict = ["--strict-resume"] if self.strict_resume else []
         begin = [] if self.init_from is None else ["--init-from", str(self.init_from)]
         limit = [] if self.max_time is None else ["--max-time", f"{self.max_time:g}"]
         trust = ["--trust"] if self.trust else []
-        options = [*place, *begin, *strict, *limit, *trust]
-        return ["functrain", "train", str(self.config_file), *self.overrides, *options]
+        options = [*stage, *place, *begin, *strict, *limit, *trust]
+        return ["functrain", "train", *what, *self.overrides, *options]
 
 
-def train(request: Request, console: Console, events: Events | None = None) -> None:
-    """The command: train or continue, evaluate, draw the figure, and print where the files are.
+def train_run(
+    request: Request, config: Config, run: RunDirectory, output: Output, callbacks: Sequence[Callback] = ()
+) -> None:
+    """Train or continue a run, evaluate, draw the figure, and print where the files are.
 
     Under torchrun, rank 0 writes the files, and the consoles of the other ranks are quiet.
 
     Args:
         request: what is asked for.
-        console: what to print on.
-        events: gets what happens, for a program.
+        config: of the run.
+        run: its directory.
+        output: whom to tell.
+        callbacks: of `fit`.
 
     Raises:
         FunctrainError: for everything that a user can put right.
         Interrupted: after a signal, when the run is saved.
     """
-    config, run = prepared(request)
-    with joined(config.training.device) as world:
-        _train(request, config, run, world, Output(console, events))
-
-
-def prepared(request: Request) -> tuple[Config, RunDirectory]:
-    """The configuration and the run's directory, which may not exist yet.
-
-    Raises:
-        ConfigError: for what is wrong with either.
-    """
-    config = request.config
-    if config is None:
-        overrides = [*request.overrides, *begin_override(request.init_from, request.resume)]
-        config = load_config(request.config_file, overrides, trust=request.trust)
-    run = RunDirectory(absolute(request.run_dir if request.run_dir is not None else RUNS / config.name))
     run.check()
     set_threads(config)
-    return config, run
+    with joined(config.training.device) as world:
+        _train(request, config, run, world, output, callbacks)
 
 
 def chosen(request: Request, config: Config, run: RunDirectory, world: World, output: Output) -> Parts:
@@ -129,15 +124,18 @@ def chosen(request: Request, config: Config, run: RunDirectory, world: World, ou
     return parts
 
 
-def _train(request: Request, config: Config, run: RunDirectory, world: World, output: Output) -> None:
+def _train(
+    request: Request, config: Config, run: RunDirectory, world: World, output: Output, callbacks: Sequence[Callback]
+) -> None:
     say, parts = output.say, chosen(request, config, run, world, output)
     parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=say)
     finished = _finished_state(run, config, parts.state) if request.resume == "auto" else None
     how, reached = "", "last"
     if finished is None:
-        result, how = _run(request, config, run, parts, world, output)
+        result, how = _run(request, config, run, parts, world, output, callbacks)
         if result.stopped_by == "callback" and request.until_epoch == result.state.epoch:
             step, epoch = result.state.step, result.state.epoch
+            pause_outcome(run.path)
             say(f"paused after epoch {epoch}; the same command without --until-epoch continues")
             output.tell("end", stopped_by="until_epoch", step=step, epoch=epoch, exit_code=0)
             return
@@ -155,10 +153,17 @@ def _train(request: Request, config: Config, run: RunDirectory, world: World, ou
     if world.rank == 0:
         stopped_by = "finished" if finished is not None else result.stopped_by
         conclude(run, Ended(config, parts, state, test, how, reached, stopped_by), output)
+        conclude_outcome(run.path)
 
 
 def _run(
-    request: Request, config: Config, run: RunDirectory, parts: Parts, world: World, output: Output
+    request: Request,
+    config: Config,
+    run: RunDirectory,
+    parts: Parts,
+    world: World,
+    output: Output,
+    callbacks: Sequence[Callback],
 ) -> tuple[FitResult, str]:
     """The run, and how long it took, in words."""
     begins_at: list[int] = []
@@ -177,9 +182,9 @@ def _run(
             strict_resume=request.strict_resume,
             say=output.say,
             on_signal="exit",
-            max_time=request.max_time,
+            max_time=None if request.max_time is None else max(request.max_time - request.spent, LEAST_TIME),
             progress=output.display(request.progress),
-            callbacks=[note, *([] if request.until_epoch is None else [_pause(request.until_epoch)])],
+            callbacks=[note, *callbacks, *([] if request.until_epoch is None else [_pause(request.until_epoch)])],
         )
     except Interrupted as stop:
         state = stop.result.state
@@ -218,13 +223,20 @@ def _print_how_to_continue(result: FitResult, request: Request, run: RunDirector
 def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tuple[TrainState, CheckpointInfo] | None:
     """The last state of a run that has nothing left to train."""
     infos = run.checkpoints()
-    if not infos or not is_finished(infos[-1], config):
+    ended = config.stage is not None and was_stopped(run, config)
+    if not infos or not (is_finished(infos[-1], config) or ended):
         return None
     try:
         state, info = run.open().restore(like, "last")
     except CheckpointError as error:
         raise another_run(error, run) from error
-    if not is_finished(info, config):
+    if not (is_finished(info, config) or ended):
         return None  # the newest was damaged, an older one was read, and there is training left
     run.tidy(config.evaluation.watch_mode)
     return state, info
+
+
+def was_stopped(run: RunDirectory, config: Config) -> bool:
+    """Whether a callback ended the run, which has had this configuration then."""
+    known = read_outcome(run.path)
+    return known.get("status") == STOPPED and not known.get("paused") and is_as_it_was(run, config)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from functrain.app.config.resolving import resolve
+from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.sweeps.driver import Driver, Sweep
 from functrain.app.sweeps.points import Point, grid, listed, random_points
 from functrain.app.sweeps.space import Space, read_space
@@ -70,5 +70,11 @@ def _points(asked: Sweep, space: Space) -> list[Point]:
 def _name(config: Path, space: Space) -> str:
     """The configuration's name. What is wrong with that is said by the planner."""
     fixed = [text for text in space.fixed if text.partition("=")[0].strip() == "name"]
-    name = resolve(config, fixed).values["name"]
+    sources = resolve_stages(config, fixed)
+    if WHOLE not in sources:
+        raise ConfigError(
+            f"{config} has the stages {', '.join(sources)}, and a sweep is of one run: write one to a file with "
+            "'functrain config CONFIG --stage NAME > FILE'"
+        )
+    name = sources[WHOLE].values["name"]
     return name if isinstance(name, str) and name and not set(name) & set("/\\:\0\n") else config.stem

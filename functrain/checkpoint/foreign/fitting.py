@@ -1,7 +1,6 @@
 """Which tensor of a file belongs to which leaf of a state, and what does not fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from functrain.checkpoint.foreign.torch_optimizers import skeleton
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.patterns import did_you_mean, fits
 from functrain.foundation.printing import printable
 from functrain.step.state import TrainState
 
@@ -31,19 +31,19 @@ def matched(
     for name, value in tensors.items():
         owner = owners.get(name)
         if owner is None:
-            if not _named(name, allow_dropped):
+            if not fits(name, allow_dropped):
                 problems.append(f"{name}: {_describe(value)} in the file, not in the state")
             continue
         seen.add(owner)
         if not _fits(value, leaves[owner]):
-            if not _named(owner, allow_new):
+            if not fits(owner, allow_new):
                 problems.append(f"{name}: {_describe(value)} in the file, {_describe(leaves[owner])} in the state")
         elif owner in chosen and not torch.equal(chosen[owner], value):
             problems.append(f"{name}: not equal to {owner} in the file, tied to it in the state")
         else:
             chosen[owner] = value
     for owner in dict.fromkeys(aliases.values()):
-        if owner not in seen and not _named(owner, allow_new):
+        if owner not in seen and not fits(owner, allow_new):
             problems.append(f"{owner}: not in the file, {_describe(leaves[owner])} in the state")
     if problems:
         raise CheckpointError("".join(_misfit(path, problems, _common_prefix(aliases, tensors))))
@@ -62,17 +62,13 @@ def _fits(value: Tensor, leaf: Tensor) -> bool:
     return same_kind and value.shape == leaf.shape
 
 
-def _named(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def _require_use(argument: str, patterns: Sequence[str], names: Mapping[str, Any]) -> None:
     if isinstance(patterns, str):
         raise ValueError(f"{argument} must be a list of names, got the string {patterns!r}")
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            shown = printable(", ".join(list(names)[:_SHOWN]))
-            raise ValueError(f"{argument} names {pattern!r}, which fits nothing; there are {shown}")
+        if not any(fits(name, [pattern]) for name in names):
+            shown, meant = ", ".join(list(names)[:_SHOWN]), did_you_mean(pattern, list(names)).rstrip(".")
+            raise ValueError(f"{argument} names {pattern!r}, which fits nothing; there are {printable(shown + meant)}")
 
 
 def _describe(tensor: Tensor) -> str:

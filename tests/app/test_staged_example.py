@@ -1,0 +1,61 @@
+"""The shipped example of stages: masked reconstruction of the digits, then a class for each pixel."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from functrain.app.config.loading import load_config, load_stages
+from functrain.checkpoint.reader import read_arrays
+from functrain.loop.output.log_files import read_records
+from functrain.models import EncoderDecoder
+
+EXAMPLE = Path(__file__).parents[2] / "configs" / "digits_stages.yaml"
+SHORT = ["training.epochs=2", "model.width=4", "data.batch_size=256", "compile=false"]
+
+
+def test_the_second_stage_trains_on_from_the_first_ones_encoder(functrain, project):
+    code, out, err = functrain("train", EXAMPLE, "--all-stages", "--no-progress", *SHORT)
+    assert (code, err) == (0, "")
+    first, second = (project / "runs/digits_stages" / name for name in ("pretrain", "dense"))
+    assert "begins with the parameters of runs/digits_stages/pretrain, step-" in out
+    assert read_records(first / "metrics.jsonl")[-1]["eval_mae"] > 0
+    assert read_records(second / "metrics.jsonl")[-1]["eval_accuracy"] > 0
+    shapes = {
+        stage.name: {
+            name: tuple(leaf.shape) for name, leaf in read_arrays(stage / "checkpoints/last")["params"].items()
+        }
+        for stage in (first, second)
+    }
+    differing = {name for name in shapes["dense"] if shapes["dense"][name] != shapes["pretrain"][name]}
+    assert differing == {"head.weight", "head.bias"}
+    assert functrain("reproduce", second, "--no-progress")[0] == 0
+
+
+def test_the_example_is_what_its_comments_say():
+    first, second = (stage.config for stage in load_stages(EXAMPLE))
+    assert (first.objective.name, second.objective.name) == ("regression", "segmentation")
+    assert (second.init_from.stage, second.init_from.which, second.init_from.new) == ("pretrain", "best", ["head.*"])
+
+
+@pytest.mark.slow
+def test_the_pretrained_start_beats_the_fresh_one_on_few_labels(functrain, project):
+    assert functrain("train", EXAMPLE, "--all-stages", "--no-progress")[0] == 0
+    fresh = ["train", EXAMPLE, "--stage", "dense", "stages.dense.init_from=null", "--run-dir", "fresh", "--no-progress"]
+    assert functrain(*fresh)[0] == 0
+    best = {
+        run: max(
+            record["eval_accuracy"] for record in read_records(project / run / "metrics.jsonl") if "digest" in record
+        )
+        for run in ("runs/digits_stages/dense", "fresh/dense")
+    }
+    assert best["runs/digits_stages/dense"] > best["fresh/dense"]
+
+
+def test_the_models_and_data_refuse_what_they_cannot_do(functrain, project):
+    for text in ("model.depth=0", "model.width=0", "stages.pretrain.data.patch=3", "stages.pretrain.data.fraction=1.0"):
+        code, _, err = functrain("train", EXAMPLE, "--all-stages", text)
+        assert (code, err.count("\n")) == (2, 1), err
+    assert load_config(EXAMPLE, stage="dense").model.parameters["out_channels"] == 11
+    with pytest.raises(ValueError, match="H and W multiples of 4"):
+        EncoderDecoder()(torch.zeros(1, 1, 6, 6))
