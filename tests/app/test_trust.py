@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -22,6 +23,7 @@ ON_A_RUN = {
     "evaluate": ["evaluate", "sent"],
     "show": ["show", "sent"],
     "export": ["export", "sent", "out.pt"],
+    "predict": ["predict", "sent", "inputs.npy"],
     "verify": ["verify", "sent"],
     "diff": ["diff", "sent", "sent"],
     "replay": ["replay", "sent/checkpoints/step-00000003"],
@@ -54,6 +56,11 @@ ON_A_CHECKPOINT = {
     "diff": ["diff", "sent/checkpoints/last", "sent/checkpoints/last"],
 }
 COMMANDS = list((ON_A_RUN | ON_A_CONFIG).items())
+
+
+@pytest.fixture(autouse=True)
+def inputs(project):
+    np.save(project / "inputs.npy", np.zeros((2, 2), np.float32))
 
 
 @pytest.fixture

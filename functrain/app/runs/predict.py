@@ -89,8 +89,8 @@ def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trus
         ValueError: for a threshold, a flip or an operation that does not exist.
     """
     after = postprocessing(asked.after)
-    samples = read_inputs(inputs, key=asked.key)
     model = _archived(path, trust) if is_archive(path) else _trained(path, asked.ema, trust)
+    samples = read_inputs(inputs, key=asked.key)
     folder = out or model.folder
     done = 0
 
