@@ -191,7 +191,7 @@ def table(rows: list[tuple[int, Counter[str], list[str]]], given: argparse.Names
     total = sum(hit.total() for _, hit, _ in rows)
     return [
         f"Of {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, seed {given.seed}: "
-        f"**{total} kills of {len(rows)} sweeps of {given.members} members; "
+        f"**{total} kills of {len(rows)} sweep{'s' * (len(rows) > 1)} of {given.members} members; "
         f"{sum(bool(wrong) for _, _, wrong in rows)} sweeps differ.**",
         "",
         f"| sweep | {' | '.join(moments)} | result |",
