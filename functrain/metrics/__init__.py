@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from functrain.metrics.classification import dice as dice
     from functrain.metrics.classification import f1 as f1
     from functrain.metrics.classification import iou as iou
-    from functrain.metrics.classification import matthews as matthews
+    from functrain.metrics.classification import matthews_corrcoef as matthews_corrcoef
     from functrain.metrics.classification import precision as precision
     from functrain.metrics.classification import recall as recall
     from functrain.metrics.classification import specificity as specificity
@@ -48,7 +48,7 @@ _NAMES = {
         "dice",
         "f1",
         "iou",
-        "matthews",
+        "matthews_corrcoef",
         "precision",
         "recall",
         "specificity",

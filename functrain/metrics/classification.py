@@ -205,7 +205,7 @@ def balanced_accuracy(
     return Metric("balanced_accuracy", statistic, _Balanced(adjusted))
 
 
-def matthews(
+def matthews_corrcoef(
     *,
     task: Task | None = None,
     from_logits: bool = True,
@@ -217,13 +217,13 @@ def matthews(
     Arguments as of `balanced_accuracy`.
 
     Example:
-        >>> matthews()(torch.tensor([1.0, -1.0, 1.0]), torch.tensor([1, 0, 0]))
+        >>> matthews_corrcoef()(torch.tensor([1.0, -1.0, 1.0]), torch.tensor([1, 0, 0]))
         tensor(0.5000, dtype=torch.float64)
 
     References:
         Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient", equation 8.
     """
-    return Metric("matthews", Confusion(Labels(task, from_logits, threshold, num_classes)), _matthews)
+    return Metric("matthews_corrcoef", Confusion(Labels(task, from_logits, threshold, num_classes)), _matthews)
 
 
 def cohen_kappa(

@@ -42,7 +42,7 @@ def test_an_evaluation_has_one_value_over_all_examples() -> None:
     inputs, targets = data(seed=1)
     logits = ft.to_module(state).eval()(inputs).detach()
     for batch_size in (7, 16, 70):
-        found = ft.evaluate(state, loader(1, batch_size, shuffle=False), metrics=[*ASKED, "matthews"])
+        found = ft.evaluate(state, loader(1, batch_size, shuffle=False), metrics=[*ASKED, "matthews_corrcoef"])
         assert found["f1"] == pytest.approx(sk.f1_score(targets, logits.argmax(1), average="macro"), abs=1e-12)
         area = sk.roc_auc_score(targets, logits.double().softmax(1), multi_class="ovr")
         assert found["auroc"] == pytest.approx(area, abs=1e-3)  # logits of another batch size may round otherwise
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_within_an_epoch_goes_on_with_its_counts(tmp_path
     assert (tmp_path / "whole/metrics.csv").read_bytes() == (tmp_path / "parts/metrics.csv").read_bytes()
 
 
-@pytest.mark.parametrize("now", [(), ["matthews"]])
+@pytest.mark.parametrize("now", [(), ["matthews_corrcoef"]])
 def test_other_metrics_may_be_asked_for_later(tmp_path: Path, now: Any) -> None:
     @ft.on("after_step")
     def stop(event: ft.Event) -> ft.Stop | None:
@@ -101,7 +101,7 @@ def test_other_metrics_may_be_asked_for_later(tmp_path: Path, now: Any) -> None:
     if now:
         with pytest.warns(ft.ResumeWarning, match="train_ values of this epoch count from here on"):
             result = train(new_state(), now, run_dir=tmp_path)
-        assert "train_matthews" in result.history[-1]
+        assert "train_matthews_corrcoef" in result.history[-1]
         assert "train_f1" not in result.history[-1]
     else:
         assert "train_f1" not in train(new_state(), now, run_dir=tmp_path).history[-1]

@@ -20,7 +20,7 @@ BY_TASK = {
         *(make("none") for make in (metrics.precision, metrics.recall, metrics.f1, metrics.specificity, metrics.iou)),
         metrics.dice(include_background=False),
         metrics.balanced_accuracy(),
-        metrics.matthews(),
+        metrics.matthews_corrcoef(),
         metrics.cohen_kappa("quadratic"),
         metrics.confusion_matrix(),
         metrics.calibration_error(5),
@@ -32,7 +32,7 @@ BY_TASK = {
         metrics.recall_at_fpr(0.2),
     ],
     "multilabel": [metrics.accuracy("none"), metrics.f1("none"), metrics.confusion_matrix(), metrics.auroc("none")],
-    "binary": [metrics.f1(), metrics.matthews(), metrics.auroc(), metrics.auprc(), metrics.recall_at_fpr(0.1)],
+    "binary": [metrics.f1(), metrics.matthews_corrcoef(), metrics.auroc(), metrics.auprc(), metrics.recall_at_fpr(0.1)],
     "values": [metrics.mae(), metrics.mse(), metrics.rmse(), metrics.r2(), metrics.pearson(), metrics.spearman()],
 }
 CASES = [(task, metric) for task, found in BY_TASK.items() for metric in found]
@@ -101,7 +101,7 @@ def test_any_split_order_and_padding_gives_the_same_value(task: str, data: st.Da
         total = collected.total()
         assert total is not None
         # The weights are whole numbers or float32: sums of counts are exact, sums of fractions are to rounding.
-        exact = metric.name in ("confusion_matrix", "matthews") and bool((whole[2] == whole[2].round()).all())
+        exact = metric.name in ("confusion_matrix", "matthews_corrcoef") and bool((whole[2] == whole[2].round()).all())
         assert_same(total, measures.of(*whole), exact=exact)
 
 

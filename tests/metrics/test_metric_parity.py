@@ -112,7 +112,7 @@ def test_metrics_of_all_classes_are_those_of_scikit_learn(case: Case) -> None:
 
     check(metrics.accuracy(), sk.accuracy_score(case.targets, predicted, sample_weight=weight))
     check(metrics.balanced_accuracy(), _balanced(case))
-    check(metrics.matthews(), sk.matthews_corrcoef(case.targets, predicted, sample_weight=weight))
+    check(metrics.matthews_corrcoef(), sk.matthews_corrcoef(case.targets, predicted, sample_weight=weight))
     for weights in (None, "linear", "quadratic"):
         kappa = sk.cohen_kappa_score(case.targets, predicted, labels=LABELS, weights=weights, sample_weight=weight)
         check(metrics.cohen_kappa(weights), kappa)  # type: ignore[arg-type]

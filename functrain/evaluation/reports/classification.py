@@ -149,7 +149,7 @@ def proper_scores(losses: Numbers, brier: Numbers, sure: Numbers, right: Numbers
     return (
         Number("log_loss", float(losses.mean()), bootstrap.interval(ratio(drawn[:, 1], drawn[:, 0]))),
         Number("brier_score", float(brier.mean()), bootstrap.interval(ratio(drawn[:, 2], drawn[:, 0]))),
-        Number("expected_calibration_error", error, moved),
+        Number("calibration_error", error, moved),
     )
 
 
