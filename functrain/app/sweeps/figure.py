@@ -2,6 +2,7 @@
 
 import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 # From the palette of Okabe and Ito, which people with any colour vision can tell apart.
 TRAINED, PRUNED_COLOR, BEST = "#0072B2", "#E69F00", "#D55E00"
 PANELS = 3  # in a row
-LOG_FROM = 50.0  # the highest value over the lowest from which an axis is logarithmic
+LOG_FROM = 50.0  # the highest value over the lowest, below which no axis is logarithmic
 LONGEST = 14  # characters of a tick's label
 
 
@@ -86,7 +87,7 @@ def _draw(
         axes.set_xlim(-0.5, len(names) - 0.5)
         if max(map(len, names)) * len(names) > 30:
             axes.tick_params(axis="x", rotation=30)
-    elif min(places) > 0 and max(places) / min(places) >= LOG_FROM:
+    elif _spreads_over_magnitudes(places):
         axes.set_xscale("log")
     axes.set_xlabel(key, fontsize=9)
     axes.tick_params(labelsize=8)
@@ -105,6 +106,17 @@ def _places(values: Sequence[Any]) -> tuple[list[float], list[str]]:
     names = list(dict.fromkeys(ordered))
     shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..." for name in names]
     return [float(names.index(text)) for text in texts], shown
+
+
+def _spreads_over_magnitudes(places: Sequence[float]) -> bool:
+    """Whether numbers are told apart on a logarithmic axis only: most of them are small beside the largest.
+
+    Example:
+        >>> _spreads_over_magnitudes([1e-4, 1e-3, 1e-2, 1e-1]), _spreads_over_magnitudes([0.002, 0.2, 0.3, 0.5])
+        (True, False)
+    """
+    low, high = min(places), max(places)
+    return low > 0 and high / low >= LOG_FROM and statistics.median(places) < high / 4
 
 
 def _is_finite(value: float | None) -> bool:
