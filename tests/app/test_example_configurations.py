@@ -34,3 +34,11 @@ def test_auroc_chooses_checkpoints_and_ends_training() -> None:
     best = sorted(range(len(values)), key=lambda at: -values[at])[:3]
     assert {f"step-{records[at]['step']:08d}" for at in best} <= set(kept)
     assert len(kept) <= 4
+
+
+def test_segmentation_measures_dice_and_iou_in_bf16() -> None:
+    records = epochs("digits_segmentation", "training.epochs=3", "model.width=4")
+    first, last = records[0], records[-1]
+    assert last["eval_dice"] > first["eval_dice"]
+    assert {"train_dice", "eval_iou", "eval_iou_of/class/0"} <= last.keys()
+    assert last["eval_iou"] <= last["eval_dice"]
