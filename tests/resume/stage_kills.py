@@ -24,6 +24,7 @@ from functrain.checkpoint.reader import read_arrays
 
 PAGE = Path(__file__).parents[2] / "docs" / "stages.md"
 BEGIN, END = "<!-- stage kills: written by tests/resume/stage_kills.py -->", "<!-- end of the stage kills -->"
+PATIENCE = 600  # seconds: machines under load take long
 STAGES = ("pretrain", "dense", "finetune")
 CONFIG = """\
 name: killed
@@ -64,23 +65,23 @@ def train(folder: str) -> None:
     raise SystemExit(main(["train", "killed.yaml", "--all-stages", "--no-progress"]))
 
 
-def start(folder: Path) -> multiprocessing.process.BaseProcess:
-    """Start or continue the run in a folder, in a process of its own."""
+def start(folder: Path, config: str = CONFIG) -> multiprocessing.process.BaseProcess:
+    """Start or continue the run of a configuration in a folder, in a process of its own."""
     _context.set_forkserver_preload(["torch", "functrain.app.runs.stages", "orbax.checkpoint", "matplotlib.pyplot"])
-    (folder / "killed.yaml").write_text(CONFIG)
+    (folder / "killed.yaml").write_text(config)
     process = _context.Process(target=train, args=(str(folder),))
     process.start()
     return process
 
 
-def finish(folder: Path) -> None:
+def finish(folder: Path, config: str = CONFIG) -> None:
     """Continue the run to its end.
 
     Raises:
         RuntimeError: it fails.
     """
-    process = start(folder)
-    process.join(300)
+    process = start(folder, config)
+    process.join(PATIENCE)
     if process.exitcode != 0:
         raise RuntimeError(f"the run in {folder} ended with code {process.exitcode}")
 
@@ -154,10 +155,11 @@ def kills(count: int, seed: int) -> tuple[Counter[str], int, list[str]]:
             runs += 1
             folder = Path(scratch, f"run-{runs}")
             folder.mkdir()
-            while landed.total() < count and kill(start(folder), dice.uniform(0.0, 0.6 * length)):
+            while landed.total() < count and kill(start(folder), dice.uniform(0.0, 0.25 * length)):
                 landed[stage_of(folder)] += 1
             finish(folder)
             wrong += [f"run {runs}: {part}" for part in differing(expected, outcome(folder))]
+            print(f"run {runs}: {landed.total()} kills so far, {len(wrong)} differences", flush=True)
     return landed, runs, wrong
 
 
