@@ -224,9 +224,9 @@ def test_a_mistake_of_the_users_is_one_message_and_exit_code_2(functrain, projec
 
 USAGE = [
     (["trian", "tiny.yaml"], "functrain: error: there is no command 'trian'; did you mean 'train'? commands: train, "),
-    ([], "functrain: error: a command is missing; commands: train, evaluate, "),
-    (["--debug"], "functrain: error: a command is missing; commands: train, evaluate, "),
-    (["--nope"], "functrain: error: there is no option --nope without a command; commands: train, evaluate, "),
+    ([], "functrain: error: a command is missing; commands: train, sweep, evaluate, "),
+    (["--debug"], "functrain: error: a command is missing; commands: train, sweep, evaluate, "),
+    (["--nope"], "functrain: error: there is no option --nope without a command; commands: train, sweep, evaluate, "),
     (["train", "tiny.yaml", "--no-progress=1"], "functrain train: error: --no-progress takes no value; got '1'\n"),
     (["train", "tiny.yaml", "--run-dir"], "functrain train: error: --run-dir needs a value\n"),
     (["train", "tiny.yaml", "--resume", ""], "argument --resume: a name or path must not be empty\n"),
