@@ -444,6 +444,12 @@ def test_patterns_that_fit_nothing_name_the_nearest(functrain, project):
         code, _, err = functrain(*begin, f"init_from.{key}=[0.wieght]")
         assert (code, f"init_from.{key} names '0.wieght', which fits nothing; there are " in err) == (2, True)
         assert "; did you mean '0.weight'?" in err
+    # What is dropped is not taken over even where it fits.
+    both = [f"init_from.{key}=['3.*', '0.*', '1.*']" for key in ("new", "dropped")]
+    code, _, err = functrain(*begin, *both, "model.width=8", "--run-dir", "c", "--no-progress")
+    assert code == 0, err
+    assert functrain("train", "tiny.yaml", "--run-dir", "d", "--no-progress")[0] == 0
+    assert bits("c/checkpoints/last") == bits("d/checkpoints/last")
     code, _, err = functrain(*begin[:-1], "a/checkpoints/last", "init_from.which=best")
     assert (code, "a/checkpoints/last is a checkpoint itself, so leave out which=best" in err) == (2, True)
 

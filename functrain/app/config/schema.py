@@ -137,7 +137,7 @@ class InitFromConfig(Section):
     stage: str | None = key(None, "an earlier stage of this configuration, instead of a path.", min_length=1)
     which: Literal["last", "best"] = key("last", "the checkpoint of the run or stage.")
     new: list[str] = key([], 'parameters that may keep their initial value: names, or patterns such as "head.*".')
-    dropped: list[str] = key([], "tensors of the file that are left out, likewise.")
+    dropped: list[str] = key([], "tensors of the file that are left out, also where they would fit, likewise.")
     prefix: str = key("", "of the model's names in the file, such as \"model.\" in Lightning's.")
 
     @model_validator(mode="after")

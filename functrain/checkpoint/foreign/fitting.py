@@ -30,9 +30,10 @@ def matched(
     problems: list[str] = []
     for name, value in tensors.items():
         owner = owners.get(name)
+        if fits(name, allow_dropped):
+            continue
         if owner is None:
-            if not fits(name, allow_dropped):
-                problems.append(f"{name}: {_describe(value)} in the file, not in the state")
+            problems.append(f"{name}: {_describe(value)} in the file, not in the state")
             continue
         seen.add(owner)
         if not _fits(value, leaves[owner]):

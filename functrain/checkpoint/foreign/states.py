@@ -42,7 +42,7 @@ def init_from(
         state: a fresh state.
         path: anything that `load_state_dict` reads: .pt, .pth, .safetensors, a functrain checkpoint.
         allow_new: leaves that may keep their initial value; names or patterns such as "head.*".
-        allow_dropped: names or patterns of tensors in the file that are left out.
+        allow_dropped: names or patterns of tensors in the file that are left out, also where they would fit.
         prefix: of the model's names in the file.
 
     Raises:
