@@ -58,7 +58,7 @@ def _places(tracker: Tracker) -> list[str]:
 
 def test_a_strict_resume_lets_those_settings_change_that_change_no_bits() -> None:
     assert set(SHOWS_IN_NO_BIT) == {
-        *("name", "code", "compile.donate", "compile.steps_per_call", "logging.tensorboard"),
+        *("name", "stage", "code", "compile.donate", "compile.steps_per_call", "logging.tensorboard"),
         "logging.digest_every",
         *(f"logging.{place}" for tracker in TRACKERS for place in _places(tracker)),
         *("checkpoint.save_every", "checkpoint.save_every_minutes", "checkpoint.keep", "checkpoint.keep_best"),
