@@ -153,17 +153,24 @@ def _dense(grad: Tensor) -> Tensor:
 
 
 def _differentiate_in_transform(fn: Callable[[Params], tuple[Tensor, Any]], params: Params) -> Differentiated:
-    """`differentiate` by torch.func, which has zeros for what is not used: the graph of the result tells."""
-    used: tuple[bool, ...] = ()
+    """`differentiate` by torch.func, which has zeros for what is not used: the graph of the result tells.
 
-    def noting(params: Params) -> tuple[Tensor, Any]:
-        nonlocal used
+    Of the second result torch.func takes tensors only; what else is in it stays beside.
+    """
+    used: tuple[bool, ...] = ()
+    leaf_list: list[Any] = []
+    spec: Any = None
+
+    def noting(params: Params) -> tuple[Tensor, list[Tensor]]:
+        nonlocal used, leaf_list, spec
         total, aux = fn(params)
         used = depends_on(total, list(params.values()))
-        return total, aux
+        leaf_list, spec = flatten(aux)
+        return total, [leaf for leaf in leaf_list if isinstance(leaf, Tensor)]
 
-    grads, (_, aux) = torch.func.grad_and_value(noting, has_aux=True)(params)
-    return grads, used, aux
+    grads, (_, tensors) = torch.func.grad_and_value(noting, has_aux=True)(params)
+    rest = iter(tensors)
+    return grads, used, unflatten(spec, [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in leaf_list])
 
 
 def _counted(grads: Params, totals: Totals) -> tuple[Params, Totals]:
