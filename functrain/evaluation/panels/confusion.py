@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NUMBERS_UP_TO = 20  # classes
+WIDTH = 230  # points, of the matrix
 
 
 def confusion_matrix(counts: NDArray[np.float64], labels: list[str]) -> Panel:
@@ -31,7 +32,8 @@ def draw_confusion_matrix(axes: "Axes", data: dict[str, Any]) -> None:
         return
     axes.set_xticks(places, data["labels"], rotation=0 if max(map(len, data["labels"])) < 4 else 45)
     axes.set_yticks(places, data["labels"])
-    size = 8 if len(counts) <= 10 else 6
+    longest = len(f"{counts.max():,.0f}")
+    size = min(8.0, WIDTH / len(counts) / (0.62 * longest))  # a digit is 0.62 times as wide as high
     for row in places:
         for column in places:
             if counts[row, column]:
