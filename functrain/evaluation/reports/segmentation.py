@@ -14,6 +14,7 @@ from functrain.evaluation.panels import confusion
 from functrain.evaluation.quotients import ratio, share
 from functrain.evaluation.reports.report import Report, Table, names_of, numbers_of, refuse_strangers
 from functrain.foundation.errors import DataError
+from functrain.metrics.classes import confusion_matrix
 
 Numbers = NDArray[np.float64]
 
@@ -41,8 +42,7 @@ class Segmentation:
         for found, truth in zip(scores.argmax(1), targets.long()):
             counted = truth != self._ignore
             refuse_strangers(truth[counted], classes, self._ignore)
-            places = truth[counted] * classes + found[counted]
-            matrix = torch.bincount(places, minlength=classes**2).view(classes, classes).double()
+            matrix = confusion_matrix(found[counted], truth[counted], classes)
             self._counts.append(torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)]))
             self._confusion = matrix if self._confusion is None else self._confusion + matrix
 
