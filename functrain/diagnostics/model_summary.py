@@ -15,6 +15,7 @@ from functrain.diagnostics.without_values import LiveMemory, without_values
 from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.numbers import is_integer
 from functrain.foundation.trees import nbytes, tensors, tree_map
+from functrain.foundation.units import operations, size
 from functrain.loop.memory import InParts
 from functrain.step import train_step
 from functrain.step.execution import Runner, eager
@@ -24,7 +25,6 @@ from functrain.step.objective import run_objective
 from functrain.step.state import TrainState
 
 DEPTH = 3  # of the layers that are listed
-_UNITS = (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ModelSummary:
         facts = {"parameters": f"{self.parameters:,}"}
         if self.trainable != self.parameters:
             facts["parameters"] += f", {self.trainable:,} of them trainable"
-        facts |= {} if self.memory is not None else {"size": byte_count(self.nbytes)}
+        facts |= {} if self.memory is not None else {"size": size(self.nbytes)}
         if self.flops is not None:
             facts["operations"] = f"{operations(self.flops)} {'a forward pass' if self.memory is None else 'an update'}"
         facts |= {} if self.memory is None else memory_facts(self.memory)
@@ -186,37 +186,11 @@ def memory_facts(memory: StateMemory) -> dict[str, str]:
     """
     names = {"parameters": "parameters", "buffers": "buffers", "optimizer": "optimizer"}
     names |= {"average": "moving average", "window": "accumulation"}
-    parts = [f"{text} {byte_count(getattr(memory, name))}" for name, text in names.items() if getattr(memory, name)]
-    step = f"gradients {byte_count(memory.gradients)}"
+    parts = [f"{text} {size(getattr(memory, name))}" for name, text in names.items() if getattr(memory, name)]
+    step = f"gradients {size(memory.gradients)}"
     if memory.step is not None:
-        step += f"; at most {byte_count(memory.step)} with state and activations, not compiled (estimate)"
-    return {"state": f"{byte_count(memory.state)}: {', '.join(parts)}", "step": step}
-
-
-def operations(flops: int) -> str:
-    """A number of operations.
-
-    Example:
-        >>> operations(1280), operations(259_840_000), operations(12)
-        ('1.28 kFLOP', '260 MFLOP', '12 FLOP')
-    """
-    for factor, unit in _UNITS:
-        if flops >= factor:
-            return f"{flops / factor:.3g} {unit}FLOP"
-    return f"{flops} FLOP"
-
-
-def byte_count(count: int) -> str:
-    """A number of bytes.
-
-    Example:
-        >>> byte_count(300), byte_count(123_456), byte_count(5_000_000)
-        ('300 B', '123.5 kB', '5.0 MB')
-    """
-    for factor, unit in _UNITS:
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}B"
-    return f"{count} B"
+        step += f"; at most {size(memory.step)} with state and activations, not compiled (estimate)"
+    return {"state": f"{size(memory.state)}: {', '.join(parts)}", "step": step}
 
 
 def _of_state(state: TrainState, batch: Any, micro_batch: int | None) -> ModelSummary:

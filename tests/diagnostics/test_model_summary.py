@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import functrain as ft
 from functrain.diagnostics.flops import count_flops
-from functrain.diagnostics.model_summary import byte_count
 from functrain.diagnostics.without_values import LiveMemory
 from functrain.foundation.trees import nbytes, tensors
+from functrain.foundation.units import size
 
 
 def image_model() -> nn.Module:
@@ -172,4 +172,4 @@ def test_parts_of_a_batch_take_less_memory() -> None:
     assert whole.step is not None
     assert parts.step is not None
     assert parts.step < whole.step
-    assert byte_count(whole.state).endswith("kB")
+    assert size(whole.state).endswith("kB")

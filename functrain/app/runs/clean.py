@@ -10,12 +10,13 @@ from rich.console import Console
 
 from functrain.app.runs.directory import existing_run
 from functrain.app.runs.listing import is_running, run_folders
-from functrain.app.tables import print_lines, print_table, size
+from functrain.app.tables import print_lines, print_table
 from functrain.checkpoint import Checkpointer, RunLock, RunLockedError
 from functrain.checkpoint import files as checkpoint_files
 from functrain.checkpoint.retention import Mode, rank_by_metric
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.paths import shown_path
+from functrain.foundation.units import size
 from functrain.loop.output.progress_line import counted
 
 

@@ -14,9 +14,10 @@ from functrain.app.config.schema import Config
 from functrain.app.runs.directory import position
 from functrain.app.runs.export_archive import write_run_archive
 from functrain.app.runs.from_checkpoint import checkpoint_at, config_of
-from functrain.app.tables import print_facts, print_lines, size
+from functrain.app.tables import print_facts, print_lines
 from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.units import size
 from functrain.loop.resume.metadata import metadata_of
 from functrain.optim import learning_rate, no_decay_1d
 from functrain.step import TrainState, to_module

@@ -10,11 +10,12 @@ from rich.console import Console
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
 from functrain.app.config.loading import load_config
 from functrain.app.runs.running import compile_choice
-from functrain.app.tables import print_facts, print_lines, print_table, size
+from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.diagnostics.profiling import Profile
 from functrain.diagnostics.profiling import profile as measure
 from functrain.distributed import World
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.units import size
 
 PROFILES = Path("profiles")
 

@@ -9,9 +9,10 @@ from functrain.app.plain_json import json_lines
 from functrain.app.runs.ancestry import ancestry_of
 from functrain.app.runs.directory import RunDirectory, existing_run, position, runs_beside, status
 from functrain.app.runs.from_checkpoint import INDEX, what_is_there
-from functrain.app.tables import print_facts, print_lines, print_table, size
+from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
+from functrain.foundation.units import size
 from functrain.loop.output.log_files import DIGEST
 from functrain.loop.output.progress import format_value
 from functrain.loop.output.progress_line import PREFIXES, exact
