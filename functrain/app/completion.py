@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from functrain.app.config.catalogue import FUNCTIONS, KINDS, STAGES, Entry, entries, functions
+from functrain.app.config.sweep_section import KEY as SWEEP
 from functrain.app.parser import COMMANDS, build_parser
 
-OF_FILES = ("extends", STAGES)  # keys that have no use as an override
+OF_FILES = ("extends", STAGES, SWEEP)  # keys that have no use as an override
 
 
 class Option(NamedTuple):

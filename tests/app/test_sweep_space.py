@@ -7,7 +7,8 @@ from sweep_members import member
 
 from functrain.app.sweeps.points import grid, label, listed, point_key, random_points
 from functrain.app.sweeps.results import Result
-from functrain.app.sweeps.space import Range, read_space, split
+from functrain.app.config.ranges import Range, split
+from functrain.app.sweeps.space import read_space
 from functrain.app.sweeps.suggesting import suggested
 from functrain.foundation.errors import ConfigError
 

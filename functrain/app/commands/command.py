@@ -42,7 +42,7 @@ class Command(NamedTuple):
     mistake: "Callable[[argparse.Namespace], str | None] | None" = None
 
 
-def add_config(parser: argparse.ArgumentParser, *, optional: bool = False, stages: bool = True) -> None:
+def add_config(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Add the configuration file, which may be optional, the overrides, and the choice of a stage."""
     parser.add_argument(
         "config",
@@ -52,8 +52,7 @@ def add_config(parser: argparse.ArgumentParser, *, optional: bool = False, stage
         help="the configuration, a YAML, JSON or TOML file",
     )
     add_overrides(parser, "a value in YAML that replaces the file's; +key.path=value adds a parameter")
-    if stages:
-        parser.add_argument("--stage", type=name, metavar="NAME", help="a stage of a configuration with stages")
+    parser.add_argument("--stage", type=name, metavar="NAME", help="a stage of a configuration with stages")
 
 
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:

@@ -5,7 +5,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, count, natural, path
+from functrain.app.commands.command import Command, add_config, count, name, natural, path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +15,9 @@ Train CONFIG with many values of some keys, each member in a process and a direc
 values is searched: key=1,2,3. By default all combinations are trained. After an interruption the same command goes
 on: finished members are not trained again, and the others continue at the very batch.
 
+The section sweep of CONFIG can say the same as these arguments, which win over it (docs/sweeps.md). If CONFIG has
+stages, --all-stages lets each member train all of them, and --stage NAME one.
+
 With --random and --optuna a key may also have a range: log(1e-4, 1e-2), uniform(0, 0.5), int(1, 8); a comma list is a
 choice. Put these in quotes. The results go to sweep.csv and sweep.png in the sweep's directory. The exit code is 1 if
 a member failed.
@@ -22,13 +25,17 @@ a member failed.
   functrain sweep configs/digits.yaml optimizer.lr=1e-2,3e-3 model.channels=8,24 --jobs 2
   functrain sweep configs/digits.yaml --random 20 optimizer.lr='log(1e-4, 1e-1)' model.dropout='uniform(0, 0.5)'
   functrain sweep configs/digits.yaml --random 27 optimizer.lr='log(1e-4, 1e-1)' --asha --min-epochs 2
+  functrain sweep configs/digits_stages.yaml stages.dense.optimizer.lr=1e-2,3e-3 --all-stages
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to the parser."""
-    add_config(parser, stages=False)
-    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="members to train at once (default: 1)")
+    add_config(parser)
+    parser.add_argument(
+        "--all-stages", action="store_true", default=None, help="let each member train all stages of the configuration"
+    )
+    parser.add_argument("--jobs", type=count, metavar="N", help="members to train at once (default: 1)")
     parser.add_argument(
         "--sweep-dir", type=path, metavar="DIR", help="where the members go (default: runs/<name>-sweep)"
     )
@@ -42,11 +49,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--random", type=count, metavar="N", help="draw N members")
     parser.add_argument("--optuna", type=count, metavar="N", help="let Optuna's TPE sampler suggest N members")
     parser.add_argument(
-        "--search-seed", type=natural, default=0, metavar="N", help="of --random and --optuna (default: 0)"
+        "--search-seed", type=natural, metavar="N", help="of --random and --optuna (default: 0)"
+    )
+    parser.add_argument(
+        "--metric",
+        type=name,
+        metavar="NAME",
+        help="compare members by this metric of their logs, such as eval_accuracy (default: the watched one)",
+    )
+    parser.add_argument(
+        "--mode", choices=("min", "max"), help="of --metric: whether the lowest or the highest value is the best"
     )
     parser.add_argument(
         "--asha",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="successive halving: train all members for --min-epochs, and the best one in --factor of them for "
         "--factor times as long, and so on",
     )
@@ -58,36 +74,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what becomes of members that have begun with other code, data or settings: keep them, or train them "
         "again in directories of their own (default: refuse to go on)",
     )
-    parser.add_argument("--fail-fast", action="store_true", help="end the sweep when a member fails")
+    parser.add_argument(
+        "--fail-fast", action=argparse.BooleanOptionalAction, help="end the sweep when a member fails"
+    )
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
-    from functrain.app.sweeps.halving import Halving
-    from functrain.app.sweeps.sweep import Sweep, sweep
-    from functrain.foundation.errors import ConfigError
+    from functrain.app.sweeps.asked import Arguments
+    from functrain.app.sweeps.sweep import sweep
 
-    if not arguments.asha and (arguments.min_epochs or arguments.factor):
-        raise ConfigError("--min-epochs and --factor are of --asha: give that, too")
-    if arguments.factor == 1:
-        raise ConfigError("--factor must be 2 or more: with 1 no member would be pruned")
-    halving = Halving(arguments.min_epochs or 1, arguments.factor or 3) if arguments.asha else None
-    asked = Sweep(
+    given = Arguments(
         arguments.config,
         arguments.overrides,
         arguments.sweep_dir,
-        arguments.jobs,
+        stage=arguments.stage,
+        all_stages=arguments.all_stages,
+        jobs=arguments.jobs,
         list_file=arguments.list_file,
         random=arguments.random,
         optuna=arguments.optuna,
         search_seed=arguments.search_seed,
-        halving=halving,
+        metric=arguments.metric,
+        mode=arguments.mode,
+        asha=arguments.asha,
+        min_epochs=arguments.min_epochs,
+        factor=arguments.factor,
         changed=arguments.changed,
         fail_fast=arguments.fail_fast,
         trust=arguments.trust,
         command=["functrain", *map(shlex.quote, sys.argv[1:])],
     )
-    return sweep(asked, console)
+    return sweep(given, console)
 
 
 COMMAND = Command(

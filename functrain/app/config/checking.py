@@ -8,6 +8,8 @@ from typing import Any
 
 from functrain.app.config.catalogue import schema
 from functrain.app.config.source import Source
+from functrain.app.config.sweep_section import KEY as SWEEP
+from functrain.app.config.sweep_section import sweep_problems
 
 
 def is_surely_sound(source: Source) -> bool:
@@ -20,6 +22,16 @@ def is_surely_sound(source: Source) -> bool:
         and _fits(values, schema())
         and _has_required(values, schema()["else"])
         and _keeps_rules(source)
+        and not any(sweep_problems(source))
+    )
+
+
+def is_surely_sound_sweep(source: Source) -> bool:
+    """Whether the section `sweep` of a configuration has no fault, whatever the rest has."""
+    return (
+        not any(problem.path[:1] == (SWEEP,) for problem in source.problems)
+        and _fits(source.values.get(SWEEP), schema()["properties"][SWEEP])
+        and not any(sweep_problems(source))
     )
 
 

@@ -27,7 +27,8 @@ STILL_READ = (
 )
 
 SWITCHES: Mapping[str, str] = {"compile": "enabled"}  # section -> its key that `section: false` sets
-ASKED_FOR = frozenset({("logging", "wandb"), ("logging", "mlflow")})  # sections that `true` asks for with its defaults
+# Sections that `true` asks for with their defaults.
+ASKED_FOR = frozenset({("logging", "wandb"), ("logging", "mlflow"), ("sweep", "asha")})
 
 
 @cache

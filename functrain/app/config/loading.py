@@ -17,6 +17,7 @@ from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.config.schema import Config
 from functrain.app.config.source import Problem, Source, config_error, leaves
 from functrain.app.config.stages import OF_THE_WHOLE, chosen_name
+from functrain.app.config.sweep_section import sweep_problems
 from functrain.app.config.trust import trust_users_config
 from functrain.app.config.wording import shown
 from functrain.app.config.yaml_text import dump
@@ -116,6 +117,7 @@ def _read(source: Source) -> tuple[Config | None, list[Problem]]:
     except ValidationError as error:
         problems += [schema_problem(details, source) for details in error.errors()]
         config = None
+    problems += sweep_problems(source)
     if config is None or problems:
         # All that can be told without running code of the user's.
         problems += parameter_problems(source, None)
@@ -167,11 +169,7 @@ def save_config(config: Config, path: Path) -> None:
 
 def save_stages(stages: Sequence[Stage], path: Path) -> None:
     """Write a configuration of these stages that `load_stages` reads back, likewise."""
-    parts = {
-        name: {key: value for key, value in plain(config).items() if key not in OF_THE_WHOLE}
-        for name, config, _ in stages
-    }
-    _save({"name": stages[0].config.name, STAGES: parts}, path)
+    _save(plain_stages(stages), path)
 
 
 def _save(values: Mapping[str, Any], path: Path) -> None:
@@ -183,6 +181,15 @@ def _save(values: Mapping[str, Any], path: Path) -> None:
 def plain(config: Config) -> dict[str, Any]:
     """The configuration as dictionaries, lists and scalars."""
     return config.model_dump(mode="json")
+
+
+def plain_stages(stages: Sequence[Stage]) -> dict[str, Any]:
+    """A configuration of these stages, likewise."""
+    parts = {
+        name: {key: value for key, value in plain(config).items() if key not in OF_THE_WHOLE}
+        for name, config, _ in stages
+    }
+    return {"name": stages[0].config.name, STAGES: parts}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

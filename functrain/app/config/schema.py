@@ -18,6 +18,7 @@ from functrain.app.config.run_sections import (
     LoggingConfig,
     TrainingConfig,
 )
+from functrain.app.config.sweep_keys import SweepConfig
 
 
 class ModelConfig(Named):
@@ -208,6 +209,8 @@ class Config(Section):
         "functions that training calls, each as `{name: package.module:function}` with its parameters: one marked with "
         "`functrain.on`, or one of parameters that returns such a one.",
     )
+    # A run does not record it: what a member is does not depend on the sweep that trains it.
+    sweep: SweepConfig | None = key(None, "what `functrain sweep` searches.", bits=False, exclude=True)
 
     _code_folders: tuple[Path, ...] | None = PrivateAttr(default=None)
 

@@ -52,6 +52,7 @@ _TYPES: Mapping[Any, str] = {
     str | list[str]: "text, or a list of text",
     Sequence[str]: "list of text",
     Mapping[str, str]: "text by name",
+    dict[str, Any]: "values by key",
     int | str: "whole number, 1 or more, or `auto`",  # `NumberOrAuto`
     int | float: "whole number, 1 or more, or a fraction above 0.0 and at most 1.0",  # `NumberOrFraction`
     bool | str: "true, false or `auto`",  # `FlagOrAuto`
@@ -113,7 +114,7 @@ def _values(key: Key) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    if item_in(annotation) is not None:
+    if item_in(annotation) is not None or annotation == list[dict[str, Any]]:
         return "list of sections"
     if get_origin(annotation) is list:
         return "list of text"

@@ -11,6 +11,7 @@ from functrain.app.config.files import is_recorded
 from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.config.source import Path_, Source
 from functrain.app.config.stages import OF_THE_WHOLE, chosen_name
+from functrain.app.config.sweep_section import KEY as SWEEP
 from functrain.app.config.yaml_text import dump_flow
 
 WIDTH = 44  # of a value, before its origin
@@ -64,6 +65,7 @@ def _staged(sources: Mapping[str, Source]) -> Iterator[Line]:
     """A configuration of several stages, each with all of its keys."""
     first = next(iter(sources.values()))
     yield Line(("name",), first.values["name"], _origin(("name",), first))
+    yield from (line for line in _lines(schema(), first.values, (), first) if line.path[0] == SWEEP)
     yield Line((STAGES,), None, "", is_section=True)
     for stage, source in sources.items():
         yield Line((STAGES, stage), None, "", is_section=True)

@@ -12,10 +12,11 @@ from typing import Any
 from functrain.app.config.catalogue import STAGES as KEY
 from functrain.app.config.source import Path_, Problem, Source
 from functrain.app.config.suggestions import did_you_mean
+from functrain.app.config.sweep_section import KEY as SWEEP
 from functrain.app.config.wording import shown
 from functrain.foundation.errors import ConfigError
 
-OF_THE_WHOLE = ("name", "extends", "stage", KEY)  # keys that a stage does not have
+OF_THE_WHOLE = ("name", "extends", "stage", SWEEP, KEY)  # keys that a stage does not have
 FORM = "must be a mapping of names to sections, or a list of sections with a `name` each"
 _NAME = re.compile(r"\w[\w-]*")
 _TAKEN = ("checkpoints",)  # a folder of this name makes a directory a run's

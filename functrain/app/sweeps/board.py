@@ -111,7 +111,8 @@ class Board:
 
     def _row(self, member: Member) -> list[Text]:
         status, found = self._statuses[member.name], self._result(member)
-        epochs = f"{found.epochs}/{member.epochs}" if member.epochs else str(found.epochs)
+        length = member.epochs_of(found.stage) if found.stage else member.epochs
+        epochs = f"{found.stage} {found.epochs}/{length}" if length else f"{found.stage} {found.epochs}"
         took = self._seconds.get(member.name, 0.0)
         if member.name in self._began:
             took += time.monotonic() - self._began[member.name]
@@ -119,7 +120,7 @@ class Board:
             Text(member.id),
             Text(printable(" ".join(member.point))),
             Text(status, style=COLORS.get(status, "")),
-            Text("" if status == WAITING and not found.epochs else epochs),
+            Text("" if status == WAITING and not found.epochs else epochs.strip()),
             Text(number(found.last)),
             Text(clock(took) if took else ""),
         ]

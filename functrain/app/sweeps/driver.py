@@ -4,16 +4,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from functrain.app.config.suggestions import did_you_mean
+from functrain.app.sweeps.asked import Sweep
 from functrain.app.sweeps.board import Board
 from functrain.app.sweeps.conclusion import conclude, write_csv
 from functrain.app.sweeps.halving import Halving, length
 from functrain.app.sweeps.identity import changed_file
-from functrain.app.sweeps.plan import Changed, Member, Plan, joined, read_plan, write_plan
+from functrain.app.sweeps.plan import Member, Plan, joined, read_plan, write_plan
 from functrain.app.sweeps.planning import Asked, requested
 from functrain.app.sweeps.points import Point
 from functrain.app.sweeps.results import (
@@ -26,10 +27,10 @@ from functrain.app.sweeps.results import (
     WAITING,
     Result,
     is_done,
+    metrics_of,
     read_mark,
     result,
 )
-from functrain.app.sweeps.space import Space
 from functrain.app.sweeps.suggesting import suggested
 from functrain.app.sweeps.workers import Ended, Task, Workers, seconds_of
 from functrain.foundation.errors import ConfigError, FunctrainError
@@ -39,56 +40,23 @@ from functrain.foundation.printing import printable
 MEMBER_FAILED = 1  # exit code
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What the command line asks for.
-
-    Attributes:
-        config: the configuration file.
-        overrides: of all members, and the values that are searched.
-        folder: the sweep's; None: `runs/<name>-sweep`.
-        jobs: processes at once.
-        list_file: a file that lists members.
-        random: members to draw.
-        optuna: members that Optuna's sampler suggests.
-        search_seed: of both.
-        halving: prune members on the way.
-        changed: what becomes of members that have begun as something else.
-        fail_fast: the first failure ends the sweep.
-        trust: `--trust` was given.
-        command: as it was typed, to be typed again.
-    """
-
-    config: Path
-    overrides: Sequence[str]
-    folder: Path | None = None
-    jobs: int = 1
-    list_file: Path | None = None
-    random: int | None = None
-    optuna: int | None = None
-    search_seed: int = 0
-    halving: Halving | None = None
-    changed: Changed | None = None
-    fail_fast: bool = False
-    trust: bool = False
-    command: Sequence[str] = ()
-
-
 class Driver:
     """A sweep at work.
 
     Args:
-        asked: what the command line asks for.
-        space: what its overrides describe.
+        asked: what it is asked to do.
         folder: the sweep's; its lock is held.
         console: what to print on.
     """
 
-    def __init__(self, asked: Sweep, space: Space, folder: Path, console: Console) -> None:
-        self._asked, self._space, self._folder, self._console = asked, space, folder, console
-        recorded = read_plan(folder)
-        self._plan = recorded or Plan(threads=_threads(asked.jobs), batch_size=asked.jobs)
-        self._to_plan = Asked(asked.config, space.fixed, self._plan.threads, asked.trust)
+    def __init__(self, asked: Sweep, folder: Path, console: Console) -> None:
+        self._asked, self._folder, self._console = asked, folder, console
+        recorded = read_plan(folder) or Plan(threads=_threads(asked.jobs), batch_size=asked.jobs)
+        self._plan = recorded.compared_by(asked.criterion)
+        self._to_plan = Asked(
+            asked.config, asked.space.fixed, self._plan.threads, asked.trust, asked.stage, asked.all_stages
+        )
+        self._problem: ConfigError | None = None
         self._code: Mapping[str, str] = {}
         self._statuses = {member.name: _status(folder / member.name) for member in self._plan.members}
         self._board = Board(console, folder, [], self._statuses, seconds_of(folder))
@@ -135,6 +103,7 @@ class Driver:
         if search:
             batches = (*plan.batches, tuple(member.name for member in members))
             plan = plan.replace(search=search, batches=batches)
+        plan = plan.compared_by(self._asked.criterion)
         try:
             write_plan(self._folder, plan)
         except OSError as error:
@@ -142,7 +111,7 @@ class Driver:
         self._plan, self._code = plan, requests[0].parts.code
         for member in plan.members:
             self._statuses.setdefault(member.name, _status(self._folder / member.name))
-        return members
+        return plan.named(member.name for member in members)
 
     def _say_head(self, members: Sequence[Member]) -> None:
         distinct = list(dict.fromkeys(members))
@@ -182,7 +151,7 @@ class Driver:
         return result(member, self._folder, rung) if is_there else Result()
 
     def _suggested_rounds(self, count: int) -> Iterator[list[Task]]:
-        search = _search_text(self._space, self._asked.search_seed)
+        search = _search_text(self._asked)
         if self._plan.batches and self._plan.search != search:
             raise ConfigError(
                 f"the sweep in {shown_path(self._folder)} searches something else ({self._plan.search}); now it is "
@@ -196,13 +165,15 @@ class Driver:
         while len(before) < count:
             results = {member.name: result(member, self._folder) for member in before}
             size = min(self._plan.batch_size, count - len(before))
-            points = suggested(self._space, size, len(self._plan.batches), self._asked.search_seed, before, results)
+            points = suggested(self._asked.space, size, len(self._plan.batches), self._asked.search_seed, before, results)
             members = self._planned(points, search)
             yield [Task(member) for member in dict.fromkeys(members)]
             before += members
 
     def _train(self, tasks: Sequence[Task]) -> None:
         self._workers.run(tasks, on_start=self._started, on_end=self._ended, on_poll=self._board.poll)
+        if self._problem is not None:
+            raise self._problem
 
     def _started(self, task: Task) -> None:
         self._statuses[task.member.name] = RUNNING
@@ -216,7 +187,18 @@ class Driver:
             status = INTERRUPTED if ended.was_told else FAILED
         self._statuses[ended.task.member.name] = status
         self._board.ended(ended, status)
-        return not (self._asked.fail_fast and status == FAILED)
+        if ended.code == 0:
+            self._check_metric(ended.task.member)
+        return self._problem is None and not (self._asked.fail_fast and status == FAILED)
+
+    def _check_metric(self, member: Member) -> None:
+        """See that a member that has ended well has the metric by which members are compared."""
+        criterion, known = self._asked.criterion, metrics_of(member, self._folder)
+        if criterion is not None and criterion.metric not in known:
+            self._problem = ConfigError(
+                f"members cannot be compared by {criterion.metric!r}: member {member.id} has no such metric"
+                f"{did_you_mean(criterion.metric, known)} metrics: {', '.join(known)}"
+            )
 
     def _write_csv(self) -> None:
         try:
@@ -252,6 +234,8 @@ def _threads(jobs: int) -> int:
     return max((os.cpu_count() or 1) // jobs, 1)
 
 
-def _search_text(space: Space, seed: int) -> str:
-    keys = [f"{key.name}={key.range or ','.join(key.texts)}" for key in space.keys]
-    return " ".join([*keys, f"with --search-seed {seed}"])
+def _search_text(asked: Sweep) -> str:
+    keys = [f"{axis.name}={axis.range or ','.join(axis.texts)}" for axis in asked.space.keys]
+    criterion = asked.criterion
+    by = [] if criterion is None else [f"for the {'highest' if criterion.maximizes else 'lowest'} {criterion.metric}"]
+    return " ".join([*keys, *by, f"with --search-seed {asked.search_seed}"])

@@ -56,7 +56,7 @@ def length(members: Sequence[Member]) -> int:
     """
     lengths = {member.epochs for member in members}
     epochs = lengths.pop() if len(lengths) == 1 else None
-    if epochs is None or any(member.config["training"]["steps"] is not None for member in members):
+    if epochs is None or any(member.last["training"]["steps"] is not None for member in members):
         raise ConfigError(
             "--asha compares members after so many epochs: give all of them the same training.epochs, and no "
             "training.steps"

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from functrain.app.config.catalogue import STAGES
 from functrain.app.sweeps.identity import DIGITS, Parts, differences
 from functrain.app.sweeps.points import Point, label, point_key
 from functrain.app.sweeps.space import settings_of
@@ -21,13 +22,25 @@ MOST_SHOWN = 10  # differences in a message
 Changed = Literal["keep", "again"]
 
 
+class Criterion(NamedTuple):
+    """By which members are compared.
+
+    Attributes:
+        metric: of the log.
+        maximizes: the highest value is the best.
+    """
+
+    metric: str
+    maximizes: bool
+
+
 @dataclass(frozen=True)
 class Request:
     """A member as the command asks for it now.
 
     Attributes:
         point: the overrides that not all members have.
-        config: the merged configuration.
+        config: the merged configuration; of several stages, each stage's.
         parts: what its identity is made of.
     """
 
@@ -43,12 +56,14 @@ class Member:
     Attributes:
         name: of its directory.
         point, config, parts: as in `Request`.
+        criterion: by which it is compared; None: by what its configuration watches.
     """
 
     name: str
     point: Point
     config: Mapping[str, Any]
     parts: Parts
+    criterion: Criterion | None = None
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -59,20 +74,47 @@ class Member:
         return self.name.rpartition("-")[2]
 
     @property
+    def stages(self) -> Mapping[str, Mapping[str, Any]]:
+        """The configurations of its stages by their names; one that is called "" of a member without stages."""
+        found: Mapping[str, Mapping[str, Any]] = self.config[STAGES] if self.is_staged else {"": self.config}
+        return found
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether it trains several stages."""
+        return STAGES in self.config
+
+    @property
+    def runs(self) -> list[str]:
+        """The directories of its runs in the sweep's: its own, or one for each stage."""
+        return [f"{self.name}/{stage}" if stage else self.name for stage in self.stages]
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The configuration of the run whose metric counts: the last stage's."""
+        return list(self.stages.values())[-1]
+
+    @property
     def watch(self) -> str | None:
-        """The metric that the configuration names; None for the run's default."""
-        found: str | None = self.config["evaluation"]["watch"]
+        """The metric by which it is compared; None for the run's default."""
+        found: str | None = self.last["evaluation"]["watch"] if self.criterion is None else self.criterion.metric
         return found
 
     @property
     def maximizes(self) -> bool:
         """Whether the highest metric is the best."""
-        return bool(self.config["evaluation"]["watch_mode"] == "max")
+        if self.criterion is not None:
+            return self.criterion.maximizes
+        return bool(self.last["evaluation"]["watch_mode"] == "max")
 
     @property
     def epochs(self) -> int | None:
-        """The run's length, if it is counted in epochs."""
-        found: int | None = self.config["training"]["epochs"]
+        """The length of its last run, if it is counted in epochs."""
+        return self.epochs_of(list(self.stages)[-1])
+
+    def epochs_of(self, stage: str) -> int | None:
+        """The length of a stage, likewise."""
+        found: int | None = self.stages[stage]["training"]["epochs"]
         return found
 
 
@@ -97,6 +139,10 @@ class Plan:
     def replace(self, **changes: Any) -> "Plan":
         """A plan that differs in these fields."""
         return dataclasses.replace(self, **changes)
+
+    def compared_by(self, criterion: Criterion | None) -> "Plan":
+        """The plan with members that are compared in this way."""
+        return self.replace(members=tuple(dataclasses.replace(each, criterion=criterion) for each in self.members))
 
     def named(self, names: Iterable[str]) -> list[Member]:
         """The members of these names."""

@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from functrain.app.config.build import build_loader
-from functrain.app.config.loading import load_config, plain
-from functrain.app.config.schema import Config
+from functrain.app.config.catalogue import STAGES
+from functrain.app.config.loading import Stage, chosen, load_stages, plain, plain_stages
+from functrain.app.config.resolving import WHOLE
+from functrain.app.config.schema import Config, InitFromConfig
 from functrain.app.config.source import config_error
+from functrain.app.runs.beginning import source_of
 from functrain.app.runs.changes import SHOWS_IN_NO_BIT
+from functrain.app.runs.stages import RUNS
 from functrain.app.sweeps.identity import Parts, digest_of_file, flat
 from functrain.app.sweeps.lifeline import end_with_parent
 from functrain.app.sweeps.plan import Request
 from functrain.data.contents import content_digest
 from functrain.foundation.errors import ConfigError, FunctrainError
+from functrain.foundation.paths import absolute
 
 USER_ERROR = 2
 SPLITS = ("train", "val", "test")
@@ -43,7 +48,13 @@ def main() -> int:
 
 
 def requested(
-    config: str, fixed: Sequence[str], points: Sequence[Sequence[str]], threads: int, trust: bool
+    config: str,
+    fixed: Sequence[str],
+    points: Sequence[Sequence[str]],
+    threads: int,
+    trust: bool,
+    stage: str | None = None,
+    all_stages: bool = False,
 ) -> list[Request]:
     """The members of a sweep as they would be begun now.
 
@@ -52,35 +63,74 @@ def requested(
         fixed: the overrides that all members have.
         points: the other overrides of each member.
         threads: of a member, where the configuration does not say.
-        trust: as `load_config`.
+        trust: as `load_stages`.
+        stage: train this stage of the configuration.
+        all_stages: train all of its stages.
 
     Raises:
         FunctrainError: with a line for each problem of any member.
     """
-    configs, problems = [], []
+    members, problems = [], []
     for point in points:
         try:
-            configs.append(_config(config, [*fixed, *point], threads, trust))
+            stages = _with_threads(config, [*fixed, *point], threads, trust)
+            members.append(_to_train(stages, config, stage, all_stages))
         except ConfigError as error:
             problems += _lines(str(error))
     if problems:
         raise config_error(problems)
-    digests: dict[str, Mapping[str, str | None]] = {}
-    found = []
-    for point, each in zip(points, configs, strict=True):
-        section = json.dumps([plain(each)["data"], each.code], sort_keys=True)
-        if section not in digests:
-            digests[section] = _data(each)
-        found.append((tuple(point), each, digests[section]))
-    code = _code(configs)  # after the data sets: what their functions import is there by now
-    return [_request(point, each, data, code) for point, each, data in found]
+    data = _Data()
+    digests = [data.of(stages) for stages in members]
+    # After the data sets: what their functions import is there by now.
+    code = _code([stage.config for stages in members for stage in stages])
+    return [
+        _request(tuple(point), stages, found, code)
+        for point, stages, found in zip(points, members, digests, strict=True)
+    ]
 
 
-def _config(path: str, overrides: Sequence[str], threads: int, trust: bool) -> Config:
-    config = load_config(path, overrides, trust=trust)
-    if config.training.threads is not None:
+def _with_threads(path: str, overrides: Sequence[str], threads: int, trust: bool) -> list[Stage]:
+    """The stages of a member, with a number of threads where the configuration does not say one."""
+    stages = load_stages(path, overrides, trust=trust)
+    unset = [stage.name for stage in stages if stage.config.training.threads is None]
+    places = ("training.threads" if name == WHOLE else f"stages.{name}.training.threads" for name in unset)
+    given = [f"{place}={threads}" for place in places]
+    return load_stages(path, [*overrides, *given], trust=trust) if given else stages
+
+
+def _to_train(stages: Sequence[Stage], path: str, name: str | None, all_stages: bool) -> Sequence[Stage]:
+    """The stages that a member trains: all of them, or one, which is then a configuration without stages.
+
+    Raises:
+        ConfigError: there are none, or they are not chosen.
+    """
+    if all_stages:
+        if stages[0].name == WHOLE:
+            raise ConfigError(f"--all-stages: {path} has no stages")
+        return stages
+    if name is None and stages[0].name != WHOLE:
+        names = ", ".join(stage.name for stage in stages)
+        raise ConfigError(
+            f"{path} has the stages {names}: give --all-stages to let each member train them in this order, or "
+            "--stage NAME for one"
+        )
+    found = chosen(stages, path, name)
+    return [found._replace(name=WHOLE, config=_on_its_own(found.config))]
+
+
+def _on_its_own(config: Config) -> Config:
+    """The configuration of a stage that begins with the run of another stage, wherever its own directory is.
+
+    Raises:
+        ConfigError: the other stage has no run.
+    """
+    begins = config.init_from
+    if begins is None or begins.stage is None:
         return config
-    return load_config(path, [*overrides, f"training.threads={threads}"], trust=trust)
+    other = absolute(RUNS / config.name / begins.stage)
+    source_of(begins, other)  # beside which the stage's own run would be
+    begins = begins.model_copy(update={"path": str(other), "stage": None})
+    return config.model_copy(update={"init_from": begins})
 
 
 def _lines(message: str) -> list[str]:
@@ -90,19 +140,46 @@ def _lines(message: str) -> list[str]:
 
 
 def _request(
-    point: tuple[str, ...], config: Config, data: Mapping[str, str | None], code: Mapping[str, str]
+    point: tuple[str, ...], stages: Sequence[Stage], data: Mapping[str, str | None], code: Mapping[str, str]
 ) -> Request:
-    values = plain(config)
-    bits = {key: value for key, value in flat(values).items() if not _shows_in_no_bit(key)}
-    begins = bits.get("init_from.path")
-    return Request(point, values, Parts(bits, data, code, _init(begins), version("functrain")))
+    bits: dict[str, Any] = {}
+    begins = []
+    for name, config, _ in stages:
+        own = {key: value for key, value in flat(plain(config)).items() if not _shows_in_no_bit(key)}
+        bits |= {f"{_prefix(name)}{key}": value for key, value in own.items()}
+        begins += [] if config.init_from is None else [_init(config.init_from)]
+    values = plain(stages[0].config) if stages[0].name == WHOLE else plain_stages(stages)
+    init = " ".join(each for each in begins if each is not None) or None
+    return Request(point, values, Parts(bits, data, code, init, version("functrain")))
+
+
+def _prefix(stage: str) -> str:
+    """Of a key of a stage; none without stages."""
+    return f"{STAGES}.{stage}." if stage else ""
 
 
 def _shows_in_no_bit(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in SHOWS_IN_NO_BIT)
 
 
-def _data(config: Config) -> dict[str, str | None]:
+class _Data:
+    """The digests of the splits; those of equal sections are computed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[str, str | None]] = {}
+
+    def of(self, stages: Sequence[Stage]) -> dict[str, str | None]:
+        """Those of a member."""
+        found: dict[str, str | None] = {}
+        for name, config, _ in stages:
+            section = json.dumps([plain(config)["data"], config.code], sort_keys=True)
+            if section not in self._known:
+                self._known[section] = _digests(config)
+            found |= {f"{_prefix(name)}{split}": digest for split, digest in self._known[section].items()}
+        return found
+
+
+def _digests(config: Config) -> dict[str, str | None]:
     loaders = {split: build_loader(config, split, training=split == "train") for split in SPLITS}
     return {
         split: content_digest(loader.dataset, reads=loader.num_workers == 0)
@@ -142,12 +219,12 @@ def _foreign() -> Iterator[Path]:
     yield Path(__file__).resolve().parents[2]
 
 
-def _init(path: Any) -> str | None:
-    """A digest of the file, the checkpoint or the last checkpoint of the run that a member begins with."""
-    if path is None:
+def _init(begins: InitFromConfig) -> str | None:
+    """A digest of the file or checkpoint that a member begins with; None of a stage that it trains itself."""
+    if begins.path is None:
         return None
-    source = Path(path)
+    source = Path(begins.path)
     if source.is_dir():
-        last = source / "checkpoints" / "last"
-        source = (last if last.is_dir() else source) / INDEX
+        linked = source / "checkpoints" / begins.which
+        source = (linked if linked.is_dir() else source) / INDEX
     return digest_of_file(source) if source.is_file() else None

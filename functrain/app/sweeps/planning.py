@@ -26,12 +26,16 @@ class Asked(NamedTuple):
         fixed: the overrides.
         threads: of a member, where the configuration does not say.
         trust: `--trust` was given.
+        stage: of the configuration, that members train.
+        all_stages: they train all of its stages.
     """
 
     config: Path
     fixed: Sequence[str]
     threads: int
     trust: bool
+    stage: str | None = None
+    all_stages: bool = False
 
 
 def requested(asked: Asked, points: Sequence[Point]) -> list[Request]:

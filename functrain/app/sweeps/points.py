@@ -10,7 +10,8 @@ from typing import Any
 
 from functrain.app.config.files import read_source
 from functrain.app.config.wording import shown
-from functrain.app.sweeps.space import Key, Space, override_text, settings_of
+from functrain.app.config.ranges import Axis
+from functrain.app.sweeps.space import Space, override_text, settings_of
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.regular_files import read_regular
 
@@ -66,13 +67,26 @@ def listed(path: Path, space: Space) -> list[Point]:
     own = list(_of_file(path) if path.suffix.lower() in (".yaml", ".yml", ".json") else _of_lines(path))
     if not own:
         raise ConfigError(f"{path} lists no members")
-    others = grid(space)
-    for point in own:
-        twice = settings_of(point).keys() & {key.dotted for key in space.keys}
-        if twice:
-            raise ConfigError(f"{min(twice)} is set both by {path} and on the command line; give it once")
-    _check_count(len(own) * len(others))
-    return [(*point, *other) for point in own for other in others]
+    return with_grid(own, space, path)
+
+
+def with_grid(points: Sequence[Point], space: Space, source: Path | str) -> list[Point]:
+    """Listed members, each with all combinations of the searched values.
+
+    Args:
+        points: the listed ones.
+        space: what is searched beside them.
+        source: the file or key that lists them, for a message.
+
+    Raises:
+        ConfigError: a key is both listed and given for all members, or there are too many members.
+    """
+    others, taken = grid(space), {axis.dotted for axis in space.keys} | space.fixed_names
+    for point in points:
+        if twice := settings_of(point).keys() & taken:
+            raise ConfigError(f"{min(twice)} is set both by {source} and for all members; give it once")
+    _check_count(len(points) * len(others))
+    return [(*point, *other) for point in points for other in others]
 
 
 def _of_file(path: Path) -> Iterator[Point]:
@@ -120,7 +134,7 @@ def random_points(space: Space, count: int, seed: int) -> list[Point]:
     return list(found.values())
 
 
-def _drawn(key: Key, number: int, seed: int) -> str:
+def _drawn(key: Axis, number: int, seed: int) -> str:
     bits = hashlib.sha256(f"{seed}/{key.dotted}/{number}".encode()).digest()[:6]
     fraction = int.from_bytes(bits) / 2**48
     if key.range is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from functrain.app.config.yaml_text import dump_flow
 from functrain.app.runs import outcome
-from functrain.app.runs.compare import epoch_records
+from functrain.app.runs.compare import PREFIXES, epoch_records
 from functrain.app.sweeps.plan import Member, settings, write_whole
 from functrain.app.sweeps.points import columns
 from functrain.foundation.errors import ConfigError
@@ -46,6 +46,7 @@ class Result:
         best: its best value, and `best_epoch` when that was; None if it has none.
         last: its last value.
         epochs: epochs trained.
+        stage: the stage that is being trained, of several.
     """
 
     metric: str | None = None
@@ -53,6 +54,7 @@ class Result:
     best_epoch: int | None = None
     last: float | None = None
     epochs: int = 0
+    stage: str = ""
 
 
 def write_mark(directory: Path, mark: Mark) -> None:
@@ -78,17 +80,16 @@ def is_done(directory: Path, until: int | None) -> bool:
 
 
 def result(member: Member, folder: Path, until: int | None = None) -> Result:
-    """What a member has reached.
+    """What a member has reached; of several stages, what the last one has.
 
     Args:
         member: of the sweep.
         folder: the sweep's.
         until: leave out later epochs.
     """
-    directory = folder / member.name
     records: Sequence[Mapping[str, Any]] = ()
     with suppress(ConfigError):  # being written, or not there yet
-        records = epoch_records(directory / "metrics.jsonl")
+        records = epoch_records(folder / member.runs[-1] / "metrics.jsonl")
     records = [record for record in records if until is None or record["epoch"] <= until]
     watch = _watch(member, records)
     values = [(record[watch], record["epoch"]) for record in records if watch in record]
@@ -99,10 +100,20 @@ def result(member: Member, folder: Path, until: int | None = None) -> Result:
     return Result(watch or None, best, best_epoch, last, records[-1]["epoch"] if records else 0)
 
 
+def metrics_of(member: Member, folder: Path) -> list[str]:
+    """The names of the metrics in a member's log."""
+    with suppress(ConfigError):
+        records = epoch_records(folder / member.runs[-1] / "metrics.jsonl")
+        return list(dict.fromkeys(name for record in records for name in record if name.startswith(PREFIXES)))
+    return []
+
+
 def latest(member: Member, folder: Path) -> Result:
     """What a member that is being trained has reached, from the end of its log: a long log is not read each time."""
+    logs = [folder / run / "metrics.jsonl" for run in member.runs]
+    number = max((number for number, log in enumerate(logs) if log.exists()), default=0)
     lines: list[bytes] = []
-    with suppress(OSError), (folder / member.name / "metrics.jsonl").open("rb") as log:
+    with suppress(OSError), logs[number].open("rb") as log:
         log.seek(max(log.seek(0, os.SEEK_END) - TAIL, 0))
         lines = log.read().split(b"\n")[:-1]
     records = []
@@ -112,7 +123,10 @@ def latest(member: Member, folder: Path) -> Result:
     records = [record for record in records if record.get("kind") != "step"]
     watch = _watch(member, records)
     last = next((record[watch] for record in reversed(records) if watch in record), None)
-    return Result(watch or None, last=last, epochs=records[-1]["epoch"] if records else 0)
+    if number < len(logs) - 1:
+        last = None  # it is the last stage's that counts
+    stage = list(member.stages)[number]
+    return Result(watch or None, last=last, epochs=records[-1]["epoch"] if records else 0, stage=stage)
 
 
 def _watch(member: Member, records: Sequence[Mapping[str, Any]]) -> str:
@@ -120,11 +134,6 @@ def _watch(member: Member, records: Sequence[Mapping[str, Any]]) -> str:
     if member.watch is not None:
         return member.watch
     return next((name for name in ("eval_loss", "train_loss") if any(name in record for record in records)), "")
-
-
-def better(member: Member, value: float, other: float) -> bool:
-    """Whether a value of the watched metric is better than another one."""
-    return value > other if member.maximizes else value < other
 
 
 def ranked(members: Sequence[Member], results: Mapping[str, Result]) -> list[Member]:

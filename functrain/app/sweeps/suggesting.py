@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from functrain.app.sweeps.plan import Member
 from functrain.app.sweeps.points import Point
 from functrain.app.sweeps.results import Result
-from functrain.app.sweeps.space import Key, Space, override_text, settings_of
+from functrain.app.config.ranges import Axis
+from functrain.app.sweeps.space import Space, override_text, settings_of
 from functrain.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _seed(seed: int, batch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{batch}".encode()).digest()[:4])
 
 
-def _distribution(key: Key) -> "BaseDistribution":
+def _distribution(key: Axis) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if key.range is None:
@@ -83,7 +84,7 @@ def _distribution(key: Key) -> "BaseDistribution":
     return FloatDistribution(key.range.low, key.range.high, log=key.range.kind == "log")
 
 
-def _override(key: Key, value: Any) -> str:
+def _override(key: Axis, value: Any) -> str:
     return f"{key.name}={value}" if key.range is None else override_text(key.name, key.range.rounded(value))
 
 

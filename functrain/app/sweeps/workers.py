@@ -161,7 +161,7 @@ class Workers:
 
     def _is_free(self, member: Member) -> bool:
         """Whether nobody trains a member: a process of a driver that was killed may still be saving its state."""
-        if not is_running(self._folder / member.name):
+        if not any(is_running(self._folder / run) for run in member.runs):
             return True
         since = self._held.setdefault(member.name, time.monotonic())
         return time.monotonic() - since > GRACE  # the member's own process will say who it is
@@ -171,8 +171,9 @@ class Workers:
         config, log = self._folder / CONFIGS / f"{member.name}.yaml", self._folder / LOGS / f"{member.name}.log"
         write_whole(config, signed_yaml(dump(dict(member.config))))
         log.parent.mkdir(exist_ok=True)
-        until = [] if task.until is None else ["--until-epoch", str(task.until)]
-        arguments = ["train", os.fspath(config), "--run-dir", os.fspath(directory), "--no-progress", *until]
+        what = [] if task.until is None else ["--until-epoch", str(task.until)]
+        what += ["--all-stages"] * member.is_staged
+        arguments = ["train", os.fspath(config), "--run-dir", os.fspath(directory), "--no-progress", *what]
         command = python("functrain.app.sweeps.worker", *arguments, *["--trust"] * self._trust)
         with log.open("ab") as output:
             offset = output.seek(0, os.SEEK_END)
