@@ -81,6 +81,21 @@ def test_an_archive_holds_the_runs_files_and_says_which_checkpoint_it_is(functra
     assert {key: about[key] for key in wanted} == wanted
 
 
+def test_an_archive_holds_the_report_of_the_test_split(functrain, runs):
+    assert functrain("evaluate", "runs/tiny")[0] == 0
+    folder = runs / "tiny" / "test"
+    (folder / "my notes.txt").write_text("a name that no archive has")
+    (folder / "elsewhere.csv").symlink_to(runs / "tiny" / "metrics.csv")
+    code, out, _ = functrain("export", "runs/tiny", "tiny.zip")
+    with zipfile.ZipFile("tiny.zip") as archive:
+        held = {name: archive.read(name) for name in archive.namelist() if name.startswith("test/")}
+    written = {path for path in folder.rglob("*") if path.is_file()} - {folder / "my notes.txt", folder / "elsewhere.csv"}
+    assert held == {f"test/{path.relative_to(folder)}": path.read_bytes() for path in written}
+    assert {"test/report.html", "test/figures/roc.json", "test/predictions/predictions.csv"} <= held.keys()
+    assert (code, f"test/ ({len(held)} files)" in out) == (0, True), out
+    assert ft.load_archive("tiny.zip").about["name"] == "tiny"
+
+
 def test_the_configuration_in_an_archive_is_that_of_the_run(functrain, runs, project):
     assert functrain("export", "runs/tiny", "tiny.zip")[0] == 0
     with zipfile.ZipFile("tiny.zip") as archive:

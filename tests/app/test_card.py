@@ -48,10 +48,14 @@ def test_every_number_of_the_card_is_the_runs(functrain, runs):
 
 
 def test_the_card_says_how_to_load_the_run(functrain, runs):
-    commands = re.findall(r"^functrain (.*)$", (runs / "tiny" / "README.md").read_text(), re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["evaluate", "export", "reproduce"]
-    for command in commands[:2]:
+    text = (runs / "tiny" / "README.md").read_text()
+    commands = re.findall(r"^functrain (.*)$", text, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["evaluate", "export", "export", "reproduce"]
+    for command in commands[:3]:
         assert functrain(*command.split())[0] == 0
+    names = {"loader": [torch.zeros(4, 2)]}
+    exec(text.partition("```python\n")[2].partition("```")[0], names)
+    assert names["outputs"].shape == (4, 3)
 
 
 def test_a_card_that_somebody_has_edited_stays(functrain, runs):

@@ -126,7 +126,7 @@ def _tested(parts: Parts) -> str:
 
 
 def _loading(run: RunDirectory) -> Sequence[str]:
-    name = shown_path(run.path)
+    name, archive = shown_path(run.path), f"{run.path.name}.zip"
     return (
         "",
         "## Load it",
@@ -134,6 +134,17 @@ def _loading(run: RunDirectory) -> Sequence[str]:
         "```",
         f"functrain evaluate {name}",
         f"functrain export {name} {run.path.name}.safetensors",
+        f"functrain export {name} {archive}",
         f"functrain reproduce {name}",
+        "```",
+        "",
+        f"The archive `{archive}` holds the weights, the configuration, this card, the metrics, the curves, the results on",
+        "the test split, and the traced model. Python predicts with it where the model's source is not at hand:",
+        "",
+        "```python",
+        "import functrain as ft",
+        "",
+        f'model = ft.load_archive("{archive}")',
+        "outputs = ft.predict(model, loader)",
         "```",
     )

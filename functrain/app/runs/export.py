@@ -1,7 +1,8 @@
 """`functrain export`: write a checkpoint's model to a file that other libraries read."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from functrain.app.tables import print_facts, print_lines
 from functrain.checkpoint import CheckpointInfo, read_checkpoint, save_safetensors, save_torch
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.units import size
+from functrain.loop.output.progress_line import counted
 from functrain.loop.resume.metadata import metadata_of
 from functrain.optim import learning_rate, no_decay_1d
 from functrain.step import TrainState, to_module
@@ -60,7 +62,7 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, trust:
         print_facts(
             console,
             f"{out}: {'averaged ' if ema else ''}parameters of {info.path} ({position(info)}), {_size(out)}",
-            [("files", ", ".join(written.members)), ("program", written.program)],
+            [("files", ", ".join(_listed(written.members))), ("program", written.program)],
         )
         return
     if out.suffix == SAFETENSORS:
@@ -70,6 +72,13 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, trust:
         save_torch(state, out, ema=ema, optimizer=template)
     parts = ["averaged parameters" if ema else "parameters", *(["optimizer state"] if optimizer else [])]
     print_lines(console, [f"{out}: {' and '.join(parts)} of {info.path} ({position(info)}), {_size(out)}"])
+
+
+def _listed(members: Sequence[str]) -> Iterator[str]:
+    """The names of files, and how many there are in a folder."""
+    folders = Counter(name.partition("/")[0] for name in members if "/" in name)
+    yield from (name for name in members if "/" not in name)
+    yield from (f"{folder}/ ({counted(count, 'file')})" for folder, count in folders.items())
 
 
 def _size(out: Path) -> str:

@@ -11,7 +11,7 @@ from functrain.app.config.build import build_loader
 from functrain.app.config.schema import Config
 from functrain.app.config.yaml_text import dump
 from functrain.checkpoint import CheckpointInfo, save_safetensors, write_archive
-from functrain.checkpoint.foreign.archive import WEIGHTS
+from functrain.checkpoint.foreign.archive import WEIGHTS, is_member_name
 from functrain.checkpoint.foreign.safetensors_format import read_safetensors, write_safetensors
 from functrain.evaluation.archived import OTHER_TENSORS, PROGRAM
 from functrain.evaluation.archiving import traced_program
@@ -23,8 +23,9 @@ from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 from functrain.step.to_module import to_evaluate
 
-# Of the run's directory, where they exist.
-FILES = ("README.md", "metrics.csv", "metrics.jsonl", "training_curves.png", "test/metrics.json", "test/metrics.csv")
+# Of the run's directory, where they exist; and the results on the split "test".
+FILES = ("README.md", "metrics.csv", "metrics.jsonl", "training_curves.png")
+RESULTS = "test"
 
 
 class Written(NamedTuple):
@@ -84,9 +85,11 @@ def _config(info: CheckpointInfo) -> bytes:
 
 def _files(info: CheckpointInfo) -> Iterator[tuple[str, bytes]]:
     run = info.path.resolve().parent.parent
-    for name in FILES:
-        path = run / name
-        if (run / "config.yaml").is_file() and path.is_file() and not path.is_symlink():
+    if not (run / "config.yaml").is_file():
+        return
+    for path in [*(run / name for name in FILES), *sorted((run / RESULTS).rglob("*"))]:
+        name = path.relative_to(run).as_posix()
+        if is_member_name(name) and path.is_file() and path.resolve() == path:
             yield name, path.read_bytes()
 
 

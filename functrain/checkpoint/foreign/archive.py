@@ -70,6 +70,16 @@ def _opened(content: bytes | Path) -> BinaryIO:
     return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
 
 
+def is_member_name(name: str) -> bool:
+    """Whether an archive can hold a member of this name.
+
+    Example:
+        >>> is_member_name("test/figures/roc.json"), is_member_name("../a"), is_member_name("my notes.txt")
+        (True, False, False)
+    """
+    return _NAME.fullmatch(name) is not None
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file begins as an archive does, though it may be damaged."""
     try:
@@ -167,7 +177,7 @@ def _refuse_strange(infos: list[zipfile.ZipInfo], size: int) -> None:
     if len(infos) > _MOST_MEMBERS or sum(info.file_size for info in infos) > size:
         raise ValueError("its members have more bytes than the file, or are too many")
     for info in infos:
-        if not _NAME.fullmatch(info.filename):
+        if not is_member_name(info.filename):
             raise ValueError(f"the name of its member {info.filename!r} is not a plain one")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise ValueError(f"its member {info.filename} is compressed or encrypted")
