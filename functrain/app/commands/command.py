@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from functrain.app.config.schema import Config
+
     Run = Callable[[argparse.Namespace, Console], int]
 
 FOUND = 1  # exit code of a command that looks for damage or a difference, and found some
@@ -53,6 +55,17 @@ def add_config(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     )
     add_overrides(parser, "a value in YAML that replaces the file's; +key.path=value adds a parameter")
     parser.add_argument("--stage", type=name, metavar="NAME", help="a stage of a configuration with stages")
+
+
+def configuration(arguments: argparse.Namespace) -> "Config":
+    """What the arguments of `add_config` name, checked.
+
+    Raises:
+        ConfigError: with a line for each problem.
+    """
+    from functrain.app.config.loading import load_config
+
+    return load_config(arguments.config, arguments.overrides, trust=arguments.trust, stage=arguments.stage)
 
 
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, count, path
+from functrain.app.commands.command import Command, add_config, configuration, count, path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,15 +30,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.profile import profile
 
-    profile(
-        arguments.config,
-        arguments.overrides,
-        arguments.stage,
-        arguments.steps,
-        arguments.out,
-        arguments.trust,
-        console,
-    )
+    profile(configuration(arguments), arguments.steps, arguments.out, console)
     return 0
 
 

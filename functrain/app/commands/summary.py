@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, natural
+from functrain.app.commands.command import Command, add_config, configuration, natural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,15 +32,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.model_summary import summary
 
-    summary(
-        arguments.config,
-        arguments.overrides,
-        arguments.stage,
-        arguments.depth,
-        arguments.json,
-        trust=arguments.trust,
-        console=console,
-    )
+    summary(configuration(arguments), arguments.depth, arguments.json, console)
     return 0
 
 

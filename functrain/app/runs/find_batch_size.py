@@ -1,37 +1,22 @@
 """`functrain find-batch-size`: find the largest batch that fits into memory."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from rich.console import Console
 
 from functrain.app.config.build import build_state, build_training_loader, set_threads
-from functrain.app.config.loading import load_config
+from functrain.app.config.schema import Config
 from functrain.app.tables import print_facts, print_table
 from functrain.diagnostics import find_batch_size as search
 
 
-def find_batch_size(
-    config_file: Path,
-    overrides: Sequence[str],
-    stage: str | None,
-    limit: int | None,
-    compiled: bool,
-    trust: bool,
-    console: Console,
-) -> None:
+def find_batch_size(config: Config, limit: int | None, compiled: bool, console: Console) -> None:
     """The command: try batches, print what fits and how fast it is, and how to use it.
 
     Args:
-        config_file: the configuration.
-        overrides: "key.path=value" each.
-        stage: of the configuration, if it has stages.
+        config: the configuration.
         limit: the largest to try; None: as many as there are examples.
         compiled: compile the steps.
-        trust: its code may lie in a run's directory.
         console: what to print on.
     """
-    config = load_config(config_file, overrides, trust=trust, stage=stage)
     set_threads(config)
     loader = build_training_loader(config)
     found = search(build_state(config, None), loader, limit=limit, compile=compiled)

@@ -1,12 +1,11 @@
 """`functrain find-lr`: the learning-rate range test."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from functrain.app.config.build import build_state, build_training_loader, set_threads
-from functrain.app.config.loading import load_config
+from functrain.app.config.schema import Config
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.diagnostics import LRRange
 from functrain.diagnostics import find_lr as sweep
@@ -15,31 +14,18 @@ from functrain.evaluation.figures import check_figure
 ROWS = 16  # of the table, at most
 
 
-def find_lr(
-    config_file: Path,
-    overrides: Sequence[str],
-    stage: str | None,
-    steps: int,
-    compiled: bool,
-    figure: Path | None,
-    trust: bool,
-    console: Console,
-) -> None:
+def find_lr(config: Config, steps: int, compiled: bool, figure: Path | None, console: Console) -> None:
     """The command: sweep, print the curve, the suggestion and how to use it; draw if asked to.
 
     Args:
-        config_file: the configuration.
-        overrides: "key.path=value" each.
-        stage: of the configuration, if it has stages.
+        config: the configuration.
         steps: updates of the sweep.
         compiled: compile the step.
         figure: the image to write.
-        trust: its code may lie in a run's directory.
         console: what to print on.
     """
     if figure is not None:
         check_figure(figure)
-    config = load_config(config_file, overrides, trust=trust, stage=stage)
     set_threads(config)
     loader = build_training_loader(config)
     found = sweep(build_state(config, None), loader, steps=steps, compile=compiled)

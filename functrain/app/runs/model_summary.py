@@ -1,13 +1,10 @@
 """`functrain summary`: a model's layers, and what a step takes."""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-
 from rich.console import Console
 
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
-from functrain.app.config.loading import load_config
+from functrain.app.config.schema import Config
 from functrain.app.tables import print_facts, print_lines
 from functrain.data import Portion
 from functrain.diagnostics import model_summary
@@ -16,27 +13,15 @@ from functrain.distributed import World
 from functrain.loop.batches import training_feed
 
 
-def summary(
-    config_file: Path,
-    overrides: Sequence[str],
-    stage: str | None,
-    depth: int,
-    as_json: bool,
-    trust: bool,
-    console: Console,
-) -> None:
+def summary(config: Config, depth: int, as_json: bool, console: Console) -> None:
     """The command. The model is built, and one batch is read; nothing is computed or written.
 
     Args:
-        config_file: the configuration.
-        overrides: "key.path=value" each.
-        stage: of the configuration, if it has stages.
+        config: the configuration.
         depth: of the layers to show.
         as_json: print JSON instead, with all layers.
-        trust: its code may lie in a run's directory.
         console: what to print on.
     """
-    config = load_config(config_file, overrides, trust=trust, stage=stage)
     set_threads(config)
     loader = build_training_loader(config)
     state = build_state(config, run_length(config, loader))

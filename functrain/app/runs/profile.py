@@ -2,13 +2,12 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads
-from functrain.app.config.loading import load_config
+from functrain.app.config.schema import Config
 from functrain.app.runs.running import compile_choice
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.diagnostics.profiling import Profile
@@ -20,31 +19,19 @@ from functrain.foundation.units import size
 PROFILES = Path("profiles")
 
 
-def profile(
-    config_file: Path,
-    overrides: Sequence[str],
-    stage: str | None,
-    steps: int,
-    out: Path | None,
-    trust: bool,
-    console: Console,
-) -> None:
+def profile(config: Config, steps: int, out: Path | None, console: Console) -> None:
     """The command.
 
     Args:
-        config_file: the configuration.
-        overrides: "key.path=value" each.
-        stage: of the configuration, if it has stages.
+        config: the configuration.
         steps: updates to measure.
         out: where the files go; default: `profiles/<name>`.
-        trust: its code may lie in a run's directory.
         console: what to print on.
 
     Raises:
         FunctrainError: for everything that a user can put right.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or libkineto writes lines of its own to stderr
-    config = load_config(config_file, overrides, trust=trust, stage=stage)
     folder = out if out is not None else PROFILES / config.name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a directory")
