@@ -5,6 +5,8 @@ import sys
 import textwrap
 
 import pytest
+from fake_members import fake_members
+from staged_runs import REST, STAGES
 
 from functrain.app.cli import main
 
@@ -99,6 +101,13 @@ def functrain(project, capsys):
     return run
 
 
+@pytest.fixture
+def fakes(project, monkeypatch):
+    """Members of sweeps that are fakes; returns the directory of the sweep of `tiny.yaml`."""
+    fake_members(monkeypatch)
+    return project / "runs" / "tiny-sweep"
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder with two runs of the same 9 updates, 3 an epoch: `tiny` keeps one checkpoint, `all` keeps each.
@@ -123,6 +132,30 @@ def trained(tmp_path_factory):
     sys.path[:] = path
     sys.modules.pop("tiny_project", None)
     return folder / "runs"
+
+
+@pytest.fixture
+def staged(project):
+    """A configuration with three stages."""
+    (project / "staged.yaml").write_text(REST + STAGES)
+    return "staged.yaml"
+
+
+@pytest.fixture(scope="session")
+def trained_stages(tmp_path_factory):
+    """A folder that is filled once with the run of all stages."""
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture
+def staged_run(functrain, staged, project, trained_stages):
+    """The run of all stages, in the folder `runs/staged` of the current directory."""
+    if not (trained_stages / "staged").exists():
+        assert functrain("train", staged, "--all-stages", "--no-progress")[0] == 0
+        shutil.copytree(project / "runs/staged", trained_stages / "staged", symlinks=True)
+    else:
+        shutil.copytree(trained_stages / "staged", project / "runs/staged", symlinks=True)
+    return project / "runs" / "staged"
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """functrain sweep as a command. Most members here are fakes that write a log, so that no process imports torch."""
 
-import csv
 import json
 import os
 import signal
@@ -12,63 +11,11 @@ import time
 import psutil
 import pytest
 import torch
+from fake_members import rows, starts, table
 
-from functrain.app.sweeps import driver, workers
+from functrain.app.sweeps import workers
 from functrain.app.sweeps.lifeline import python
-from functrain.app.sweeps.planner import requested
 from functrain.checkpoint import RunLock
-
-FAKE = """
-import json, os, signal, sys, time
-from pathlib import Path
-after = dict(zip(sys.argv[1:], sys.argv[2:]))
-text, run = Path(after["train"]).read_text(), Path(after["--run-dir"])
-until = int(after.get("--until-epoch", 4))
-width = int(text.split("width: ")[1].split()[0])
-run.mkdir(exist_ok=True)
-if (run / "fails").exists() or (width == 99 and "seed: 1" in text):
-    print("functrain: error: it does not work")
-    sys.exit(2)
-log = run / "metrics.jsonl"
-begun = len(log.read_text().splitlines()) if log.exists() else 0
-with (run / "starts").open("a") as file:
-    file.write(f"{begun}-{until} ")
-for epoch in range(begun + 1, until + 1):
-    record = {"kind": "epoch", "epoch": epoch, "step": epoch, "eval_loss": width / epoch}
-    with log.open("a") as file:
-        file.write(json.dumps(record) + chr(10))
-    if (run.parent / "slow").exists():
-        time.sleep(60)
-"""
-
-
-@pytest.fixture
-def fakes(project, monkeypatch):
-    """Fast members, planned in this process."""
-
-    def plan(asked, points):
-        return requested(os.fspath(asked.config), asked.fixed, points, asked.threads, asked.trust)
-
-    monkeypatch.setattr(driver, "requested", plan)
-    monkeypatch.setattr(workers, "python", lambda module, *arguments: [sys.executable, "-S", "-c", FAKE, *arguments])
-    monkeypatch.setattr(workers, "POLL", 0.01)
-    return project / "runs" / "tiny-sweep"
-
-
-def table(folder):
-    return (folder / "sweep.csv").read_text()
-
-
-def rows(folder):
-    return list(csv.DictReader(table(folder).splitlines()))
-
-
-def starts(folder):
-    """The epochs that each process of each member trained, by width."""
-    found = {}
-    for path in folder.glob("*/starts"):
-        found[int(path.parent.name.partition("width=")[2].partition("-")[0].partition(",")[0])] = path.read_text()
-    return found
 
 
 def test_a_sweep_trains_each_member_once_and_tells_the_best(functrain, fakes):
