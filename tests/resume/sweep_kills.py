@@ -1,13 +1,14 @@
-"""Kill the driver and the workers of a sweep at random moments, compare all results, write a table to docs/sweeps.md.
+"""Kill the driver and the members of sweeps at random moments, compare all results, write a table to docs/sweeps.md.
 
-    python tests/resume/sweep_kills.py                        a sweep of 24 members, 100 kills
-    python tests/resume/sweep_kills.py --sweeps 1 --kills 10 --members 6 --dry
+    python tests/resume/sweep_kills.py                          sweeps of 24 members, 100 kills
+    python tests/resume/sweep_kills.py --kills 10 --members 6   fewer
+    python tests/resume/sweep_kills.py --minutes 10 --dry       no more kills after this time; print, write no page
 
-A sweep is killed so many times with SIGKILL: half of the kills end its driver, half one of its members' processes. Then
-it is started until it ends well. What is compared with a sweep that was not killed: sweep.csv; the arrays of the last
-and the best checkpoint of each member, its logs, its results on the test split. Nothing of a finished member may change
-afterwards, and after the driver's end no process of it may be left. The seed decides when kills come; what they find is
-chance.
+About half of the kills (SIGKILL) end a driver, half one of its members' processes. When a sweep has ended well it is
+compared with one that was not killed, and the next one begins, until there were so many kills. What is compared:
+sweep.csv; the arrays of the last and the best checkpoint of each member, its logs, its results on the test split.
+Nothing of a finished member may change afterwards, and after the driver's end no process of it may be left. The seed
+decides when kills come; what they find is chance.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,52 +29,71 @@ import psutil
 import torch
 from killing import arrays_of
 
+from functrain.app.runs.outcome import RUNNING, read_outcome
 from functrain.app.sweeps.results import read_mark
 from functrain.loop.output.records import read_records
 
 PAGE = Path(__file__).parents[2] / "docs" / "sweeps.md"
 BEGIN, END = "<!-- table of killed sweeps: written by tests/resume/sweep_kills.py -->", "<!-- end of the table -->"
-BETWEEN = 12.0  # seconds between two kills, on average; some are much longer, so that every sweep comes to its end
+LOOKS = 0.1  # seconds between two looks at the processes
 PATIENCE = 60.0  # seconds in which an orphan must have ended
+# What a kill waits for, how often that is drawn, and the mean of the seconds that it waits then.
+MOMENTS = (("a member trains", 0.6, 1.0), ("members are there", 0.25, 3.0), ("nothing", 0.15, 2.0))
+STARTS, TRAINS, ENDS = "a member, while it started", "a member, while it trained", "a member, after its last update"
+ALONE, WITH_MEMBERS = "the driver, before or between members", "the driver, while members were at work"
 
 CONFIG = """
 name: killed
-model: {name: digits_cnn, channels: 4}
+model: {name: digits_cnn, channels: 2}
 data: {name: digits}
 objective: {name: classification}
 optimizer: {name: adamw, lr: 1e-2}
-training: {epochs: 4, ema_decay: 0.9}
+training: {epochs: 6, ema_decay: 0.9, threads: 1}
 compile: false
-checkpoint: {keep: 2}
+checkpoint: {keep: 2, save_every: 7}
+sweep:
+  jobs: 3
+  axes:
 """
-SEARCHED = ["optimizer.lr=1e-2,3e-3,1e-3", "model.dropout=0.1,0.4", "seed=0,1", "data.batch_size=32,64"]
-
-
-def command(folder: Path, members: int) -> list[str]:
-    """The sweep's command line."""
-    (folder / "killed.yaml").write_text(CONFIG)
-    searched = SEARCHED[: {24: 4, 12: 3, 6: 2, 3: 1}[members]]
-    given = ["sweep", str(folder / "killed.yaml"), *searched, "--sweep-dir", str(folder / "sweep"), "--jobs", "2"]
-    return [sys.executable, "-m", "functrain", *given]
+AXES = {
+    "optimizer.lr": "[1e-2, 3e-3, 1e-3]",
+    "model.dropout": "[0.1, 0.4]",
+    "seed": "[0, 1]",
+    "data.batch_size": "[32, 64]",
+}
 
 
 def start(folder: Path, members: int) -> "subprocess.Popen[bytes]":
     """Start the sweep."""
+    count = {24: 4, 12: 3, 6: 2, 3: 1}[members]
+    axes = "".join(f"    {name}: {values}\n" for name, values in list(AXES.items())[:count])
+    (folder / "killed.yaml").write_text(CONFIG + axes)
+    command = ["sweep", str(folder / "killed.yaml"), "--sweep-dir", str(folder / "sweep")]
     with (folder / "output").open("ab") as output:
-        return subprocess.Popen(command(folder, members), stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, "-m", "functrain", *command], stdout=output, stderr=output, stdin=subprocess.DEVNULL
+        )
 
 
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """The processes that train members of a sweep."""
-    return [each for each in psutil.process_iter() if _belongs(each, folder)]
+def members_of(folder: Path) -> dict[psutil.Process, Path]:
+    """The processes that train members of a sweep, and their runs."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ValueError, IndexError):
+            words = process.cmdline()
+            run = Path(words[words.index("--run-dir") + 1])
+            if run.is_relative_to(folder):
+                found[process] = run
+    return found
 
 
-def _belongs(process: psutil.Process, folder: Path) -> bool:
+def doing(process: psutil.Process, run: Path) -> str:
+    """What a member's process is at."""
     try:
-        words = process.cmdline()
-    except psutil.Error:
-        return False
-    return "--run-dir" in words and any(word.startswith(f"{folder}/sweep/") for word in words)
+        began = (run / "status.json").stat().st_mtime > process.create_time()
+    except (OSError, psutil.Error):
+        return STARTS
+    return STARTS if not began else TRAINS if read_outcome(run).get("status") == RUNNING else ENDS
 
 
 def finished(folder: Path) -> dict[Path, int]:
@@ -90,19 +111,25 @@ def outcome(run: Path) -> dict[str, object]:
     return {"last": arrays_of(last), "best": arrays_of(best)} | {name: (run / name).read_text() for name in texts}
 
 
-def killed(folder: Path, members: int, kills: int, dice: random.Random) -> tuple[Counter[str], list[str]]:
-    """Kill a sweep so many times, and let it end; what was hit, and what went wrong."""
+def killed(folder: Path, members: int, most: int, until: float, dice: random.Random) -> tuple[Counter[str], list[str]]:
+    """Kill a sweep until it ends well; what was hit, and what went wrong.
+
+    Args:
+        folder: of the sweep.
+        members: how many it has.
+        most: kills.
+        until: when the last kill may come, in seconds of `time.monotonic`.
+        dice: decides when.
+    """
     hit: Counter[str] = Counter()
     wrong: list[str] = []
     known: dict[Path, int] = {}
     driver = start(folder, members)
     while True:
-        if hit.total() < kills and dice.random() < 0.8:  # else it may hit a driver that plans
-            _wait_for_members(driver, folder)
-        wait = dice.expovariate(1 / BETWEEN)
-        try:
-            driver.wait(wait if hit.total() < kills else None)
-        except subprocess.TimeoutExpired:
+        kills_on = hit.total() < most and time.monotonic() < until
+        if not kills_on:
+            driver.wait()
+        elif _survives_until_a_moment(driver, folder, dice):
             _kill(driver, folder, dice, hit, wrong)
         now = finished(folder)
         wrong += [f"{path} was written again" for path, when in known.items() if now.get(path) != when]
@@ -116,26 +143,35 @@ def killed(folder: Path, members: int, kills: int, dice: random.Random) -> tuple
         driver = start(folder, members)
 
 
-def _wait_for_members(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Wait until members are at work, or the driver has ended."""
-    while driver.poll() is None and not processes_of(folder):
-        time.sleep(0.2)
+def _survives_until_a_moment(driver: "subprocess.Popen[bytes]", folder: Path, dice: random.Random) -> bool:
+    """Wait for the moment of a kill; False if the driver has ended before."""
+    ((what, _, mean),) = dice.choices(MOMENTS, [weight for _, weight, _ in MOMENTS])
+    while what != "nothing" and driver.poll() is None:
+        states = [doing(process, run) for process, run in members_of(folder).items()]
+        if TRAINS in states or (states and what == "members are there"):
+            break
+        time.sleep(LOOKS)
+    with suppress(subprocess.TimeoutExpired):
+        driver.wait(dice.expovariate(1 / mean))
+        return False
+    return True
 
 
 def _kill(
     driver: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, hit: Counter[str], wrong: list[str]
 ) -> None:
     """Kill the driver, or one of the members' processes."""
-    of_members = processes_of(folder)
-    if of_members and dice.random() < 0.5:
-        dice.choice(of_members).kill()
-        hit["a member"] += 1
+    at_work = members_of(folder)
+    if at_work and dice.random() < 0.5:
+        process = dice.choice(list(at_work))
+        hit[doing(process, at_work[process])] += 1
+        process.kill()
         return
     driver.kill()
     driver.wait()
-    hit["the driver, while members trained" if of_members else "the driver, before or between members"] += 1
+    hit[WITH_MEMBERS if at_work else ALONE] += 1
     if dice.random() < 0.5:  # else the next driver meets them
-        _, left = psutil.wait_procs(of_members, timeout=PATIENCE)
+        _, left = psutil.wait_procs(list(at_work), timeout=PATIENCE)
         wrong += [f"process {each.pid} trains on after its driver" for each in left]
 
 
@@ -154,52 +190,50 @@ def compare(whole: Path, other: Path) -> list[str]:
 def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweeps", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=100, help="of each sweep")
-    parser.add_argument("--members", type=int, default=24, choices=(3, 6, 12, 24))
+    parser.add_argument("--kills", type=int, default=100, help="of all sweeps together")
+    parser.add_argument("--members", type=int, default=24, choices=(3, 6, 12, 24), help="of each sweep")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no more kills after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, do not write the page")
     given = parser.parse_args()
-    rows, lost = [], 0
+    hit, wrong, sweeps, began = Counter[str](), list[str](), 0, time.monotonic()
+    until = began + 60 * given.minutes
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place, "whole")
         whole.mkdir()
         assert start(whole, given.members).wait() == 0, (whole / "output").read_text()
-        for number in range(given.sweeps):
-            folder = Path(place, f"killed-{number}")
+        while hit.total() < given.kills and time.monotonic() < until:
+            folder = Path(place, f"killed-{sweeps}")
             folder.mkdir()
-            began = time.monotonic()
-            hit, wrong = killed(folder, given.members, given.kills, random.Random(f"{given.seed}/{number}"))
-            wrong += compare(whole, folder)
-            rows.append((number, hit, wrong))
-            lost += bool(wrong)
-            print(f"sweep {number}: {dict(hit)} in {time.monotonic() - began:.0f} s; {wrong or 'equal'}", flush=True)
+            dice, rest = random.Random(f"{given.seed}/{sweeps}"), given.kills - hit.total()
+            found, problems = killed(folder, given.members, rest, until, dice)
+            problems += compare(whole, folder)
+            hit += found
+            sweeps += 1
+            wrong += [f"sweep {sweeps}: {problem}" for problem in problems]
+            print(f"{hit.total()} kills after {time.monotonic() - began:.0f} s; {problems or 'equal'}", flush=True)
             shutil.rmtree(folder)
-        assert not processes_of(Path(place))
-    lines = table(rows, given)
-    print("\n".join(lines))
+        assert not members_of(Path(place))
+    lines = table(hit, sweeps, wrong, given)
+    print("\n".join([*lines, *wrong]))
     if not given.dry:
-        text = PAGE.read_text()
-        before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-        PAGE.write_text("\n".join([before, *lines, after]))
-    return int(lost > 0)
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text("\n".join([before + BEGIN, *lines, END + rest.partition(END)[2]]))
+    return int(bool(wrong))
 
 
-def table(rows: list[tuple[int, Counter[str], list[str]]], given: argparse.Namespace) -> list[str]:
+def table(hit: Counter[str], sweeps: int, wrong: list[str], given: argparse.Namespace) -> list[str]:
     """As the page shows it."""
-    moments = list(dict.fromkeys(moment for _, hit, _ in rows for moment in sorted(hit)))
-    total = sum(hit.total() for _, hit, _ in rows)
+    differ = len({problem.partition(":")[0] for problem in wrong})
     return [
-        f"Of {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, seed {given.seed}: "
-        f"**{total} kills of {len(rows)} sweep{'s' * (len(rows) > 1)} of {given.members} members; "
-        f"{sum(bool(wrong) for _, _, wrong in rows)} sweeps differ.**",
+        f"{hit.total()} kills (SIGKILL at a random moment, seed {given.seed}) of {sweeps} sweep{'s' * (sweeps > 1)} with "
+        f"{given.members} members, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}:",
         "",
-        f"| sweep | {' | '.join(moments)} | result |",
-        f"|---|{'---:|' * len(moments)}---|",
-        *(
-            f"| {number + 1} | {' | '.join(str(hit[moment]) for moment in moments)} | {'; '.join(wrong) or 'equal'} |"
-            for number, hit, wrong in rows
-        ),
+        "| killed | kills |",
+        "|---|---:|",
+        *(f"| {what} | {hit[what]} |" for what in (STARTS, TRAINS, ENDS, ALONE, WITH_MEMBERS)),
+        "",
+        f"Sweeps that differ from the one that was not killed: {differ}.",
     ]
 
 
