@@ -152,6 +152,10 @@ def _run(arguments: argparse.Namespace, interruption: Interruption) -> int:
     interruption.at_once(True)
     if command.lines is not None:
         return _print_lines(command.lines(arguments))
+    if _processes() > 1 and not command.shares:
+        if _rank() == 0:
+            print(f"functrain: error: {command.name} runs in one process; start it without torchrun", file=sys.stderr)
+        return USER_ERROR
     from functrain.app.screen import Screen
 
     assert command.run is not None
@@ -176,7 +180,12 @@ def _print_lines(lines: Iterable[str]) -> int:
 
 def _rank() -> int:
     """The rank of this process under torchrun, known before torch is imported."""
-    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+    return int(os.environ.get("RANK", "0")) if _processes() > 1 else 0
+
+
+def _processes() -> int:
+    """How many processes torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _is_for_people(error: Exception) -> bool:

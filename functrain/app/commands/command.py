@@ -30,6 +30,7 @@ class Command(NamedTuple):
         run: runs the command with the parsed arguments and a console to print on; returns the exit code.
         lines: instead of `run`, for a command that starts without torch and rich: the lines that it prints. A generator
             may return the exit code.
+        shares: several processes that torchrun started can share the work of `run`.
         runs_code: the command runs functions that a configuration names, so it has --trust (docs/trust.md).
         mistake: what is wrong with the arguments together, as argparse would say it; None if nothing is.
     """
@@ -40,6 +41,7 @@ class Command(NamedTuple):
     add_options: AddOptions
     run: "Run | None" = None
     lines: Lines | None = None
+    shares: bool = False
     runs_code: bool = False
     mistake: "Callable[[argparse.Namespace], str | None] | None" = None
 

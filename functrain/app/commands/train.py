@@ -140,6 +140,7 @@ COMMAND = Command(
     description=DESCRIPTION,
     add_options=add_options,
     run=run,
+    shares=True,
     runs_code=True,
     mistake=mistake,
 )

@@ -164,14 +164,15 @@ def _train_stages(request: Request, plan: Plan, output: Output) -> None:
 
 
 def _try_stages(request: Request, plan: Plan, action: Action, output: Output) -> None:
-    for number, stage in enumerate(plan.chosen, 1):
-        config, run = stage.config, RunDirectory(plan.run_dir / stage.name)
-        _say_stage(plan, number, output)
-        begins = config.init_from
-        if begins is not None and begins.stage is not None and not (plan.run_dir / begins.stage).is_dir():
-            output.say(f"note: it is tried without the parameters of stage {begins.stage}, which is not trained yet")
-            config = config.model_copy(update={"init_from": None})
-        action(request, config, run, output)
+    with joined(plan.chosen[0].config.training.device):
+        for number, stage in enumerate(plan.chosen, 1):
+            config, run = stage.config, RunDirectory(plan.run_dir / stage.name)
+            _say_stage(plan, number, output)
+            begins = config.init_from
+            if begins is not None and begins.stage is not None and not (plan.run_dir / begins.stage).is_dir():
+                output.say(f"note: it is tried without the parameters of stage {begins.stage}, which is not trained yet")
+                config = config.model_copy(update={"init_from": None})
+            action(request, config, run, output)
 
 
 def _say_stage(plan: Plan, number: int, output: Output) -> None:

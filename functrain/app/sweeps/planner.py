@@ -5,6 +5,7 @@ files: the question and the answer, see `functrain.app.sweeps.planning`.
 """
 
 import json
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,27 +197,25 @@ def _code(configs: Sequence[Config]) -> dict[str, str]:
     """
     if not any(config.references for config in configs):
         return {}
+    foreign = tuple(_foreign())
     found = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py") and module.__name__ != "__main__" and _is_own(Path(file)):
+        if isinstance(file, str) and file.endswith(".py") and module.__name__ != "__main__" and _is_own(file, foreign):
             found[file] = digest_of_file(Path(file))
     return dict(sorted(found.items()))
 
 
-def _is_own(file: Path) -> bool:
+def _is_own(file: str, foreign: tuple[str, ...]) -> bool:
     """Whether a module's file is the user's. (Some modules of torch name a file that is not there.)"""
-    return (
-        file.is_absolute()
-        and file.is_file()
-        and not any(file.resolve().is_relative_to(folder) for folder in _foreign())
-    )
+    return os.path.isabs(file) and not os.path.realpath(file).startswith(foreign) and os.path.isfile(file)
 
 
-def _foreign() -> Iterator[Path]:
+def _foreign() -> Iterator[str]:
+    """The folders of Python, of installed packages and of functrain, with a slash at the end."""
     for name in ("stdlib", "platstdlib", "purelib", "platlib"):
-        yield Path(sysconfig.get_path(name)).resolve()
-    yield Path(__file__).resolve().parents[2]
+        yield os.path.join(os.path.realpath(sysconfig.get_path(name)), "")
+    yield os.path.join(Path(__file__).resolve().parents[2], "")
 
 
 def _init(begins: InitFromConfig) -> str | None:
