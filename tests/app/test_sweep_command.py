@@ -7,14 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 
 import psutil
 import pytest
 import torch
-from fake_members import rows, starts, table
+from fake_members import plan_here, rows, starts, table
 
-from functrain.app.sweeps import workers
+from functrain.app.sweeps import driver, workers
 from functrain.app.sweeps.lifeline import python
+from functrain.app.sweeps.planning import Asked
 from functrain.checkpoint import RunLock
 
 
@@ -242,17 +244,36 @@ def test_the_driver_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_sweep_whose_driver_and_members_were_killed_ends_as_if_they_were_not(functrain, project):
+PLANNED = """
+import json, sys
+from functrain.app.cli import main
+from functrain.app.sweeps import driver
+from functrain.app.sweeps.identity import Parts
+from functrain.app.sweeps.plan import Request
+
+found = json.load(open("answer.json"))
+requests = [Request(tuple(each["point"]), each["config"], Parts(**each["parts"])) for each in found]
+driver.requested = lambda *_: requests
+sys.exit(main())
+"""
+
+
+def test_a_sweep_whose_driver_and_members_were_killed_ends_as_if_they_were_not(functrain, project, monkeypatch):
+    plan_here(monkeypatch)
+    asked = Asked(project / "tiny.yaml", ["training.epochs=4"], driver._threads(2), trust=False)
+    requests = driver.requested(asked, [("model.width=4",), ("model.width=8",)])
+    (project / "answer.json").write_text(json.dumps([asdict(each) for each in requests]))
     command = ["sweep", "tiny.yaml", "model.width=4,8", "training.epochs=4", "--jobs", "2"]
     folder = project / "runs" / "tiny-sweep"
     with subprocess.Popen(
-        [sys.executable, "-m", "functrain", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as driver:
-        while not list(folder.glob("*=*/checkpoints/*")) and driver.poll() is None:
+        [sys.executable, "-c", PLANNED, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while not list(folder.glob("*=*/checkpoints/*")) and process.poll() is None:
             time.sleep(0.01)
-        members = psutil.Process(driver.pid).children()
+        members = psutil.Process(process.pid).children()
         members[0].kill()
-        driver.kill()
+        process.kill()
+    assert len(members) == 2
     assert psutil.wait_procs(members, timeout=300)[1] == []
     assert functrain(*command)[0] == 0
     assert [row["status"] for row in rows(folder)] == ["finished", "finished"]

@@ -34,13 +34,21 @@ for stage in stages:
 """
 
 
-def fake_members(monkeypatch):
-    """Let sweeps have fast members, planned in this process."""
+def plan_here(monkeypatch):
+    """Let sweeps be planned in this process, which has imported torch; returns the list of what was planned."""
+    answers = []
 
     def plan(asked, points):
-        return requested(**{**asked._asdict(), "config": os.fspath(asked.config)}, points=points)
+        answers.append(requested(**{**asked._asdict(), "config": os.fspath(asked.config)}, points=points))
+        return answers[-1]
 
     monkeypatch.setattr(driver, "requested", plan)
+    return answers
+
+
+def fake_members(monkeypatch):
+    """Let sweeps have fast members, planned in this process."""
+    plan_here(monkeypatch)
     monkeypatch.setattr(workers, "python", lambda module, *arguments: [sys.executable, "-S", "-c", FAKE, *arguments])
     monkeypatch.setattr(workers, "POLL", 0.01)
 
