@@ -89,7 +89,10 @@ def test_an_archive_holds_the_report_of_the_test_split(functrain, runs):
     code, out, _ = functrain("export", "runs/tiny", "tiny.zip")
     with zipfile.ZipFile("tiny.zip") as archive:
         held = {name: archive.read(name) for name in archive.namelist() if name.startswith("test/")}
-    written = {path for path in folder.rglob("*") if path.is_file()} - {folder / "my notes.txt", folder / "elsewhere.csv"}
+    written = {path for path in folder.rglob("*") if path.is_file()} - {
+        folder / "my notes.txt",
+        folder / "elsewhere.csv",
+    }
     assert held == {f"test/{path.relative_to(folder)}": path.read_bytes() for path in written}
     assert {"test/report.html", "test/figures/roc.json", "test/predictions/predictions.csv"} <= held.keys()
     assert (code, f"test/ ({len(held)} files)" in out) == (0, True), out

@@ -53,7 +53,7 @@ def test_the_card_says_how_to_load_the_run(functrain, runs):
     assert [command.split()[0] for command in commands] == ["evaluate", "export", "export", "reproduce"]
     for command in commands[:3]:
         assert functrain(*command.split())[0] == 0
-    names = {"loader": [torch.zeros(4, 2)]}
+    names = {"loader": iter([torch.zeros(4, 2)])}
     exec(text.partition("```python\n")[2].partition("```")[0], names)
     assert names["outputs"].shape == (4, 3)
 

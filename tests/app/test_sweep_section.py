@@ -70,7 +70,9 @@ def test_the_section_is_equal_to_the_arguments(project, text, overrides, argumen
 
 def test_listed_members_are_those_of_a_list_file(project):
     Path("m.yaml").write_text("- {optimizer.lr: 0.01, model.width: 8}\n- {optimizer.lr: 0.003}\n")
-    in_section = by_section("members:\n- {optimizer.lr: 0.01, model.width: 8}\n- {optimizer.lr: 0.003}\naxes: {seed: [0, 1]}")
+    in_section = by_section(
+        "members:\n- {optimizer.lr: 0.01, model.width: 8}\n- {optimizer.lr: 0.003}\naxes: {seed: [0, 1]}"
+    )
     in_file = by_arguments("seed=0,1", list_file=Path("m.yaml"))
     assert _points(in_section) == _points(in_file)
     assert len(_points(in_file)) == 4
@@ -89,7 +91,7 @@ def test_arguments_win(project):
     assert axes == {"optimizer.lr": ("5", "6"), "model.width": ("4", "8"), "seed": ("0", "1")}
     fixed = by_section(full, "model.width=2").space
     assert ([axis.name for axis in fixed.keys], fixed.fixed) == (["optimizer.lr"], ("model.width=2",))
-    assert [axis.name for axis in by_section(AXES, 'sweep.axes={seed: [1, 2]}').space.keys] == [
+    assert [axis.name for axis in by_section(AXES, "sweep.axes={seed: [1, 2]}").space.keys] == [
         "optimizer.lr",
         "model.width",
         "seed",
@@ -132,7 +134,10 @@ def test_mistakes_are_told_with_their_place_by_every_command(functrain, fakes, t
     [
         (["sweep.axes.seed=1,2"], "sweep.axes.seed is no key of a member"),
         (["--metric", "eval_accuracy"], "--metric and --mode belong together"),
-        (["--metric", "accuracy", "--mode", "max"], "is one of the log: train_..., eval_... or ema_...; got 'accuracy'"),
+        (
+            ["--metric", "accuracy", "--mode", "max"],
+            "is one of the log: train_..., eval_... or ema_...; got 'accuracy'",
+        ),
         (["--all-stages"], "--all-stages: s.yaml has no stages"),
         (["--stage", "one"], "--stage one: s.yaml has no stages"),
         (["--stage", "one", "--all-stages"], "--stage trains one stage, --all-stages trains all of them"),
@@ -174,7 +179,9 @@ def test_config_shows_the_section_and_what_it_shows_is_a_configuration(functrain
     found = {" ".join(line.split()) for line in out.splitlines()}
     assert {"min_epochs: 1 # default", "jobs: 3 # override 'sweep.jobs=3'"} <= found
     Path("again.yaml").write_text(out)
-    again, shown = (json.loads(functrain("config", each, "sweep.jobs=3", "--json")[1]) for each in ("again.yaml", "s.yaml"))
+    again, shown = (
+        json.loads(functrain("config", each, "sweep.jobs=3", "--json")[1]) for each in ("again.yaml", "s.yaml")
+    )
     assert again["config"]["sweep"] == shown["config"]["sweep"]
     assert again["config"]["sweep"]["axes"] == {"optimizer.lr": [0.01, 0.003], "model.width": [4, 8]}
 

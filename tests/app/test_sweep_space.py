@@ -5,9 +5,9 @@ import json
 import pytest
 from sweep_members import member
 
+from functrain.app.config.ranges import Range, split
 from functrain.app.sweeps.points import grid, label, listed, point_key, random_points
 from functrain.app.sweeps.results import Result
-from functrain.app.config.ranges import Range, split
 from functrain.app.sweeps.space import read_space
 from functrain.app.sweeps.suggesting import suggested
 from functrain.foundation.errors import ConfigError

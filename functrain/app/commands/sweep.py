@@ -48,9 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--random", type=count, metavar="N", help="draw N members")
     parser.add_argument("--optuna", type=count, metavar="N", help="let Optuna's TPE sampler suggest N members")
-    parser.add_argument(
-        "--search-seed", type=natural, metavar="N", help="of --random and --optuna (default: 0)"
-    )
+    parser.add_argument("--search-seed", type=natural, metavar="N", help="of --random and --optuna (default: 0)")
     parser.add_argument(
         "--metric",
         type=name,
@@ -74,9 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what becomes of members that have begun with other code, data or settings: keep them, or train them "
         "again in directories of their own (default: refuse to go on)",
     )
-    parser.add_argument(
-        "--fail-fast", action=argparse.BooleanOptionalAction, help="end the sweep when a member fails"
-    )
+    parser.add_argument("--fail-fast", action=argparse.BooleanOptionalAction, help="end the sweep when a member fails")
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:

@@ -40,7 +40,9 @@ class SweepConfig(Section):
         [], "the members, each with its own values, such as `{optimizer.lr: 1e-2}`: what `--list` reads.", bits=False
     )
     sampler: Literal["grid", "random", "optuna"] = key(
-        "grid", "how members are chosen: all combinations, drawn (`--random`), or Optuna's TPE (`--optuna`).", bits=False
+        "grid",
+        "how members are chosen: all combinations, drawn (`--random`), or Optuna's TPE (`--optuna`).",
+        bits=False,
     )
     count: int | None = key(None, "how many members a sampler draws.", bits=False, ge=1)
     search_seed: int = key(0, "of the samplers.", bits=False, ge=0)
@@ -51,7 +53,9 @@ class SweepConfig(Section):
         bits=False,
         min_length=1,
     )
-    mode: Literal["min", "max"] | None = key(None, "whether the lowest or the highest `metric` is the best.", bits=False)
+    mode: Literal["min", "max"] | None = key(
+        None, "whether the lowest or the highest `metric` is the best.", bits=False
+    )
     asha: AshaConfig | None = key(None, "successive halving.", bits=False)
     stage: str | None = key(None, "the stage that members train, if the configuration has stages.", bits=False)
     all_stages: bool = key(False, "let each member train all stages.", bits=False)

@@ -1,6 +1,7 @@
 """`functrain summary`: a model's layers, and what a step takes."""
 
 import json
+
 from rich.console import Console
 
 from functrain.app.config.build import build_state, build_training_loader, run_length, set_threads

@@ -170,7 +170,9 @@ def _try_stages(request: Request, plan: Plan, action: Action, output: Output) ->
             _say_stage(plan, number, output)
             begins = config.init_from
             if begins is not None and begins.stage is not None and not (plan.run_dir / begins.stage).is_dir():
-                output.say(f"note: it is tried without the parameters of stage {begins.stage}, which is not trained yet")
+                output.say(
+                    f"note: it is tried without the parameters of stage {begins.stage}, which is not trained yet"
+                )
                 config = config.model_copy(update={"init_from": None})
             action(request, config, run, output)
 

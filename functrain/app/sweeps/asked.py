@@ -147,7 +147,9 @@ def _source(config: Path, typed: Space) -> Source:
     """
     for axis in typed.keys:
         if axis.dotted.split(".")[0] == sweep_section.KEY:
-            raise ConfigError(f"{axis.dotted} is no key of a member; write optimizer.lr=1e-3,3e-4 to search optimizer.lr")
+            raise ConfigError(
+                f"{axis.dotted} is no key of a member; write optimizer.lr=1e-3,3e-4 to search optimizer.lr"
+            )
     source = next(iter(resolve_stages(config, typed.fixed).values()))
     if not is_surely_sound_sweep(source):
         from functrain.app.config.loading import check_registered
@@ -160,9 +162,7 @@ def _joined(typed: Space, source: Source) -> Space:
     """The axes of the section and those of the command line, which take the place of the section's."""
     axes = {axis.dotted: axis for axis in sweep_section.axes(source)}
     axes |= {axis.dotted: axis for axis in typed.keys}
-    return dataclasses.replace(
-        typed, keys=tuple(axis for name, axis in axes.items() if name not in typed.fixed_names)
-    )
+    return dataclasses.replace(typed, keys=tuple(axis for name, axis in axes.items() if name not in typed.fixed_names))
 
 
 def _search(given: Arguments, section: Mapping[str, Any], source: Source) -> tuple[Sequence[Point], dict[str, int]]:

@@ -165,7 +165,9 @@ class Driver:
         while len(before) < count:
             results = {member.name: result(member, self._folder) for member in before}
             size = min(self._plan.batch_size, count - len(before))
-            points = suggested(self._asked.space, size, len(self._plan.batches), self._asked.search_seed, before, results)
+            points = suggested(
+                self._asked.space, size, len(self._plan.batches), self._asked.search_seed, before, results
+            )
             members = self._planned(points, search)
             yield [Task(member) for member in dict.fromkeys(members)]
             before += members

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from functrain.app.config.files import read_source
-from functrain.app.config.wording import shown
 from functrain.app.config.ranges import Axis
+from functrain.app.config.wording import shown
 from functrain.app.sweeps.space import Space, override_text, settings_of
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.regular_files import read_regular

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from functrain.app.config.ranges import Axis
 from functrain.app.sweeps.plan import Member
 from functrain.app.sweeps.points import Point
 from functrain.app.sweeps.results import Result
-from functrain.app.config.ranges import Axis
 from functrain.app.sweeps.space import Space, override_text, settings_of
 from functrain.foundation.errors import ConfigError
 
