@@ -227,7 +227,7 @@ def table(hit: Counter[str], sweeps: int, wrong: list[str], given: argparse.Name
     differ = len({problem.partition(":")[0] for problem in wrong})
     return [
         f"{hit.total()} kills (SIGKILL at a random moment, seed {given.seed}) of {sweeps} sweep{'s' * (sweeps > 1)} "
-        f"with {given.members} members, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}:",
+        f"of {given.members} members, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}:",
         "",
         "| killed | kills |",
         "|---|---:|",
