@@ -9,6 +9,7 @@ References:
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,65 @@ def counts(observed: Numbers, replicates: int = REPLICATES, seed: int = _SEED) -
     Returns:
         `[R, ...]`.
     """
-    return np.random.default_rng(seed).poisson(observed, (replicates, *observed.shape)).astype(float)
+    parts = list(counts_in_parts(observed, replicates, seed))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def counts_in_parts(observed: Numbers, replicates: int = REPLICATES, seed: int = _SEED) -> Iterator[Numbers]:
+    """Replicates of counts, some at a time: `[r, ...]`, which needs little memory; arguments as of `counts`."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _AT_ONCE // max(observed.size, 1))
+    for start in range(0, replicates, at_once):
+        yield generator.poisson(observed, (min(at_once, replicates - start), *observed.shape)).astype(float)
+
+
+class BlockSums:
+    """Sums over examples that are given a part at a time; of many examples by blocks.
+
+    Args:
+        examples: how many there will be.
+        columns: how many sums there are, K. Columns that are divided by one another share their draws.
+
+    Attributes:
+        values: `[B, K]`, of each block.
+
+    Example:
+        >>> sums = BlockSums(3, 1)
+        >>> sums.add(np.array([[1.0], [2.0]]))
+        >>> sums.add(np.array([[4.0]]))
+        >>> sums.total.tolist(), sums.replicates().shape
+        ([7.0], (2000, 1))
+    """
+
+    def __init__(self, examples: int, columns: int) -> None:
+        self._place = blocks_of(examples, BLOCKS)
+        self.values = np.zeros((min(examples, BLOCKS), columns))
+        self._seen = 0
+
+    def add(self, values: Numbers) -> None:
+        """The next examples, `[n, K]`."""
+        place = self._place[self._seen : self._seen + len(values)]
+        self._seen += len(values)
+        if len(self._place) <= BLOCKS:
+            self.values[place] = values
+            return
+        for number, column in enumerate(values.T):
+            self.values[:, number] += np.bincount(place, column, BLOCKS)
+
+    @property
+    def total(self) -> Numbers:
+        """The sums over all examples, `[K]`."""
+        return self.values.sum(0)
+
+    def replicates(self, replicates: int = REPLICATES, seed: int = _SEED) -> Numbers:
+        """Replicates of the sums, `[R, K]`."""
+        generator = np.random.default_rng(seed)
+        at_once = max(1, _AT_ONCE // max(len(self.values), 1))
+        parts = [
+            generator.poisson(1.0, (min(at_once, replicates - start), len(self.values))).astype(float) @ self.values
+            for start in range(0, replicates, at_once)
+        ]
+        return np.concatenate(parts)
 
 
 def sums(values: Numbers, replicates: int = REPLICATES, seed: int = _SEED) -> Numbers:
@@ -88,17 +147,9 @@ def sums(values: Numbers, replicates: int = REPLICATES, seed: int = _SEED) -> Nu
     Returns:
         `[R, K]`.
     """
-    blocks = values
-    if len(values) > BLOCKS:
-        place = blocks_of(len(values), BLOCKS)
-        blocks = np.stack([np.bincount(place, column, BLOCKS) for column in values.T], 1)
-    generator = np.random.default_rng(seed)
-    at_once = max(1, _AT_ONCE // max(len(blocks), 1))
-    parts = [
-        generator.poisson(1.0, (min(at_once, replicates - start), len(blocks))).astype(float) @ blocks
-        for start in range(0, replicates, at_once)
-    ]
-    return np.concatenate(parts)
+    blocks = BlockSums(*values.shape)
+    blocks.add(values)
+    return blocks.replicates(replicates, seed)
 
 
 def blocks_of(examples: int, blocks: int) -> NDArray[np.int64]:

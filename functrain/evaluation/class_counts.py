@@ -33,10 +33,16 @@ def counts_of(confusion: Numbers) -> ClassCounts:
 def replicates_of(confusion: Numbers) -> ClassCounts:
     """The counts of bootstrap replicates of a confusion matrix `[C, C]`, each `[R, C]`."""
     rows, columns = np.nonzero(confusion)
-    drawn = bootstrap.counts(confusion[rows, columns])
-    parts = (drawn[:, rows == columns], drawn, drawn)
-    places = (rows[rows == columns], rows, columns)
-    return ClassCounts(*(_summed(part, place, len(confusion)) for part, place in zip(parts, places)))
+    same, classes = rows == columns, len(confusion)
+    found = [
+        ClassCounts(
+            _summed(drawn[:, same], rows[same], classes),
+            _summed(drawn, rows, classes),
+            _summed(drawn, columns, classes),
+        )
+        for drawn in bootstrap.counts_in_parts(confusion[rows, columns])
+    ]
+    return ClassCounts(*map(np.concatenate, zip(*found)))
 
 
 def _summed(values: Numbers, places: NDArray[np.int64], classes: int) -> Numbers:

@@ -1,6 +1,6 @@
 """Model outputs over a loader."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -110,9 +110,12 @@ def _collect(
 
 
 def answers(
-    given: TrainState | ArchivedModel, loader: Any, *, ema: bool, compile: bool, with_targets: bool
-) -> Iterator[tuple[Any, Any]]:
-    """The outputs and targets of one batch after another, on the CPU; arguments and errors as of `predict`."""
+    given: TrainState | ArchivedModel, loader: Any, *, ema: bool, compile: bool, with_targets: bool, start: int = 0
+) -> Generator[tuple[Any, Any]]:
+    """The outputs and targets of one batch after another, on the CPU, from batch number `start` on.
+
+    Other arguments and errors as of `predict`.
+    """
     model = _model(given, ema=ema, compile=compile)
     stream = as_stream(loader, fold_in(model.key, "eval"), what="given")
     key = fold_in(model.key, "predict")
@@ -126,9 +129,9 @@ def answers(
     forward = Pass(runner_for(compile), model.core, model.state, lambda: key, model.device, explain)
     size = stream.batch_size if stream.kind == "indexed" else None
     prepare = _Preparation(model, size, pads=compile, with_targets=with_targets)
-    empty = True
+    empty = not start
     try:
-        batches = stream.batches(0)
+        batches = stream.batches(0, start)
         at_once = stream.at_once if model.device.type == "cpu" else 1
         for block in iter(lambda: list(map(prepare, islice(batches, at_once))), []):
             empty = False

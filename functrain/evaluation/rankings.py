@@ -41,9 +41,13 @@ def ranking(scores: Numbers, positive: NDArray[np.bool_]) -> Ranking:
     """
     if np.isnan(scores).any():
         raise ValueError(f"a score must be a number; {int(np.isnan(scores).sum())} of {len(scores)} are NaN")
-    thresholds, place = np.unique(-scores, return_inverse=True)
-    counts = np.bincount(2 * place.reshape(-1) + positive, minlength=2 * len(thresholds)).reshape(-1, 2)
-    return Ranking(-thresholds, counts[:, 1].astype(float), counts[:, 0].astype(float))
+    found = [np.unique(scores[which], return_counts=True) for which in (positive, ~positive)]
+    thresholds = np.union1d(found[0][0], found[1][0])
+    counts = []
+    for values, number in found:
+        counts.append(np.zeros(len(thresholds)))
+        counts[-1][np.searchsorted(thresholds, values)] = number
+    return Ranking(thresholds[::-1], counts[0][::-1], counts[1][::-1])
 
 
 def coarser(given: Ranking, groups: int) -> Ranking:
@@ -53,10 +57,17 @@ def coarser(given: Ranking, groups: int) -> Ranking:
     return Ranking(given.thresholds[np.unique(place, return_index=True)[1]], positives, negatives)
 
 
-def groups_of(scores: Numbers, groups: int) -> NDArray[np.int64]:
-    """A number for each score `[N]`, 0 for the highest; scores that lie side by side share one."""
-    distinct, place = np.unique(-scores, return_inverse=True)
-    return _group_of(len(distinct), groups)[place.reshape(-1)]
+def groups_of(scores: Numbers, given: Ranking, groups: int) -> NDArray[np.int64]:
+    """A number for each score `[N]`, 0 for the highest; scores that lie side by side share one.
+
+    Args:
+        scores: `[N]`.
+        given: their ranking.
+        groups: so many at most.
+    """
+    group = _group_of(len(given.thresholds), groups)
+    lowest = given.thresholds[np.unique(group, return_index=True)[1][1:] - 1]  # of each group but the last
+    return np.searchsorted(-lowest, -scores, side="left")
 
 
 def _group_of(distinct: int, groups: int) -> NDArray[np.int64]:
@@ -142,5 +153,7 @@ def best_threshold(given: Ranking) -> float:
 
 def thinned(*columns: Numbers) -> list[list[float]]:
     """At most `POINTS` places of columns of one length, the first and the last among them."""
+    if not len(columns[0]):
+        return [[] for _ in columns]
     chosen = np.unique(np.linspace(0, len(columns[0]) - 1, POINTS).round().astype(int))
     return [column[chosen].tolist() for column in columns]

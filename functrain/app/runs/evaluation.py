@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from functrain.data import Loader
 from functrain.evaluation import Report, evaluate, evaluation_report, write_report
 from functrain.evaluation.writing import INTERVAL, text_of, write_numbers
 from functrain.foundation.errors import ConfigError, DataError, FunctrainError, NoLossError
+from functrain.foundation.run_lock import RunLock
 from functrain.loop.output.progress_line import counted, exact
 from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
+
+UNFINISHED = ".unfinished"  # the folder of what an evaluation that was killed has computed
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,13 @@ class Evaluation:
 
 
 def evaluate_split(
-    state: TrainState, loader: Loader, split: str, *, tuning: Loader | None = None, ema: bool | None = None
+    state: TrainState,
+    loader: Loader,
+    split: str,
+    *,
+    tuning: Loader | None = None,
+    ema: bool | None = None,
+    keep: Path | None = None,
 ) -> Evaluation:
     """Evaluate a state's parameters, and their averages if it keeps them (in a short run averages lag far behind).
 
@@ -63,19 +73,20 @@ def evaluate_split(
         split: its name.
         tuning: other examples, of which a threshold is chosen.
         ema: whether the report is of the averages; None: if there are some.
+        keep: as of `evaluation_report`.
     """
     averaged, metrics, ema_metrics, missing = state.ema is not None, {}, None, []
+    report, of_average = None, averaged if ema is None else ema
+    if task_of(state.recipe.objective) is not None:
+        try:
+            report = evaluation_report(state, loader, ema=of_average, tuning=tuning, keep=keep)
+        except (DataError, TypeError) as error:
+            missing.append(f"no report of split {split!r}: {error}")
     try:
         metrics = evaluate(state, loader)
         ema_metrics = evaluate(state, loader, ema=True) if averaged else None
     except NoLossError as error:
-        missing.append(f"no metrics of split {split!r}: {error}")
-    report, of_average = None, averaged if ema is None else ema
-    if task_of(state.recipe.objective) is not None:
-        try:
-            report = evaluation_report(state, loader, ema=of_average, tuning=tuning)
-        except (DataError, TypeError) as error:
-            missing.append(f"no report of split {split!r}: {error}")
+        missing.insert(0, f"no metrics of split {split!r}: {error}")
     return Evaluation(split, metrics, ema_metrics, report, "ema" if of_average else "parameters", "; ".join(missing))
 
 
@@ -132,17 +143,27 @@ def evaluate_run(
     state, name, where = _load(run, config, checkpoint)
     if ema and state.ema is None:
         raise ConfigError("this run keeps no averaged parameters (training.ema_decay is null); leave --ema out")
-    evaluation = evaluate_split(state, loader, split, tuning=tuning_loader(config, split), ema=ema)
-    if as_json:
-        _written(run, evaluation, name, Console(quiet=True))
-        print_lines(console, json_lines(json.loads((run.results(split) / "metrics.json").read_bytes())))
-        return
-    title = f"{run.path}, checkpoint {name} ({where}), {counted(len(loader.dataset), 'example')} of split {split}"
-    print_lines(console, [title])
+    with RunLock(run.results(split)):  # two evaluations would mix their files
+        keep = run.results(split) / UNFINISHED
+        evaluation = evaluate_split(state, loader, split, tuning=tuning_loader(config, split), ema=ema, keep=keep)
+        if as_json:
+            _written(run, evaluation, name, Console(quiet=True))
+            print_lines(console, json_lines(json.loads((run.results(split) / "metrics.json").read_bytes())))
+        else:
+            _print(run, evaluation, name, where, len(loader.dataset), console)
+        shutil.rmtree(keep, ignore_errors=True)
+
+
+def _print(
+    run: RunDirectory, evaluation: Evaluation, checkpoint: str, where: str, examples: int, console: Console
+) -> None:
+    """Print what was found, and write it."""
+    of_split = f"{counted(examples, 'example')} of split {evaluation.split}"
+    print_lines(console, [f"{run.path}, checkpoint {checkpoint} ({where}), {of_split}"])
     print_lines(console, [evaluation.missing] if evaluation.missing else [])
     print_metrics(console, evaluation.rows)
     print_report(console, evaluation)
-    files = [file for file in _written(run, evaluation, name, console) if file.parent.name != "figures"]
+    files = [file for file in _written(run, evaluation, checkpoint, console) if file.parent.name != "figures"]
     print_lines(console, [f"written: {file}" for file in files])
 
 

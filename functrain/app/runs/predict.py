@@ -103,6 +103,8 @@ def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trus
                 progress.update(task, description=f"predicting {one.name}", advance=1)
                 yield one
 
-    files = list(write_predictions(counted_ones(), model.task, folder, threshold=asked.threshold, after=after))
-    what = files[0] if len(files) == 1 else f"{len(files):,} files in {files[0].parent}" if files else folder
+    written, what = 0, folder  # the files are not listed: there may be a million
+    for file in write_predictions(counted_ones(), model.task, folder, threshold=asked.threshold, after=after):
+        written, what = written + 1, file
+    what = f"{written:,} files in {what.parent}" if written > 1 else what
     print_lines(console, [f"{counted(done, 'prediction')} of {model.name}: {what}"])

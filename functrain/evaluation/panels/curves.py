@@ -1,6 +1,7 @@
 """Curves of scores: ROC, precision and recall, rates over the threshold."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from functrain.evaluation import rankings
 from functrain.evaluation.figures import style
@@ -11,13 +12,38 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def roc(given: dict[str, Ranking]) -> Panel:
+class Curves(NamedTuple):
+    """The curves of one label, with some of their points.
+
+    Attributes:
+        roc: the ROC curve.
+        precision_recall: precision over recall.
+    """
+
+    roc: dict[str, Any]
+    precision_recall: dict[str, Any]
+
+
+def curves_of(label: str, given: Ranking) -> Curves:
+    """The curves of a ranking."""
+    false, true = rankings.thinned(*rankings.roc_curve(given))
+    recall, precision = rankings.thinned(*rankings.precision_recall_curve(given))
+    positives, negatives = float(given.positives.sum()), float(given.negatives.sum())
+    return Curves(
+        {"label": label, "fpr": false, "tpr": true, "auroc": float(rankings.auroc(*given[1:]))},
+        {
+            "label": label,
+            "recall": recall,
+            "precision": precision,
+            "average_precision": float(rankings.average_precision(*given[1:])),
+            "prevalence": positives / (positives + negatives) if positives + negatives else float("nan"),
+        },
+    )
+
+
+def roc(given: Sequence[Curves]) -> Panel:
     """The ROC curve of each label."""
-    curves = []
-    for label, one in given.items():
-        false, true = rankings.thinned(*rankings.roc_curve(one))
-        curves.append({"label": label, "fpr": false, "tpr": true, "auroc": float(rankings.auroc(*one[1:]))})
-    return Panel("roc", "ROC", "roc", {"curves": curves})
+    return Panel("roc", "ROC", "roc", {"curves": [one.roc for one in given]})
 
 
 def draw_roc(axes: "Axes", data: dict[str, Any]) -> None:
@@ -29,22 +55,10 @@ def draw_roc(axes: "Axes", data: dict[str, Any]) -> None:
     _unit(axes, "false positive rate (1 - specificity)", "true positive rate (sensitivity)")
 
 
-def precision_recall(given: dict[str, Ranking]) -> Panel:
+def precision_recall(given: Sequence[Curves]) -> Panel:
     """The precision-recall curve of each label."""
-    curves = []
-    for label, one in given.items():
-        recall, precision = rankings.thinned(*rankings.precision_recall_curve(one))
-        positives, negatives = float(one.positives.sum()), float(one.negatives.sum())
-        curves.append(
-            {
-                "label": label,
-                "recall": recall,
-                "precision": precision,
-                "average_precision": float(rankings.average_precision(*one[1:])),
-                "prevalence": positives / (positives + negatives),
-            }
-        )
-    return Panel("pr", "Precision and recall", "precision_recall", {"curves": curves})
+    data = {"curves": [one.precision_recall for one in given]}
+    return Panel("pr", "Precision and recall", "precision_recall", data)
 
 
 def draw_precision_recall(axes: "Axes", data: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from functrain.evaluation.calibrations import calibration_sums, expected_calibration_error
+from functrain.evaluation.calibrations import error_of
 from functrain.evaluation.figures import style
 from functrain.evaluation.panels.panel import Panel
 
@@ -16,11 +16,10 @@ Numbers = NDArray[np.float64]
 BARS = 30
 
 
-def calibration(sureness: Numbers, right: Numbers, what: str) -> Panel:
-    """Share of right predictions over sureness."""
-    sums = calibration_sums(sureness, right)
+def calibration(sums: Numbers, what: str) -> Panel:
+    """Share of right predictions over sureness, of the sums of `CalibrationSums`."""
     bins = [{"examples": int(n), "sureness": float(s / n), "right": float(r / n)} for n, s, r in sums.tolist() if n]
-    data = {"bins": bins, "error": expected_calibration_error(sureness, right), "what": what}
+    data = {"bins": bins, "error": float(error_of(sums)), "what": what}
     return Panel("calibration", "Calibration", "calibration", data)
 
 
@@ -39,15 +38,28 @@ def draw_calibration(axes: "Axes", data: dict[str, Any]) -> None:
     axes.set_ylim(-0.02, 1.02)
 
 
-def histogram(groups: dict[str, Numbers], what: str) -> Panel:
-    """How many examples of each group have which probability."""
-    edges = np.linspace(0, 1, BARS + 1)
-    counts = {label: np.histogram(np.clip(values, 0, 1), edges)[0].tolist() for label, values in groups.items()}
-    return Panel("probabilities", "Probabilities", "histogram", {"groups": counts, "what": what})
+class Histogram:
+    """How many examples of each group have which probability; examples are given a part at a time.
+
+    Args:
+        groups: their names.
+    """
+
+    def __init__(self, *groups: str) -> None:
+        self._counts = {group: np.zeros(BARS, np.int64) for group in groups}
+
+    def add(self, group: str, values: Numbers) -> None:
+        """The next examples of a group."""
+        self._counts[group] += np.histogram(np.clip(values, 0, 1), np.linspace(0, 1, BARS + 1))[0]
+
+    def panel(self, what: str) -> Panel:
+        """The figure."""
+        counts = {group: values.tolist() for group, values in self._counts.items()}
+        return Panel("probabilities", "Probabilities", "histogram", {"groups": counts, "what": what})
 
 
 def draw_histogram(axes: "Axes", data: dict[str, Any]) -> None:
-    """Draw `histogram`, with a logarithmic axis where small counts would vanish."""
+    """Draw a `Histogram`, with a logarithmic axis where small counts would vanish."""
     edges = np.linspace(0, 1, BARS + 1)
     hatches = (None, "///", "...")
     for (label, counts), color, hatch in zip(data["groups"].items(), style.CYCLE, hatches):

@@ -17,10 +17,10 @@ BARS = 40
 
 
 def predicted_over_true(predicted: Numbers, truth: Numbers) -> Panel:
-    """Each prediction over its target; of many examples some."""
-    chosen = np.unique(np.linspace(0, len(truth) - 1, POINTS).round().astype(int))
-    data = {"true": truth[chosen].tolist(), "predicted": predicted[chosen].tolist(), "examples": len(truth)}
-    return Panel("predicted", "Predicted and true values", "predicted_over_true", data)
+    """Each prediction over its target; of many examples some. They may be arrays in files."""
+    chosen = np.unique(np.linspace(0, truth.size - 1, POINTS).round().astype(int))
+    data = {name: values.flat[chosen].tolist() for name, values in (("true", truth), ("predicted", predicted))}
+    return Panel("predicted", "Predicted and true values", "predicted_over_true", {**data, "examples": truth.size})
 
 
 def draw_predicted_over_true(axes: "Axes", data: dict[str, Any]) -> None:
@@ -35,16 +35,30 @@ def draw_predicted_over_true(axes: "Axes", data: dict[str, Any]) -> None:
     axes.set_ylabel("predicted value", fontsize=9)
 
 
-def residuals(predicted: Numbers, truth: Numbers) -> Panel:
-    """How many examples have which error."""
-    errors = predicted - truth
-    counts, edges = np.histogram(errors, BARS)
-    data = {"counts": counts.tolist(), "edges": edges.tolist(), "mean": float(errors.mean())}
-    return Panel("residuals", "Errors", "residuals", data)
+class Residuals:
+    """How many values have which error; they are given a part at a time.
+
+    Args:
+        low, high: the least and the greatest error.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self._edges = np.histogram_bin_edges(np.array([low, high]), BARS)
+        self._counts, self._sum = np.zeros(BARS, np.int64), 0.0
+
+    def add(self, errors: Numbers) -> None:
+        """The next errors, of any shape."""
+        self._counts += np.histogram(errors, BARS, (self._edges[0], self._edges[-1]))[0]
+        self._sum += float(errors.sum())
+
+    def panel(self) -> Panel:
+        """The figure."""
+        data = {"counts": self._counts.tolist(), "edges": self._edges.tolist()}
+        return Panel("residuals", "Errors", "residuals", {**data, "mean": self._sum / int(self._counts.sum())})
 
 
 def draw_residuals(axes: "Axes", data: dict[str, Any]) -> None:
-    """Draw `residuals`."""
+    """Draw `Residuals`."""
     axes.stairs(data["counts"], data["edges"], fill=True, color=style.SKY)
     axes.axvline(0, color=style.GREY, linewidth=0.8, linestyle=":")
     axes.axvline(data["mean"], color=style.RED, linewidth=1.2, linestyle="--", label=f"mean {data['mean']:.3g}")

@@ -1,6 +1,8 @@
 """Inputs from files, one after another: images, arrays, tables."""
 
 import csv
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,11 +68,15 @@ def read_inputs(path: str | Path, *, key: str | None = None) -> Iterator[Sample]
 
 
 def _images(folder: Path) -> Iterator[Sample]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    files = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() in IMAGES)
     if not files:
         raise DataError(f"there is no image in {folder}; images end in {', '.join(IMAGES)}")
-    names = [path.stem if sum(other.stem == path.stem for other in files) == 1 else path.name for path in files]
-    return (Sample(name, _image(path)) for name, path in zip(names, files))
+    stems = Counter(Path(name).stem for name in files)
+    return (
+        Sample(stem if stems[stem] == 1 else name, _image(folder / name))
+        for name in files
+        for stem in [Path(name).stem]
+    )
 
 
 def _image(path: Path) -> Tensor:

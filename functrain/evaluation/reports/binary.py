@@ -1,6 +1,7 @@
 """The report of yes or no: one label or several of each example."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,77 +9,196 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from functrain.evaluation import bootstrap, class_counts, rankings
+from functrain.evaluation.array_files import ColumnFile
+from functrain.evaluation.kept_rows import BatchRows, as_array
 from functrain.evaluation.panels import Panel, confusion, curves, probabilities
-from functrain.evaluation.reports.classification import proper_scores
-from functrain.evaluation.reports.report import Number, Report, Table, names_of, numbers_of, refuse_nan
+from functrain.evaluation.reports.proper_scores import ProperScores
+from functrain.evaluation.reports.report import (
+    Collector,
+    NotANumber,
+    Number,
+    Report,
+    RowsInParts,
+    Table,
+    names_of,
+    numbers_of,
+)
 from functrain.foundation.errors import DataError
 
 Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 DEFAULT = 0.5
 GROUPS = 2000  # of scores, for intervals of areas
+SAID = "predicted probability"
+_LEFT_OUT = -1
 
 
-class BinaryClassification:
-    """Collects logits and labels 0 or 1 of one shape: `[B]`, `[B, 1]`, or `[B, L]` for L labels of each example.
+class BinaryClassification(Collector):
+    """Collects logits and labels 0 or 1 of one shape: `[B]`, `[B, 1]`, or `[B, L]` for L labels of each example."""
 
-    Args:
-        ignore_index: label that does not count.
-    """
-
-    def __init__(self, ignore_index: int = -100) -> None:
-        self._ignore = ignore_index
-        self._logits: list[Tensor] = []
-        self._targets: list[Tensor] = []
-
-    def add(self, scores: Tensor, targets: Tensor) -> None:
-        """Take a batch."""
+    def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
+        """Both of them, `[B, L]`."""
         if scores.numel() != targets.numel():
             raise DataError(
                 f"a report of labels takes logits and labels of one shape; got {list(scores.shape)} and "
                 f"{list(targets.shape)}"
             )
-        self._logits.append(scores.reshape(len(targets), -1))
-        self._targets.append(targets.reshape(len(targets), -1))
+        rows = len(targets)
+        return BatchRows(
+            {"logits": as_array(scores.reshape(rows, -1)), "targets": as_array(targets.reshape(rows, -1))}
+        )
 
     def ranking(self) -> rankings.Ranking:
         """The probabilities of all labels with their truth, as for choosing a threshold."""
-        chances, truth, counted = self._all()
-        return rankings.ranking(chances[counted], truth[counted])
+        return self._labels().whole()
 
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:
         """The report over all batches."""
-        chances, truth, counted = self._all()
-        count = chances.shape[1]
-        if not counted.any():
-            raise DataError("there is no label to report on: every label is ignore_index")
+        [count] = self.rows.row_shape("logits")
         names = [""] if labels is None and count == 1 else names_of(count, labels, "labels of each example")
-        alone = [rankings.ranking(chances[counted[:, i], i], truth[counted[:, i], i]) for i in range(count)]
-        whole = self.ranking()
-        flat, said = truth[counted], chances[counted]
-        numbers = _at(said, flat, DEFAULT) + _areas(whole) + _proper(said, flat)
-        tables = [_table(names, chances, truth, counted, alone)] if count > 1 else []
+        found = self._labels()
+        sums = _Sums(count, found.counted, tuned)
+        scores = {
+            "probabilities": self.rows.new_file("probabilities", np.float32, [count]),
+            "targets": self.rows.new_file("truth", np.bool_, [count]),
+            "counted": self.rows.new_file("counted", np.bool_, [count]),
+        }
+        for part in self._parts():
+            sums.add(part)
+            for file, values in zip(scores.values(), part):
+                file.append(values)
+        whole = found.whole()
+        alone = [found.of(label) for label in range(count)] if count > 1 else [whole]
+        shown = [curves.curves_of(name, ranked) for name, ranked in zip(names, alone)]
+        tables = [_table(names, sums.of_labels, shown)] if count > 1 else []
         if tuned is not None:
-            tables.append(_tuned(said, flat, tuned))
+            tables.append(_tuned(sums.confused, sums.at_tuned, tuned))
         return Report(
             task="binary_classification",
-            examples=len(truth),
-            numbers=numbers,
+            examples=len(self.rows),
+            numbers=_numbers(sums.confused) + _areas(whole) + sums.proper.numbers(),
             tables=tuple(tables),
-            panels=_panels(said, flat, whole, dict(zip(names, alone)), tuned),
-            scores={"probabilities": chances.astype(np.float32), "targets": truth, "counted": counted},
-            predictions=_predictions(chances, truth, tuned if tuned is not None else DEFAULT),
+            panels=_panels(sums, whole, shown, tuned),
+            scores={name: file.array() for name, file in scores.items()},
+            predictions=self._predictions(count, tuned if tuned is not None else DEFAULT),
         )
 
-    def _all(self) -> tuple[Numbers, NDArray[np.bool_], NDArray[np.bool_]]:
-        targets = torch.cat(self._targets)
-        refuse_nan(torch.cat(self._logits))
-        chances = torch.cat(self._logits).double().sigmoid().numpy()
-        return chances, (targets >= 0.5).numpy(), (targets != self._ignore).numpy()
+    def _labels(self) -> "_Labels":
+        nan, counted = NotANumber(), 0
+        for logits, targets in self.rows.parts("logits", "targets"):
+            nan.look(logits)
+            counted += int((targets != self._ignore).sum())
+        nan.refuse()
+        if not counted:
+            raise DataError("there is no label to report on: every label is ignore_index")
+        [count] = self.rows.row_shape("logits")
+        chances = self.rows.new_columns("chances", np.float64, len(self.rows), count)
+        truth = self.rows.new_columns("truths", np.int8, len(self.rows), count)
+        for part in self._parts():
+            chances.append(part.chances)
+            truth.append(np.where(part.counted, part.truth, _LEFT_OUT))
+        return _Labels(chances, truth, counted)
+
+    def _parts(self) -> Iterator["_Part"]:
+        for logits, targets in self.rows.parts("logits", "targets"):
+            chances = torch.from_numpy(logits).double().sigmoid().numpy()
+            yield _Part(chances, targets >= 0.5, targets != self._ignore)
+
+    def _predictions(self, count: int, threshold: float) -> Table:
+        ends = [f" {i}" for i in range(count)] if count > 1 else [""]
+        header = [f"{name}{end}" for end in ends for name in ("target", "predicted", "p")]
+
+        def rows() -> Iterator[list[list[int | float]]]:
+            number = 0
+            for part in self._parts():
+                yield [
+                    [i, *(cell for t, p in zip(row, ps) for cell in (int(t), int(p >= threshold), float(p)))]
+                    for i, (row, ps) in enumerate(zip(part.truth, part.chances), number)
+                ]
+                number += len(part.truth)
+
+        return Table("predictions", "Predictions", ("example", *header), RowsInParts(len(self.rows), rows))
 
 
-def _confusion(chances: Numbers, truth: NDArray[np.bool_], threshold: float) -> Numbers:
-    said = (chances > threshold if threshold == DEFAULT else chances >= threshold).astype(int)
-    return np.bincount(2 * truth + said, minlength=4).reshape(2, 2).astype(float)
+class _Part(NamedTuple):
+    """Some examples, each `[n, L]`.
+
+    Attributes:
+        chances: probabilities.
+        truth: whether the label is 1.
+        counted: whether there is one.
+    """
+
+    chances: Numbers
+    truth: Mask
+    counted: Mask
+
+
+class _Labels(NamedTuple):
+    """The labels of all examples, label by label: one at a time is in memory.
+
+    Attributes:
+        chances: probabilities `[N, L]`.
+        truth: 0, 1, or -1 where there is no label, `[N, L]`.
+        counted: how many there are.
+    """
+
+    chances: ColumnFile
+    truth: ColumnFile
+    counted: int
+
+    def of(self, label: int) -> rankings.Ranking:
+        """The ranking of a label."""
+        return rankings.ranking(*self._column(label))
+
+    def whole(self) -> rankings.Ranking:
+        """The ranking of all labels together, which are all in memory."""
+        chances, truth = zip(*map(self._column, range(self.chances.columns)))
+        return rankings.ranking(np.concatenate(chances), np.concatenate(truth))
+
+    def _column(self, label: int) -> tuple[Numbers, Mask]:
+        truth = self.truth.column(label)
+        counted = truth != _LEFT_OUT
+        return self.chances.column(label)[counted], truth[counted] == 1
+
+
+class _Sums:
+    """What is added up over the examples.
+
+    Attributes:
+        of_labels: confusion matrices `[L, 2, 2]` at the threshold 0.5.
+        at_tuned: of all labels, `[2, 2]`, at the tuned threshold.
+    """
+
+    def __init__(self, count: int, counted: int, tuned: float | None) -> None:
+        self._tuned = tuned
+        self.of_labels, self.at_tuned = np.zeros((count, 2, 2)), np.zeros((2, 2))
+        self.proper = ProperScores(counted)
+        self.histogram = probabilities.Histogram("no", "yes")
+
+    @property
+    def confused(self) -> Numbers:
+        """Of all labels, `[2, 2]`."""
+        return self.of_labels.sum(0)
+
+    def add(self, part: _Part) -> None:
+        """Some more."""
+        self.of_labels += _confusion(part, part.chances > DEFAULT)
+        if self._tuned is not None:
+            self.at_tuned += _confusion(part, part.chances >= self._tuned).sum(0)
+        said, truth = part.chances[part.counted], part.truth[part.counted]
+        of_truth = np.where(truth, said, 1 - said)
+        with np.errstate(divide="ignore"):
+            losses = -np.log(of_truth)
+        self.proper.add(losses, (1 - of_truth) ** 2, said, truth.astype(float))
+        self.histogram.add("no", said[~truth])
+        self.histogram.add("yes", said[truth])
+
+
+def _confusion(part: _Part, said: Mask) -> Numbers:
+    labels = part.truth.shape[1]
+    cells = (np.arange(labels) * 4 + 2 * part.truth + said)[part.counted]
+    return np.bincount(cells, minlength=4 * labels).reshape(labels, 2, 2).astype(float)
 
 
 def _scores(counts: class_counts.ClassCounts) -> dict[str, Numbers]:
@@ -89,8 +209,7 @@ def _scores(counts: class_counts.ClassCounts) -> dict[str, Numbers]:
     return {**{name: both[name] for name in names}, **positive}
 
 
-def _at(chances: Numbers, truth: NDArray[np.bool_], threshold: float) -> tuple[Number, ...]:
-    confused = _confusion(chances, truth, threshold)
+def _numbers(confused: Numbers) -> tuple[Number, ...]:
     counts = class_counts.counts_of(confused)
     known = {name: of_classes[1] for name, of_classes in class_counts.share_intervals(counts).items()}
     known["accuracy"] = bootstrap.share_interval(counts.hits.sum(), confused.sum())
@@ -106,32 +225,17 @@ def _areas(whole: rankings.Ranking) -> tuple[Number, ...]:
     )
 
 
-def _proper(chances: Numbers, truth: NDArray[np.bool_]) -> tuple[Number, ...]:
-    of_truth = np.where(truth, chances, 1 - chances)
-    with np.errstate(divide="ignore"):
-        losses = -np.log(of_truth)
-    return proper_scores(losses, (1 - of_truth) ** 2, chances, truth.astype(float))
-
-
-def _table(
-    names: list[str],
-    chances: Numbers,
-    truth: NDArray[np.bool_],
-    counted: NDArray[np.bool_],
-    alone: list[rankings.Ranking],
-) -> Table:
+def _table(names: list[str], confused: Numbers, shown: Sequence[curves.Curves]) -> Table:
     rows = []
-    for i, (name, ranked) in enumerate(zip(names, alone)):
-        scores = _scores(
-            class_counts.counts_of(_confusion(chances[counted[:, i], i], truth[counted[:, i], i], DEFAULT))
-        )
-        areas = [float(area(*ranked[1:])) for area in (rankings.auroc, rankings.average_precision)]
-        rows.append([name, int(ranked.positives.sum()), *(float(scores[key]) for key in scores), *areas])
+    for name, matrix, one in zip(names, confused, shown):
+        scores = _scores(class_counts.counts_of(matrix))
+        areas = [one.roc["auroc"], one.precision_recall["average_precision"]]
+        rows.append([name, int(matrix[1].sum()), *(float(scores[key]) for key in scores), *areas])
     return Table("labels", "Labels", ("label", "positive", *scores, "auroc", "auprc"), rows)
 
 
-def _tuned(chances: Numbers, truth: NDArray[np.bool_], tuned: float) -> Table:
-    columns = {f"{threshold:.4g}": _at(chances, truth, threshold) for threshold in (DEFAULT, tuned)}
+def _tuned(at_default: Numbers, at_tuned: Numbers, tuned: float) -> Table:
+    columns = {f"{DEFAULT:.4g}": _numbers(at_default), f"{tuned:.4g}": _numbers(at_tuned)}
     rows = [
         [numbers[0].name, *(part for number in numbers for part in (number.value, number.interval))]
         for numbers in zip(*columns.values())
@@ -143,28 +247,13 @@ def _tuned(chances: Numbers, truth: NDArray[np.bool_], tuned: float) -> Table:
 
 
 def _panels(
-    said: Numbers,
-    flat: NDArray[np.bool_],
-    whole: rankings.Ranking,
-    alone: dict[str, rankings.Ranking],
-    tuned: float | None,
+    sums: _Sums, whole: rankings.Ranking, shown: Sequence[curves.Curves], tuned: float | None
 ) -> tuple[Panel, ...]:
     return (
-        confusion.confusion_matrix(_confusion(said, flat, DEFAULT), ["no", "yes"]),
-        curves.roc(alone),
-        curves.precision_recall(alone),
-        probabilities.calibration(said, flat.astype(float), "predicted probability"),
+        confusion.confusion_matrix(sums.confused, ["no", "yes"]),
+        curves.roc(shown),
+        curves.precision_recall(shown),
+        probabilities.calibration(sums.proper.calibration.total, SAID),
         curves.threshold(whole, tuned, "validation data"),
-        probabilities.histogram({"no": said[~flat], "yes": said[flat]}, "predicted probability"),
+        sums.histogram.panel(SAID),
     )
-
-
-def _predictions(chances: Numbers, truth: NDArray[np.bool_], threshold: float) -> Table:
-    count = chances.shape[1]
-    ends = [f" {i}" for i in range(count)] if count > 1 else [""]
-    header = [f"{name}{end}" for end in ends for name in ("target", "predicted", "p")]
-    rows = [
-        [i, *(part for t, p in zip(row, ps) for part in (int(t), int(p >= threshold), float(p)))]
-        for i, (row, ps) in enumerate(zip(truth, chances))
-    ]
-    return Table("predictions", "Predictions", ("example", *header), rows)

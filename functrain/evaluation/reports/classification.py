@@ -1,22 +1,27 @@
 """The report of a choice of one of several classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from functrain.evaluation import bootstrap, calibrations, class_counts, rankings
-from functrain.evaluation.panels import Panel, confusion, curves, probabilities
-from functrain.evaluation.quotients import ratio
+from functrain.evaluation import bootstrap, class_counts, rankings
+from functrain.evaluation.array_files import ColumnFile
+from functrain.evaluation.kept_rows import BatchRows, as_array
+from functrain.evaluation.panels import confusion, curves, probabilities
+from functrain.evaluation.reports.proper_scores import ProperScores
 from functrain.evaluation.reports.report import (
+    Collector,
+    NotANumber,
     Number,
     Report,
+    RowsInParts,
     Table,
     names_of,
     numbers_of,
-    refuse_nan,
     refuse_strangers,
 )
 from functrain.foundation.errors import DataError
@@ -25,151 +30,189 @@ Numbers = NDArray[np.float64]
 GROUPS = 200  # of scores, for intervals of areas
 CURVES = 12  # of classes that a figure shows
 WITH_INTERVAL = 100  # classes; the intervals of areas take some 50 ms for each
+SURE = "probability of the predicted class"
 
 
-class Classification:
-    """Collects logits `[B, C]` and classes `[B]`.
+class Classification(Collector):
+    """Collects logits `[B, C]` and classes `[B]`."""
 
-    Args:
-        ignore_index: class of a target that does not count.
-    """
-
-    def __init__(self, ignore_index: int = -100) -> None:
-        self._ignore = ignore_index
-        self._logits: list[Tensor] = []
-        self._targets: list[Tensor] = []
-
-    def add(self, scores: Tensor, targets: Tensor) -> None:
-        """Take a batch."""
+    def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
+        """Both of them."""
         if scores.ndim != 2 or targets.shape != scores.shape[:1]:
             raise DataError(
                 f"a report of classes takes logits [B, C] and classes [B]; got {list(scores.shape)} and "
                 f"{list(targets.shape)}"
             )
-        self._logits.append(scores)
-        self._targets.append(targets)
+        return BatchRows({"logits": as_array(scores), "targets": as_array(targets)})
 
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
         """The report over all batches."""
-        logits, targets = torch.cat(self._logits), torch.cat(self._targets)
-        counted = targets != self._ignore
-        refuse_nan(logits[counted])
-        refuse_strangers(targets[counted], logits.shape[1], self._ignore)
-        wide, truth = logits[counted].double(), targets[counted].long().numpy()
-        if not len(truth):
-            raise DataError("there is no target to report on: every target is ignore_index")
-        names = names_of(logits.shape[1], labels, "classes")
-        return _report(wide.softmax(1).numpy(), wide.log_softmax(1).numpy(), truth, names)
-
-
-def _report(shares: Numbers, logs: Numbers, truth: NDArray[np.int64], names: list[str]) -> Report:
-    classes, found = shares.shape[1], shares.argmax(1)
-    confused = np.bincount(truth * classes + found, minlength=classes**2).reshape(classes, classes).astype(float)
-    counts, replicates = class_counts.counts_of(confused), class_counts.replicates_of(confused)
-    sure, right = shares.max(1), (found == truth).astype(float)
-    alone = {"accuracy": bootstrap.share_interval(right.sum(), len(right))}
-    numbers = numbers_of(class_counts.overall(counts), class_counts.overall(replicates), alone)
-    ranked = {
-        label: rankings.ranking(shares[:, label], truth == label) for label in range(classes) if counts.support[label]
-    }
-    numbers += _areas(shares, truth, ranked)
-    numbers += proper_scores(-logs[np.arange(len(truth)), truth], _brier(shares, truth), sure, right)
-    scores, spread = class_counts.per_class(counts), class_counts.per_class(replicates)
-    shown = {names[label]: one for label, one in list(ranked.items())[:CURVES]}
-    panels: list[Panel] = [confusion.confusion_matrix(confused, names)]
-    panels += [curves.roc(shown), curves.precision_recall(shown)]
-    panels += [probabilities.calibration(sure, right, "probability of the predicted class")]
-    panels += [
-        probabilities.histogram(
-            {"right": sure[right > 0], "wrong": sure[right == 0]}, "probability of the predicted class"
+        [classes] = self.rows.row_shape("logits")
+        examples = self._checked(classes)
+        names = names_of(classes, labels, "classes")
+        scores = {"probabilities": self.rows.new_file("probabilities", np.float32, [classes])}
+        scores["targets"] = self.rows.new_file("truth", np.int64)
+        columns = self.rows.new_columns("columns", np.float64, examples, classes)
+        sums = _Sums(classes, examples)
+        for part in self._parts():
+            sums.add(part)
+            columns.append(part.shares)
+            scores["probabilities"].append(part.shares)
+            scores["targets"].append(part.truth)
+        truth = np.asarray(scores["targets"].array())
+        counts = class_counts.counts_of(sums.confused)
+        areas = _Areas(columns, truth, np.flatnonzero(counts.support).tolist(), names)
+        replicates = class_counts.replicates_of(sums.confused)
+        alone = {"accuracy": bootstrap.share_interval(counts.hits.sum(), examples)}
+        numbers = numbers_of(class_counts.overall(counts), class_counts.overall(replicates), alone)
+        return Report(
+            task="classification",
+            examples=examples,
+            numbers=numbers + areas.numbers() + sums.proper.numbers(),
+            tables=(_table(names, counts, class_counts.per_class(replicates), areas.of_classes["auroc"]),),
+            panels=(
+                confusion.confusion_matrix(sums.confused, names),
+                curves.roc(areas.curves),
+                curves.precision_recall(areas.curves),
+                probabilities.calibration(sums.proper.calibration.total, SURE),
+                sums.histogram.panel(SURE),
+            ),
+            scores={name: file.array() for name, file in scores.items()},
+            predictions=Table(
+                "predictions",
+                "Predictions",
+                ("example", "target", "predicted", *(f"p({name})" for name in names)),
+                RowsInParts(examples, lambda: self._predictions(names)),
+            ),
         )
-    ]
-    return Report(
-        task="classification",
-        examples=len(truth),
-        numbers=numbers,
-        tables=(_table(names, scores, spread, class_counts.share_intervals(counts), counts.support, ranked),),
-        panels=tuple(panels),
-        scores={"probabilities": shares.astype(np.float32), "targets": truth},
-        predictions=Table(
-            "predictions",
-            "Predictions",
-            ("example", "target", "predicted", *(f"p({name})" for name in names)),
-            [[i, names[t], names[p], *row] for i, (t, p, row) in enumerate(zip(truth, found, shares.tolist()))],
-        ),
-    )
+
+    def _checked(self, classes: int) -> int:
+        """How many examples count."""
+        nan, examples = NotANumber(), 0
+        for logits, targets in self.rows.parts("logits", "targets"):
+            counted = targets != self._ignore
+            nan.look(logits[counted])
+            refuse_strangers(targets[counted], classes, self._ignore)
+            examples += int(counted.sum())
+        nan.refuse()
+        if not examples:
+            raise DataError("there is no target to report on: every target is ignore_index")
+        return examples
+
+    def _parts(self) -> Iterator["_Part"]:
+        for logits, targets in self.rows.parts("logits", "targets"):
+            counted = targets != self._ignore
+            wide, truth = torch.from_numpy(logits[counted]).double(), targets[counted].astype(np.int64)
+            if len(truth):
+                own = -wide.log_softmax(1).numpy()[np.arange(len(truth)), truth]
+                yield _Part(wide.softmax(1).numpy(), own, truth)
+
+    def _predictions(self, names: list[str]) -> Iterator[list[list[Any]]]:
+        number = 0
+        for part in self._parts():
+            said = part.shares.argmax(1)
+            rows = zip(part.truth, said, part.shares.tolist())
+            yield [[number + i, names[t], names[p], *row] for i, (t, p, row) in enumerate(rows)]
+            number += len(said)
 
 
-def _areas(shares: Numbers, truth: NDArray[np.int64], ranked: dict[int, rankings.Ranking]) -> tuple[Number, ...]:
-    """AUROC and AUPRC of each class against the rest, as plain means over the classes that occur."""
-    block, draws = bootstrap.shared_draws(len(truth))
-    areas = {"auroc": rankings.auroc, "auprc": rankings.average_precision}
-    drawn: dict[str, list[Numbers]] = {name: [] for name in areas}  # of each class, less what the grouping costs
-    for label in ranked if len(ranked) <= WITH_INTERVAL else ():
-        group = rankings.groups_of(shares[:, label], GROUPS)
-        groups = int(group.max()) + 1
-        place = (block * groups + group) * 2 + (truth == label)
-        counts = np.bincount(place, minlength=draws.shape[1] * groups * 2).reshape(draws.shape[1], -1)
-        negatives, positives = np.moveaxis((draws @ counts).reshape(len(draws), groups, 2), -1, 0)
-        whole = np.moveaxis(counts.sum(0).reshape(groups, 2), -1, 0)
-        for name, area in areas.items():
-            drawn[name].append(area(positives, negatives) - area(whole[1], whole[0]) + area(*ranked[label][1:]))
-    result = []
-    for name, area in areas.items():
-        found = [float(area(*one[1:])) for one in ranked.values()]
-        defined = [value for value in found if not np.isnan(value)]
-        value = float(np.mean(defined)) if defined else float("nan")
-        result.append(Number(name, value, bootstrap.interval(np.mean(drawn[name], 0)) if drawn[name] else None))
-    return tuple(result)
+class _Part(NamedTuple):
+    """Some examples.
+
+    Attributes:
+        shares: probabilities `[n, C]`.
+        losses: minus the logarithm of the target's, `[n]`.
+        truth: `[n]`.
+    """
+
+    shares: Numbers
+    losses: Numbers
+    truth: NDArray[np.int64]
 
 
-def _brier(shares: Numbers, truth: NDArray[np.int64]) -> Numbers:
-    """The Brier score of each example."""
-    return (shares**2).sum(1) - 2 * shares[np.arange(len(truth)), truth] + 1
+class _Sums:
+    """What is added up over the examples."""
+
+    def __init__(self, classes: int, examples: int) -> None:
+        self.confused = np.zeros((classes, classes))
+        self.proper = ProperScores(examples)
+        self.histogram = probabilities.Histogram("right", "wrong")
+
+    def add(self, part: _Part) -> None:
+        """Some more."""
+        classes, said = part.shares.shape[1], part.shares.argmax(1)
+        cells = np.bincount(part.truth * classes + said, minlength=classes**2)
+        self.confused += cells.reshape(classes, classes)
+        sure, right = part.shares.max(1), said == part.truth
+        own = part.shares[np.arange(len(said)), part.truth]
+        brier = (part.shares**2).sum(1) - 2 * own + 1
+        self.proper.add(part.losses, brier, sure, right.astype(float))
+        self.histogram.add("right", sure[right])
+        self.histogram.add("wrong", sure[~right])
 
 
-def proper_scores(losses: Numbers, brier: Numbers, sure: Numbers, right: Numbers) -> tuple[Number, ...]:
-    """Log loss, Brier score and expected calibration error.
+class _Areas:
+    """AUROC and AUPRC of each class against the rest; the scores of one class are in memory at a time.
 
     Args:
-        losses, brier: of each example, `[N]`.
-        sure: probability of what is said, `[N]`.
-        right: whether that is so, 0 or 1, `[N]`.
+        columns: probabilities of each class.
+        truth: `[N]`.
+        present: the classes that occur.
+        names: of all classes.
+
+    Attributes:
+        of_classes: name -> area of each class that occurs.
+        curves: of the first classes that occur.
     """
-    drawn = bootstrap.sums(np.stack([np.ones_like(losses), losses, brier], 1))
-    block, draws = bootstrap.shared_draws(len(sure))
-    place, size = block * calibrations.BINS + calibrations.bin_of(sure), draws.shape[1] * calibrations.BINS
-    sums = [
-        np.bincount(place, column, size).reshape(-1, calibrations.BINS) for column in (np.ones_like(sure), sure, right)
-    ]
-    spread = calibrations.error_of(np.stack([draws @ one for one in sums], -1))
-    error = calibrations.expected_calibration_error(sure, right)
-    # A replicate's error is larger by its own noise; the interval is that of its distance from the mean.
-    moved = bootstrap.interval(np.maximum(spread - spread.mean() + error, 0))
-    return (
-        Number("log_loss", float(losses.mean()), bootstrap.interval(ratio(drawn[:, 1], drawn[:, 0]))),
-        Number("brier_score", float(brier.mean()), bootstrap.interval(ratio(drawn[:, 2], drawn[:, 0]))),
-        Number("calibration_error", error, moved),
-    )
+
+    AREAS = {"auroc": rankings.auroc, "auprc": rankings.average_precision}
+
+    def __init__(self, columns: ColumnFile, truth: NDArray[np.int64], present: list[int], names: list[str]) -> None:
+        self.of_classes: dict[str, dict[int, float]] = {name: {} for name in self.AREAS}
+        self.curves: list[curves.Curves] = []
+        self._drawn: dict[str, list[Numbers]] = {name: [] for name in self.AREAS}  # less what the grouping costs
+        block, draws = bootstrap.shared_draws(len(truth))
+        for label in present:
+            scores, positive = columns.column(label), truth == label
+            ranked = rankings.ranking(scores, positive)
+            if len(self.curves) < CURVES:
+                self.curves.append(curves.curves_of(names[label], ranked))
+            for name, area in self.AREAS.items():
+                self.of_classes[name][label] = float(area(*ranked[1:]))
+            if len(present) <= WITH_INTERVAL:
+                group = rankings.groups_of(scores, ranked, GROUPS)
+                self._draw(label, (block * GROUPS + group) * 2 + positive, draws)
+
+    def _draw(self, label: int, place: NDArray[np.int64], draws: Numbers) -> None:
+        counts = np.bincount(place, minlength=draws.shape[1] * GROUPS * 2).reshape(draws.shape[1], -1)
+        negatives, positives = np.moveaxis((draws @ counts).reshape(len(draws), GROUPS, 2), -1, 0)
+        whole = np.moveaxis(counts.sum(0).reshape(GROUPS, 2), -1, 0)
+        for name, area in self.AREAS.items():
+            moved = area(positives, negatives) - area(whole[1], whole[0]) + self.of_classes[name][label]
+            self._drawn[name].append(moved)
+
+    def numbers(self) -> tuple[Number, ...]:
+        """Plain means over the classes that occur."""
+        result = []
+        for name, drawn in self._drawn.items():
+            defined = [value for value in self.of_classes[name].values() if not np.isnan(value)]
+            value = float(np.mean(defined)) if defined else float("nan")
+            result.append(Number(name, value, bootstrap.interval(np.mean(drawn, 0)) if drawn else None))
+        return tuple(result)
 
 
 def _table(
-    names: list[str],
-    scores: dict[str, Numbers],
-    spread: dict[str, Numbers],
-    known: dict[str, list[bootstrap.Interval | None]],
-    support: Numbers,
-    ranked: dict[int, rankings.Ranking],
+    names: list[str], counts: class_counts.ClassCounts, spread: dict[str, Numbers], areas: dict[int, float]
 ) -> Table:
+    scores, known = class_counts.per_class(counts), class_counts.share_intervals(counts)
     header: tuple[str, ...] = ("class", "support")
     for name in scores:
         header += (name, f"{name} 95 %")
     rows = []
     for label, name in enumerate(names):
-        row = [name, int(support[label])]
+        row: list[Any] = [name, int(counts.support[label])]
         for key in scores:
             found = known[key][label] if key in known else bootstrap.interval(spread[key][:, label])
             row += [float(scores[key][label]), found]
-        one = ranked.get(label)
-        rows.append([*row, float(rankings.auroc(*one[1:])) if one is not None else None])
+        rows.append([*row, areas.get(label)])
     return Table("classes", "Classes", (*header, "auroc"), rows)

@@ -8,26 +8,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from functrain.evaluation import bootstrap
+from functrain.evaluation.kept_rows import BatchRows, as_array
 from functrain.evaluation.quotients import ratio
-from functrain.evaluation.reports.report import Report, numbers_of
+from functrain.evaluation.reports.report import Collector, Report, numbers_of
 from functrain.foundation.errors import DataError
 
 Numbers = NDArray[np.float64]
 
 
-class LanguageModelling:
-    """Collects sums over the tokens of each text, from logits `[B, V, T]` and tokens `[B, T]`; no logits are kept.
+class LanguageModelling(Collector):
+    """Collects sums over the tokens of each text, from logits `[B, V, T]` and tokens `[B, T]`; no logits are kept."""
 
-    Args:
-        ignore_index: a token that does not count.
-    """
-
-    def __init__(self, ignore_index: int = -100) -> None:
-        self._ignore = ignore_index
-        self._sums: list[Tensor] = []  # [B, 3]: tokens, their loss, right ones
-
-    def add(self, scores: Tensor, targets: Tensor) -> None:
-        """Take a batch."""
+    def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
+        """Of each text the tokens, their loss, and those that are right, `[B, 3]`."""
         if scores.ndim != 3 or targets.shape != (scores.shape[0], scores.shape[2]):
             raise DataError(
                 f"a report of tokens takes logits [B, V, T] and tokens [B, T]; got {list(scores.shape)} and "
@@ -39,17 +32,21 @@ class LanguageModelling:
             scores.double(), targets, ignore_index=self._ignore, reduction="none"
         )
         right = (scores.argmax(1) == targets) & counted
-        self._sums.append(torch.stack([counted.double().sum(1), losses.sum(1), right.double().sum(1)], 1))
+        sums = torch.stack([counted.double().sum(1), losses.sum(1), right.double().sum(1)], 1)
+        return BatchRows({"sums": as_array(sums)})
 
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
         """The report over all batches."""
-        sums = torch.cat(self._sums).numpy()
-        if not sums[:, 0].sum():
+        blocks = bootstrap.BlockSums(len(self.rows), 3)
+        for (part,) in self.rows.parts("sums"):
+            blocks.add(part)
+        if not blocks.total[0]:
             raise DataError("there is no token to report on: every token is ignore_index")
+        sums = self.rows.array("sums")
         return Report(
             task="language_modelling",
             examples=len(sums),
-            numbers=numbers_of(_scores(sums.sum(0)), _scores(bootstrap.sums(sums))),
+            numbers=numbers_of(_scores(blocks.total), _scores(blocks.replicates())),
             tables=(),
             panels=(),
             scores={"tokens": sums[:, 0], "loss": sums[:, 1], "right": sums[:, 2]},

@@ -1,75 +1,141 @@
 """The report of predicted numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from functrain.evaluation import bootstrap
+from functrain.evaluation.kept_rows import BatchRows, as_array
 from functrain.evaluation.panels import values
 from functrain.evaluation.quotients import ratio, share
-from functrain.evaluation.reports.report import Number, Report, Table, names_of, numbers_of, refuse_nan
+from functrain.evaluation.reports.report import (
+    Collector,
+    NotANumber,
+    Number,
+    Report,
+    RowsInParts,
+    Table,
+    names_of,
+    numbers_of,
+)
 from functrain.foundation.errors import DataError
 
 Numbers = NDArray[np.float64]
+SCORES = 8  # sums of an output
+WITH_TABLE = 100  # outputs
 
 
-class Regression:
+class Regression(Collector):
     """Collects predictions and targets of one shape `[B, ...]`."""
 
-    def __init__(self) -> None:
-        self._predicted: list[Tensor] = []
-        self._targets: list[Tensor] = []
-
-    def add(self, scores: Tensor, targets: Tensor) -> None:
-        """Take a batch."""
+    def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
+        """Both of them, `[B, K]`."""
         if scores.shape != targets.shape:
             raise DataError(
                 f"a report of values takes predictions and targets of one shape; got {list(scores.shape)} and "
                 f"{list(targets.shape)}"
             )
-        self._predicted.append(scores.reshape(len(scores), -1))
-        self._targets.append(targets.reshape(len(targets), -1))
+        rows = len(scores)
+        return BatchRows(
+            {"predicted": as_array(scores.reshape(rows, -1)), "targets": as_array(targets.reshape(rows, -1))}
+        )
 
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
         """The report over all batches."""
-        predicted, truth = (torch.cat(parts).double().numpy() for parts in (self._predicted, self._targets))
-        refuse_nan(torch.cat(self._predicted))
-        count = truth.shape[1]
+        [count] = self.rows.row_shape("predicted")
         names = names_of(count, labels, "outputs")
-        tables = [_table(names, predicted, truth)] if 1 < count <= 100 else []
-        ends = [f" {name}" for name in names] if count > 1 else [""]
-        header = [f"{name}{end}" for end in ends for name in ("target", "predicted")]
-        rows = [
-            [i, *(part for pair in zip(t, p) for part in pair)]
-            for i, (t, p) in enumerate(zip(truth.tolist(), predicted.tolist()))
-        ]
-        flat = predicted.reshape(-1), truth.reshape(-1)
+        spans = _Spans(count)
+        for predicted, truth in self._parts():
+            spans.add(predicted, truth)
+        spans.refuse()
+        whole = bootstrap.BlockSums(len(self.rows), SCORES)
+        each = bootstrap.BlockSums(len(self.rows), SCORES * count) if 1 < count <= WITH_TABLE else None
+        residuals = values.Residuals(spans.low, spans.high)
+        scores = {name: self.rows.new_file(name, np.float64, [count]) for name in ("predictions", "targets")}
+        for predicted, truth in self._parts():
+            sums = _sums(predicted - spans.means[0].mean(), truth - spans.means[1].mean(), predicted - truth)
+            whole.add(sums.sum(2).T)
+            if each is not None:
+                own = _sums(predicted - spans.means[0], truth - spans.means[1], predicted - truth)
+                each.add(own.transpose(1, 2, 0).reshape(len(truth), -1))
+            residuals.add(predicted - truth)
+            scores["predictions"].append(predicted)
+            scores["targets"].append(truth)
+        arrays = {name: file.array() for name, file in scores.items()}
         return Report(
             task="regression",
-            examples=len(truth),
-            numbers=_numbers(predicted, truth),
-            tables=tuple(tables),
-            panels=(values.predicted_over_true(*flat), values.residuals(*flat)),
-            scores={"predictions": predicted, "targets": truth},
-            predictions=Table("predictions", "Predictions", ("example", *header), rows) if count <= 100 else None,
+            examples=len(self.rows),
+            numbers=numbers_of(_scores(whole.total), _scores(whole.replicates())),
+            tables=() if each is None else (_table(names, each),),
+            panels=(values.predicted_over_true(arrays["predictions"], arrays["targets"]), residuals.panel()),
+            scores=arrays,
+            predictions=self._predictions(names) if count <= WITH_TABLE else None,
         )
 
+    def _parts(self) -> Iterator[tuple[Numbers, Numbers]]:
+        for predicted, truth in self.rows.parts("predicted", "targets"):
+            yield predicted.astype(float), truth.astype(float)
 
-def _numbers(predicted: Numbers, truth: Numbers) -> tuple[Number, ...]:
-    """Of all values of all examples; an example with all its values is what a replicate takes or leaves."""
-    sums = _sums(predicted, truth)
-    return numbers_of(_scores(sums.sum(0)), _scores(bootstrap.sums(sums)))
+    def _predictions(self, names: list[str]) -> Table:
+        ends = [f" {name}" for name in names] if len(names) > 1 else [""]
+        header = [f"{name}{end}" for end in ends for name in ("target", "predicted")]
+
+        def rows() -> Iterator[list[list[Any]]]:
+            number = 0
+            for predicted, truth in self._parts():
+                pairs = enumerate(zip(truth.tolist(), predicted.tolist()), number)
+                yield [[i, *(part for pair in zip(t, p) for part in pair)] for i, (t, p) in pairs]
+                number += len(truth)
+
+        return Table("predictions", "Predictions", ("example", *header), RowsInParts(len(self.rows), rows))
 
 
-def _sums(predicted: Numbers, truth: Numbers) -> Numbers:
-    """Of each example what the scores are made of. Moments about the means, so that they do not cancel."""
-    p, t = predicted - predicted.mean(), truth - truth.mean()
-    error = predicted - truth
-    columns = (np.ones_like(p), np.abs(error), error**2, p, t, p**2, t**2, p * t)
-    return np.stack([column.sum(1) for column in columns], 1)
+class _Spans:
+    """Where the values lie.
+
+    Attributes:
+        low, high: the least and the greatest error.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.low, self.high = np.inf, -np.inf
+        self._nan = NotANumber()
+        self._sums, self._examples = np.zeros((2, count)), 0
+
+    def add(self, predicted: Numbers, truth: Numbers) -> None:
+        """The next examples."""
+        self._nan.look(predicted)
+        errors = predicted - truth
+        self.low = float(np.minimum(self.low, errors.min(initial=np.inf)))
+        self.high = float(np.maximum(self.high, errors.max(initial=-np.inf)))
+        self._sums += np.stack([predicted.sum(0), truth.sum(0)])
+        self._examples += len(truth)
+
+    def refuse(self) -> None:
+        """Refuse values that are not finite.
+
+        Raises:
+            DataError: if there is one, or no value at all.
+        """
+        self._nan.refuse()
+        if not (np.isfinite(self.low) and np.isfinite(self.high)):
+            raise DataError(
+                "predictions and targets must be finite numbers, at least one: there is a target that is NaN, an "
+                "infinite number, or no value at all"
+            )
+
+    @property
+    def means(self) -> Numbers:
+        """Of predictions and of targets, `[2, K]`."""
+        return self._sums / self._examples
+
+
+def _sums(p: Numbers, t: Numbers, error: Numbers) -> Numbers:
+    """What the scores are made of, `[SCORES, n, K]`. Moments are about the means, so that they do not cancel."""
+    return np.stack([np.ones_like(p), np.abs(error), error**2, p, t, p**2, t**2, p * t])
 
 
 def _scores(sums: Numbers) -> dict[str, Numbers]:
@@ -84,10 +150,11 @@ def _scores(sums: Numbers) -> dict[str, Numbers]:
     }
 
 
-def _table(names: list[str], predicted: Numbers, truth: Numbers) -> Table:
-    rows = []
+def _table(names: list[str], each: bootstrap.BlockSums) -> Table:
+    total, drawn = each.total.reshape(-1, SCORES), each.replicates()
+    rows, found = [], tuple[Number, ...]()
     for i, name in enumerate(names):
-        numbers = _numbers(predicted[:, i : i + 1], truth[:, i : i + 1])
-        rows.append([name, *(part for number in numbers for part in (number.value, number.interval))])
-    header = [part for number in numbers for part in (number.name, f"{number.name} 95 %")]
+        found = numbers_of(_scores(total[i]), _scores(drawn[:, i * SCORES : (i + 1) * SCORES]))
+        rows.append([name, *(part for number in found for part in (number.value, number.interval))])
+    header = [part for number in found for part in (number.name, f"{number.name} 95 %")]
     return Table("outputs", "Outputs", ("output", *header), rows)

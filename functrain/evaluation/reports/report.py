@@ -1,13 +1,16 @@
 """What an evaluation found: numbers with their confidence, tables, figures, and what they are made of."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from functrain.evaluation.bootstrap import Interval, interval
+from functrain.evaluation.kept_rows import BatchRows, KeptRows
 from functrain.evaluation.panels import Panel
 from functrain.foundation.errors import DataError
 
@@ -39,7 +42,42 @@ class Table(NamedTuple):
     name: str
     title: str
     header: tuple[str, ...]
-    rows: list[list[Any]]
+    rows: Sequence[Sequence[Any]]
+
+
+class RowsInParts(Sequence[Sequence[Any]]):
+    """Rows that are made when they are looked at, a part at a time. They are read best in their order.
+
+    Args:
+        count: how many there are.
+        parts: gives them from the first one on, in lists.
+
+    Example:
+        >>> rows = RowsInParts(3, lambda: iter([[[0, "a"], [1, "b"]], [[2, "c"]]]))
+        >>> len(rows), rows[1], rows[-1], [number for number, _ in rows]
+        (3, [1, 'b'], [2, 'c'], [0, 1, 2])
+    """
+
+    def __init__(self, count: int, parts: Callable[[], Iterator[Sequence[Sequence[Any]]]]) -> None:
+        self._count, self._parts = count, parts
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        return chain.from_iterable(self._parts())
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence[Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return list(self)[index]
+        number = range(self._count)[index]
+        return next(islice(self, number, None))
 
 
 class Report(NamedTuple):
@@ -64,18 +102,43 @@ class Report(NamedTuple):
     predictions: Table | None = None
 
 
-class Collector(Protocol):
-    """Takes what a report needs from one batch after another."""
+class Collector(ABC):
+    """Makes a report of one batch after another.
 
-    def add(self, scores: Any, targets: Any) -> None:
+    Args:
+        ignore_index: a label that does not count.
+        rows: where rows are kept; None: in a temporary folder.
+
+    Attributes:
+        rows: likewise.
+    """
+
+    def __init__(self, ignore_index: int = -100, rows: KeptRows | None = None) -> None:
+        self._ignore = ignore_index
+        self.rows = KeptRows() if rows is None else rows
+
+    def add(self, scores: Tensor, targets: Tensor) -> None:
         """Take a batch: what the loss compares with the targets, and these, on the CPU."""
+        self.rows.append(self.of_batch(scores, targets))
 
-    def report(self, tuned: float | None, labels: Sequence[str] | None) -> Report:
+    @abstractmethod
+    def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
+        """What is kept of a batch.
+
+        Raises:
+            DataError: if scores and targets do not fit.
+        """
+
+    @abstractmethod
+    def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:
         """The report over all batches.
 
         Args:
             tuned: a threshold of probabilities that was chosen on other data.
             labels: names of the classes.
+
+        Raises:
+            DataError: if there is nothing to report on.
         """
 
 
@@ -92,21 +155,31 @@ def names_of(count: int, labels: Sequence[str] | None, what: str) -> list[str]:
     return list(labels)
 
 
-def refuse_nan(scores: Tensor) -> None:
-    """Refuse scores that are not numbers: whatever is made of them means nothing.
+class NotANumber:
+    """Counts examples with scores that are not numbers: whatever is made of them means nothing."""
 
-    Raises:
-        DataError: naming how many examples have some.
-    """
-    strange = scores.isnan().flatten(1).any(1) if scores.ndim > 1 else scores.isnan()
-    if strange.any():
-        raise DataError(
-            f"{int(strange.sum())} of {len(scores)} examples have scores that are NaN, so there is no report. "
-            "functrain hunt finds where the first one arose"
-        )
+    def __init__(self) -> None:
+        self._strange, self._examples = 0, 0
+
+    def look(self, scores: NDArray[Any]) -> None:
+        """At the next examples."""
+        self._strange += int(np.isnan(scores).reshape(len(scores), -1).any(1).sum())
+        self._examples += len(scores)
+
+    def refuse(self) -> None:
+        """Refuse them, if there are some.
+
+        Raises:
+            DataError: naming how many examples have some.
+        """
+        if self._strange:
+            raise DataError(
+                f"{self._strange} of {self._examples} examples have scores that are NaN, so there is no report. "
+                "functrain hunt finds where the first one arose"
+            )
 
 
-def refuse_strangers(targets: Tensor, classes: int, ignored: int) -> None:
+def refuse_strangers(targets: NDArray[Any], classes: int, ignored: int) -> None:
     """Refuse targets that are no class of the model.
 
     Raises:

@@ -9,52 +9,48 @@ from torch import Tensor
 
 from functrain.evaluation import bootstrap, class_counts
 from functrain.evaluation.class_counts import ClassCounts
+from functrain.evaluation.kept_rows import BatchRows, as_array
 from functrain.evaluation.panels import classes as class_panels
 from functrain.evaluation.panels import confusion
 from functrain.evaluation.quotients import ratio, share
-from functrain.evaluation.reports.report import Report, Table, names_of, numbers_of, refuse_strangers
+from functrain.evaluation.reports.report import Collector, Report, Table, names_of, numbers_of, refuse_strangers
 from functrain.foundation.errors import DataError
 from functrain.metrics.classes import confusion_matrix
 
 Numbers = NDArray[np.float64]
 
 
-class Segmentation:
-    """Collects counts of pixels from logits `[B, C, ...]` and classes `[B, ...]`; no image is kept.
+class Segmentation(Collector):
+    """Collects counts of pixels from logits `[B, C, ...]` and classes `[B, ...]`; no image is kept."""
 
-    Args:
-        ignore_index: class of a pixel that does not count.
-    """
-
-    def __init__(self, ignore_index: int = -100) -> None:
-        self._ignore = ignore_index
-        self._counts: list[Tensor] = []  # [B, 3, C]: hits, support, predicted
-        self._confusion: Tensor | None = None
-
-    def add(self, scores: Tensor, targets: Tensor) -> None:
-        """Take a batch."""
+    def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
+        """Of each image hits, support and predictions of each class, `[B, 3, C]`; the confusion matrix of all."""
         if scores.ndim < 3 or targets.shape != (len(scores), *scores.shape[2:]):
             raise DataError(
                 f"a report of regions takes logits [B, C, ...] and classes [B, ...]; got {list(scores.shape)} and "
                 f"{list(targets.shape)}"
             )
         classes = scores.shape[1]
-        for found, truth in zip(scores.argmax(1), targets.long()):
+        counts = torch.zeros(len(scores), 3, classes, dtype=torch.float64)
+        confused = torch.zeros(classes, classes, dtype=torch.float64)
+        for number, (found, truth) in enumerate(zip(scores.argmax(1), targets.long())):
             counted = truth != self._ignore
-            refuse_strangers(truth[counted], classes, self._ignore)
+            refuse_strangers(as_array(truth[counted]), classes, self._ignore)
             matrix = confusion_matrix(found[counted], truth[counted], classes)
-            self._counts.append(torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)]))
-            self._confusion = matrix if self._confusion is None else self._confusion + matrix
+            counts[number] = torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
+            confused += matrix
+        return BatchRows({"counts": as_array(counts)}, {"confusion": as_array(confused)})
 
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
         """The report over all batches."""
-        assert self._confusion is not None
-        counts = torch.stack(self._counts).numpy()  # [N, 3, C]
-        images, _, classes = counts.shape
+        _, classes = self.rows.row_shape("counts")
         names = names_of(classes, labels, "classes")
-        total = ClassCounts(*counts.sum(0))
-        drawn = bootstrap.sums(counts.reshape(images, -1)).reshape(-1, 3, classes)
-        spread = ClassCounts(*np.moveaxis(drawn, 1, 0))
+        blocks = bootstrap.BlockSums(len(self.rows), 3 * classes)
+        for (part,) in self.rows.parts("counts"):
+            blocks.add(part.reshape(len(part), -1))
+        total = ClassCounts(*blocks.total.reshape(3, classes))
+        spread = ClassCounts(*np.moveaxis(blocks.replicates().reshape(-1, 3, classes), 1, 0))
+        counts = self.rows.array("counts")
         each, intervals = _overlaps(total), _overlaps(spread)
         rows = [
             [
@@ -67,14 +63,14 @@ class Segmentation:
         header = [part for key in each for part in (key, f"{key} 95 %")]
         return Report(
             task="segmentation",
-            examples=images,
+            examples=len(counts),
             numbers=numbers_of(_means(total), _means(spread)),
             tables=(Table("classes", "Classes", ("class", "pixels", *header), rows),),
             panels=(
                 class_panels.class_scores(
                     "classes", "Overlap of each class", names, {key: each[key].tolist() for key in ("dice", "iou")}
                 ),
-                confusion.confusion_matrix(self._confusion.numpy(), names),
+                confusion.confusion_matrix(self.rows.sums["confusion"], names),
             ),
             scores={"hits": counts[:, 0], "support": counts[:, 1], "predicted": counts[:, 2]},
         )

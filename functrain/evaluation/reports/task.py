@@ -1,11 +1,11 @@
 """Which report an objective asks for."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from functrain.evaluation.kept_rows import KeptRows
 from functrain.evaluation.reports.binary import BinaryClassification
 from functrain.evaluation.reports.classification import Classification
 from functrain.evaluation.reports.language import LanguageModelling
@@ -14,10 +14,10 @@ from functrain.evaluation.reports.report import Collector
 from functrain.evaluation.reports.segmentation import Segmentation
 from functrain.objectives.tasks import compared_by, ignored_by, task_of
 
-REPORTS: dict[str, Callable[[int], Collector]] = {
+REPORTS: dict[str, type[Collector]] = {
     "classification": Classification,
     "binary_classification": BinaryClassification,
-    "regression": lambda _: Regression(),
+    "regression": Regression,
     "segmentation": Segmentation,
     "language_modelling": LanguageModelling,
 }
@@ -30,22 +30,41 @@ class TaskCollector:
 
     Args:
         objective: with a `task`.
+        rows: where rows are kept.
 
     Attributes:
-        chosen: what collects, after the first batch.
+        rows: likewise.
 
     Raises:
         ValueError: if the objective names a task that does not exist.
     """
 
-    def __init__(self, objective: Any) -> None:
-        self.chosen: Collector | None = None
-        self._objective, self._task = objective, task_of(objective)
+    def __init__(self, objective: Any, rows: KeptRows) -> None:
+        self.rows, self._objective, self._task = rows, objective, task_of(objective)
         if self._task not in REPORTS:
             raise ValueError(f"an objective's task must be one of {', '.join(REPORTS)}; got {self._task!r}")
 
+    @property
+    def chosen(self) -> Collector:
+        """What makes the report, after the first batch."""
+        return self._made(str(self.rows.kind))
+
     def add(self, outputs: Any, targets: Any) -> None:
         """Take a batch's outputs and targets."""
+        kind, scores, targets = self._compared(outputs, targets)
+        self.rows.kind = self.rows.kind or kind
+        self.chosen.add(scores, targets)
+
+    def begins_with(self, outputs: Any, targets: Any) -> bool:
+        """Whether a batch has the bits of the first one that was kept."""
+        kind, scores, targets = self._compared(outputs, targets)
+        return self.rows.kind == kind and self.rows.begins_with(self._made(kind).of_batch(scores, targets))
+
+    def _made(self, kind: str) -> Collector:
+        return REPORTS[kind](ignored_by(self._objective), self.rows)
+
+    def _compared(self, outputs: Any, targets: Any) -> tuple[str, Tensor, Tensor]:
+        """The kind of report, and what it compares."""
         scores, targets = compared_by(self._objective, outputs, targets)
         task = str(self._task)
         if task == "classification" and scores.ndim > 2:
@@ -53,8 +72,7 @@ class TaskCollector:
         if task == "binary_classification" and targets.ndim > 2:
             task = "segmentation"
             scores, targets = _two_classes(scores.reshape(targets.shape), targets, ignored_by(self._objective))
-        self.chosen = self.chosen or REPORTS[task](ignored_by(self._objective))
-        self.chosen.add(scores, targets)
+        return task, scores, targets
 
 
 def _two_classes(logits: Tensor, targets: Tensor, ignored: int) -> tuple[Tensor, Tensor]:

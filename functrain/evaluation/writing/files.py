@@ -1,24 +1,26 @@
 """The files of a report."""
 
 import csv
-import io
 import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from functrain.evaluation import panels
-from functrain.evaluation.reports import Report
+from functrain.evaluation.reports import Report, Table
 from functrain.evaluation.writing.page import report_page
 from functrain.evaluation.writing.text import report_text
+from functrain.foundation.scratch import scratch_folder
 
 SHEET = "evaluation_plots.png"
 INTERVAL = " 95 %"  # ends the header of a column of intervals
+_AT_ONCE = 1 << 22  # bytes
 CSV_HEADER = ("class", "metric", "value", "low", "high")
 
 
@@ -41,7 +43,8 @@ def write_report(
     | `scores.npz` | arrays with a row for each example |
     | `predictions/predictions.csv` | a row for each example |
 
-    Equal reports are equal files. Files of a report that was there before are overwritten; others stay.
+    Equal reports are equal files. Files of a report that was there before are overwritten; others stay. All files are
+    written into a hidden folder first. So a kill leaves no file that is half written, and hardly ever a part of them.
 
     Args:
         report: what was found.
@@ -65,25 +68,24 @@ def write_report(
         ...     [path.name for path in write_report(report, folder)][:3]
         ['predicted.png', 'residuals.png', 'evaluation_plots.png']
     """
-    folder, about, more = Path(folder), dict(about or {}), dict(metrics or {})
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {panel.title: panels.draw(panel, folder / f"{panel.name}.png") for panel in report.panels}
-    written = list(figures.values())
-    if report.panels:
-        written.append(panels.draw_sheet(report.panels, folder / SHEET, title))
-        (folder / "figures").mkdir(exist_ok=True)
-        written += [panels.write_panel(panel, folder / "figures" / f"{panel.name}.json") for panel in report.panels]
-    written += [
-        *write_numbers(report, folder, about, more),
-        _text(folder / "report.txt", report_text(report, about | more)),
-        _text(folder / "report.html", report_page(report, title, about | more, figures)),
-        _arrays(folder / "scores.npz", report.scores),
-    ]
-    if report.predictions is not None:
-        (folder / "predictions").mkdir(exist_ok=True)
-        table = report.predictions
-        written.append(_text(folder / "predictions" / "predictions.csv", _csv([list(table.header), *table.rows])))
-    return written
+    about, more = dict(about or {}), dict(metrics or {})
+    with _staged(Path(folder)) as (stage, placed):
+        figures = {panel.title: panels.draw(panel, stage / f"{panel.name}.png") for panel in report.panels}
+        written = list(figures.values())
+        if report.panels:
+            written.append(panels.draw_sheet(report.panels, stage / SHEET, title))
+            (stage / "figures").mkdir()
+            written += [panels.write_panel(panel, stage / "figures" / f"{panel.name}.json") for panel in report.panels]
+        written += [
+            *_write_numbers(report, stage, about, more),
+            _text(stage / "report.txt", report_text(report, about | more)),
+            _text(stage / "report.html", report_page(report, title, about | more, figures)),
+            _arrays(stage / "scores.npz", report.scores),
+        ]
+        if report.predictions is not None:
+            (stage / "predictions").mkdir()
+            written.append(_csv(stage / "predictions" / "predictions.csv", _lines(report.predictions)))
+        return placed(written)
 
 
 def write_numbers(
@@ -94,7 +96,32 @@ def write_numbers(
     Returns:
         The files.
     """
+    with _staged(folder) as (stage, placed):
+        return placed(_write_numbers(report, stage, about, metrics))
+
+
+Placed = Callable[[list[Path]], list[Path]]
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[tuple[Path, Placed]]:
+    """A hidden folder to write to, and what moves its files to their places. What a killed process left is removed."""
     folder.mkdir(parents=True, exist_ok=True)
+
+    def placed(written: list[Path]) -> list[Path]:
+        places = [folder / path.relative_to(stage) for path in written]
+        for path, place in zip(written, places):
+            place.parent.mkdir(exist_ok=True)
+            os.replace(path, place)
+        return places
+
+    with scratch_folder(folder, ".writing-") as stage:
+        yield stage, placed
+
+
+def _write_numbers(
+    report: Report | None, folder: Path, about: Mapping[str, Any], metrics: Mapping[str, float]
+) -> list[Path]:
     content = {} if report is None else _content(report)
     rows = [] if report is None else list(_rows(report))
     more = [
@@ -105,7 +132,7 @@ def write_numbers(
     facts = {**about, **{name: _plain(value) for name, value in metrics.items()}}
     return [
         _text(folder / "metrics.json", json.dumps({**facts, **content}, indent=2) + "\n"),
-        _text(folder / "metrics.csv", _csv([CSV_HEADER, *more, *rows])),
+        _csv(folder / "metrics.csv", [CSV_HEADER, *more, *rows]),
     ]
 
 
@@ -139,28 +166,32 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def _lines(table: Table) -> Iterator[Sequence[Any]]:
+    yield table.header
+    yield from table.rows
+
+
+def _csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return path
 
 
 def _text(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def _arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
-    """As `numpy.savez_compressed`, but without the time of writing, so that equal arrays are equal files."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    """As `numpy.savez_compressed`, but a part at a time, and without the time of writing: equal arrays, equal files."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, content.getvalue())
-    os.replace(temporary, path)
+            entry.compress_type, entry.file_size = zipfile.ZIP_DEFLATED, array.nbytes
+            with archive.open(entry, "w") as file:
+                described = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(file, {**described, "shape": array.shape})
+                rows = max(1, _AT_ONCE // max(array[:1].nbytes, 1))
+                for start in range(0, len(array), rows):
+                    file.write(np.ascontiguousarray(array[start : start + rows]).tobytes())
     return path
