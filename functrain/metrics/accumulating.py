@@ -4,6 +4,7 @@ A `Statistic` says what is counted, a `Metric` what number is made of it. Metric
 accumulator: precision, recall and F1 count once.
 """
 
+import itertools
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -66,6 +67,10 @@ class Statistic(ABC):
     def from_leaves(self, leaves: Mapping[str, Tensor]) -> Any:
         """An accumulator of tensors by their names; None if there are none."""
         return dict(leaves) or None
+
+    def made_of(self, other: "Statistic") -> Callable[[Any], Any] | None:  # noqa: ARG002 - of nothing else
+        """What makes its accumulator of the one of another statistic; None: it must be counted by itself."""
+        return None
 
     def init(self) -> Any:
         """The accumulator of nothing, where its form does not depend on the model's output.
@@ -165,13 +170,24 @@ def named_values(name: str, values: Values) -> dict[str, Tensor]:
         >>> list(named_values("recall", {"": torch.tensor(0.5), "class": torch.tensor([0.0, 1.0])}))
         ['recall', 'recall/class/0', 'recall/class/1']
     """
+    return {
+        key: value
+        for names, numbers in flat_values(name, values)
+        for key, value in zip(names, numbers.unbind(), strict=True)
+    }
+
+
+def flat_values(name: str, values: Values) -> list[tuple[list[str], Tensor]]:
+    """Values as vectors, each with the names of its numbers; see `named_values`.
+
+    Example:
+        >>> flat_values("confusion_matrix", torch.eye(2))
+        [(['confusion_matrix/0/0', ..., 'confusion_matrix/1/1'], tensor([1., 0., 0., 1.]))]
+    """
     if isinstance(values, Mapping):
-        parts = [named_values(f"{name}/{key}" if key else name, value) for key, value in values.items()]
-        return {key: value for part in parts for key, value in part.items()}
-    if values.ndim == 0:
-        return {name: values}
-    parts = [named_values(f"{name}/{number}", value) for number, value in enumerate(values.unbind())]
-    return {key: value for part in parts for key, value in part.items()}
+        return [pair for key, value in values.items() for pair in flat_values(f"{name}/{key}" if key else name, value)]
+    places = itertools.product(*map(range, values.shape))
+    return [(["/".join((name, *map(str, place))) for place in places], values.reshape(-1))]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Sums of weights are float64, so counts of examples are exact integers, whatever the order of summation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,10 @@ class Right(Statistic):
         right = is_right(self.labels, found, self.top_k)
         return _accumulator(found, torch.stack([(found.weight * right).sum(), found.weight.sum()]))
 
+    def made_of(self, other: Statistic) -> Callable[[Any], Accumulator] | None:
+        """Of the confusion matrix."""
+        return _right_of if other == Confusion(self.labels) and self.top_k == 1 else None
+
 
 @dataclass(frozen=True)
 class OneVersusRest(Statistic):
@@ -71,6 +76,10 @@ class OneVersusRest(Statistic):
         else:
             sums = self._of_classes(found)
         return _accumulator(found, sums)
+
+    def made_of(self, other: Statistic) -> Callable[[Any], Accumulator] | None:
+        """Of the confusion matrix."""
+        return _rest_of if other == Confusion(self.labels) and self.top_k == 1 else None
 
     def _of_classes(self, found: Examples) -> Tensor:
         predicted, classes = predicted_classes(found), classes_of(self.labels, found)
@@ -110,6 +119,25 @@ class Confusion(Statistic):
             sums = cells.view(-1, 2, 2)
             sums = sums[0] if found.task == "binary" else sums
         return _accumulator(found, sums)
+
+
+def _right_of(confusion: Accumulator) -> Accumulator:
+    """The accumulator of `Right` of that of `Confusion`."""
+    task, cells = task_and_sums(confusion)
+    sums = torch.stack([cells.diagonal(dim1=-2, dim2=-1).sum(), cells.sum()])
+    return {task: sums, "refused": confusion["refused"]}
+
+
+def _rest_of(confusion: Accumulator) -> Accumulator:
+    """The accumulator of `OneVersusRest` of that of `Confusion`."""
+    task, cells = task_and_sums(confusion)
+    if task == "multiclass":
+        hits, predicted, actual = cells.diagonal(), cells.sum(0), cells.sum(1)
+        every = actual.sum().expand_as(hits)
+    else:
+        cells = cells.view(-1, 2, 2)
+        hits, predicted, actual, every = cells[:, 1, 1], cells[:, :, 1].sum(1), cells[:, 1].sum(1), cells.sum((1, 2))
+    return {task: torch.stack([hits, predicted, actual, every]), "refused": confusion["refused"]}
 
 
 def is_right(labels: Labels, found: Examples, top_k: int = 1) -> Tensor:

@@ -1,7 +1,7 @@
 """Several metrics together: what a step accumulates, and what it comes to."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import node, static, tree_map
-from functrain.metrics.accumulating import Metric, Statistic, metric, named_values
+from functrain.metrics.accumulating import Metric, Statistic, flat_values, metric, named_values
 
 
 @node
@@ -48,17 +48,29 @@ class Measured:
     @torch.no_grad()
     def values(self) -> dict[str, Tensor]:
         """Name -> 0-d value; see `named_values`."""
-        held = dict(self.pairs())
         found: dict[str, Tensor] = {}
-        for each in self.measures.metrics:
-            found |= named_values(each.name, each.compute(held[each.statistic]))
+        for each, accumulator in self._each():
+            found |= named_values(each.name, each.compute(accumulator))
         return found
+
+    @torch.no_grad()
+    def stacked(self) -> "StackedValues":
+        """The values in one tensor."""
+        parts = [pair for each, held in self._each() for pair in flat_values(each.name, each.compute(held))]
+        names = tuple(name for part, _ in parts for name in part)
+        return StackedValues(torch.cat([numbers.double() for _, numbers in parts]), names)
 
     def complaint(self) -> str | None:
         """What was refused, in words; None if nothing was. It waits for the device."""
-        held = dict(self.pairs())
-        found = [each.complaint(held[each.statistic]) for each in self.measures.metrics]
+        found = [each.complaint(accumulator) for each, accumulator in self._each()]
         return next((complaint for complaint in found if complaint), None)
+
+    def _each(self) -> Iterable[tuple[Metric, Any]]:
+        """The metrics, each with its accumulator."""
+        held = dict(self.pairs())
+        for each in self.measures.metrics:
+            source, make = self.measures.sources[each.statistic]
+            yield each, make(held[source])
 
 
 @dataclass(frozen=True)
@@ -85,10 +97,20 @@ class Measures:
             raise ValueError("'loss' is the name of the objective's loss; give the metric another name")
 
     @cached_property
+    def sources(self) -> dict[Statistic, tuple[Statistic, Callable[[Any], Any]]]:
+        """The statistics of the metrics, each with the one that is counted for it, and what makes its accumulator."""
+        asked = list(dict.fromkeys(each.statistic for each in self.metrics))
+        found: dict[Statistic, tuple[Statistic, Callable[[Any], Any]]] = {}
+        for statistic in asked:
+            made = ((other, statistic.made_of(other)) for other in asked)
+            found[statistic] = next(((other, make) for other, make in made if make), (statistic, _as_it_is))
+        return found
+
+    @cached_property
     def statistics(self) -> dict[str, Statistic]:
         """What is counted, each once, by its key."""
         found: dict[str, Statistic] = {}
-        for statistic in dict.fromkeys(each.statistic for each in self.metrics):
+        for statistic in dict.fromkeys(source for source, _ in self.sources.values()):
             key, number = statistic.key, 2
             while key in found:
                 key, number = f"{statistic.key}-{number}", number + 1
@@ -149,11 +171,6 @@ class StackedValues:
     def named(self) -> dict[str, Tensor]:
         """Name -> 0-d value."""
         return dict(zip(self.names, self.values.unbind()))
-
-
-def stacked(values: Mapping[str, Tensor]) -> StackedValues:
-    """Values in one tensor."""
-    return StackedValues(torch.stack([value.double() for value in values.values()]), tuple(values))
 
 
 class Collected:
@@ -235,6 +252,10 @@ def _sent(accumulator: Any, statistic: Statistic, rank: int, ranks: int) -> Any:
 def _folded(rows: Any, statistic: Statistic, ranks: int) -> Any:
     parts = [tree_map(lambda leaf, number=number: leaf[number], rows) for number in range(ranks)]
     return functools.reduce(statistic.merge, parts)
+
+
+def _as_it_is(accumulator: Any) -> Any:
+    return accumulator
 
 
 def renamed(each: Metric, name: str) -> Metric:

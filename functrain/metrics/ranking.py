@@ -1,12 +1,15 @@
 """Metrics of an order by scores: AUROC, average precision, recall at a fixed false positive rate.
 
-They are exact. All scores are kept, outside the graph, and sorted once: a float32 score, its label and its weight are
-one number of 64 bits, so 10,000,000 scores take 80 MB to sort. Sums run over the sorted scores, so a value does not
-depend on the order in which the examples came.
+They are exact. All scores are kept, outside the graph, and sorted once, a range of scores at a time: a float32 score,
+its label and its weight are one number of 64 bits. Sums run over the sorted scores, so a value does not depend on the
+order in which the examples came.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +23,7 @@ from functrain.metrics.counts import task_and_sums
 from functrain.metrics.examples import Labels
 
 CHUNK = 1 << 18  # scores that are summed at a time
+RANGE = 1 << 21  # scores that are sorted at a time
 SIGN = np.uint32(1 << 31)
 
 
@@ -202,24 +206,80 @@ def curve(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[Curve]:
         yield Curve(np.array([here[0]]), np.array([here[1]]), *start)
 
 
+class _Range(NamedTuple):
+    """Scores that are sorted together: at least `low`, and less than `high`; None: no limit."""
+
+    low: np.float32 | None
+    high: np.float32 | None
+    count: int
+
+
 def _packed(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[tuple[Any, Any, Any]]:
     """Chunks from the largest score down: a code of the score, whether positive, weight in float64."""
-    score_array, truth, weights = scores.numpy(), positive.numpy(), weight.numpy()
-    keys, count = np.empty(len(score_array), np.uint64), 0
-    for start in range(0, len(score_array), CHUNK):
+    given = scores.numpy(), positive.numpy(), weight.numpy()
+    for keys in _one_ahead([partial(_keys, *given, each) for each in _ranges(given[0], given[2])]):
+        for end in range(len(keys), 0, -CHUNK):
+            chunk = keys[max(end - CHUNK, 0) : end][::-1]
+            low = chunk.astype(np.uint32)
+            yield chunk >> np.uint64(32), (low & SIGN) != 0, (low & ~SIGN).view(np.float32).astype(np.float64)
+
+
+def _ranges(scores: Any, weights: Any) -> list[_Range]:
+    """Ranges of about `RANGE` scores, the largest first. Equal scores are in one range, however many there are."""
+    counts = np.zeros(1 << 16, np.int64)  # by the upper half of the code
+    for start in range(0, len(scores), CHUNK):
         here = slice(start, start + CHUNK)
-        bits = (score_array[here] + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
-        code = np.where(bits & SIGN, ~bits, bits | SIGN).astype(np.uint64) << np.uint64(32)
-        code |= weights[here].astype(np.float32).view(np.uint32) | (truth[here].astype(np.uint32) << np.uint32(31))
-        code = code[weights[here] != 0]
-        keys[count : count + len(code)] = code
-        count += len(code)
-    keys = keys[:count]
+        halves = _codes(scores[here])[weights[here] != 0] >> np.uint32(16)
+        counts += np.bincount(halves, minlength=len(counts))
+    there = np.flatnonzero(counts)[::-1]
+    group = (np.cumsum(counts[there]) - 1) // RANGE
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    edges = [None, *((_score_of(int(half) + 1 << 16)) for half in there[starts[1:]]), None]
+    sizes = np.add.reduceat(counts[there], starts) if len(starts) else []
+    return [_Range(low, high, int(size)) for high, low, size in zip(edges, edges[1:], sizes)]
+
+
+def _keys(scores: Any, truth: Any, weights: Any, of: _Range) -> Any:
+    """The scores of a range with label and weight, 64 bits each, sorted."""
+    keys, count = np.empty(of.count, np.uint64), 0
+    for start in range(0, len(scores), CHUNK):
+        here = slice(start, start + CHUNK)
+        kept = weights[here] != 0
+        if of.low is not None:
+            kept &= scores[here] >= of.low
+        if of.high is not None:
+            kept &= scores[here] < of.high
+        codes = _codes(scores[here][kept]).astype(np.uint64) << np.uint64(32)
+        codes |= weights[here][kept].astype(np.float32).view(np.uint32)
+        codes |= truth[here][kept].astype(np.uint32) << np.uint32(31)
+        keys[count : count + len(codes)] = codes
+        count += len(codes)
     keys.sort()
-    for end in range(count, 0, -CHUNK):
-        chunk = keys[max(end - CHUNK, 0) : end][::-1]
-        low = chunk.astype(np.uint32)
-        yield chunk >> np.uint64(32), (low & SIGN) != 0, (low & ~SIGN).view(np.float32).astype(np.float64)
+    return keys
+
+
+def _codes(scores: Any) -> Any:
+    """Whole numbers of 32 bits in the order of the scores."""
+    bits = (scores + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
+    return np.where(bits & SIGN, ~bits, bits | SIGN)
+
+
+def _score_of(code: int) -> np.float32:
+    """The score of a code."""
+    bits = np.uint32(code)
+    return (bits ^ SIGN if bits & SIGN else ~bits).view(np.float32)
+
+
+def _one_ahead(functions: Sequence[Callable[[], Any]]) -> Iterator[Any]:
+    """Their results in turn. The next one is computed meanwhile in a second thread: sorting holds no lock of Python."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Any]] = deque()
+        for function in functions:
+            waiting.append(thread.submit(function))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _sorted(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[tuple[Any, Any, Any]]:
@@ -288,7 +348,8 @@ class _Ranked:
             positive = targets == label if task == "multiclass" else targets[:, label]
             own = weight[:, label] if weight.ndim == 2 else weight
             value = self.of_curve(curve(scores[:, label].contiguous(), positive.contiguous(), own.contiguous()))
-            support.append(float(own[positive].sum(dtype=torch.float64)))
+            parts = zip(own.split(CHUNK), positive.split(CHUNK))
+            support.append(sum(float(each[which].sum(dtype=torch.float64)) for each, which in parts))
             present.append(value == value and (several or support[-1] > 0))
             values.append(value)
         if task == "binary":

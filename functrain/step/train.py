@@ -18,7 +18,7 @@ from functrain.foundation.containers import register_containers
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
 from functrain.metrics.layer_statistics import LAYERS, Statistics, tree_statistics, update_statistics
-from functrain.metrics.measuring import Measured, stacked
+from functrain.metrics.measuring import Measured
 from functrain.metrics.totals import Totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
@@ -275,7 +275,7 @@ def _means(totals: Totals) -> Metrics:
     """The objective's means by name; the values of what is measured as one tensor, see `named_metrics`."""
     means: dict[str, Any] = dict(Totals(totals.sums, totals.names).means())
     if totals.measured is not None:
-        means[MEASURED] = stacked(totals.measured.values())
+        means[MEASURED] = totals.measured.stacked()
     return means
 
 
