@@ -8,6 +8,7 @@ kills, the processes of a second evaluation are killed at random moments, until 
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -38,7 +39,11 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(_report(arguments.examples, arguments.classes[0], Path(arguments.one))))
         return
-    print("| classes | computed, s | reported, s | written, s | MB above the data | files after kills |\n" + "|---" * 6 + "|")
+    print(
+        "| classes | computed, s | reported, s | written, s | MB above the data | files after kills |\n"
+        + "|---" * 6
+        + "|"
+    )
     for classes in arguments.classes:
         with tempfile.TemporaryDirectory() as folder:
             found = json.loads(_started(arguments.examples, classes, Path(folder, "whole")).communicate()[0])
@@ -90,7 +95,7 @@ def _report(examples: int, classes: int, folder: Path) -> dict[str, object]:
     times.append(time.perf_counter())
     ft.write_report(report, folder / "test")
     times.append(time.perf_counter())
-    computed, reported, written = (after - first for first, after in zip(times, times[1:]))
+    computed, reported, written = (after - first for first, after in itertools.pairwise(times))
     return {"seconds": [computed, reported - computed, written], "mb": _peak() - before}
 
 

@@ -1,9 +1,11 @@
 """Whether a classifier is right as often as it says: bins of examples of about the same sureness."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from functrain.evaluation import bootstrap
+from functrain.metrics.probabilities import bin_of, calibration_of
 
 Numbers = NDArray[np.float64]
 BINS = 15
@@ -33,27 +35,22 @@ class CalibrationSums:
         """
         block = self._block[self._seen : self._seen + len(sureness)]
         self._seen += len(sureness)
-        place = block * BINS + bin_of(sureness)
+        place = block * BINS + bin_of(torch.from_numpy(sureness), BINS).numpy()
         for number, column in enumerate((np.ones_like(sureness), sureness, right)):
             self._values[:, number] += np.bincount(place, column, len(self._values))
 
     @property
     def total(self) -> Numbers:
-        """For each bin the number of examples, the sum of their sureness, and how many are right: `[BINS, 3]`."""
-        return self._values.reshape(-1, BINS, 3).sum(0)
+        """For each bin the number of examples, the sum of their sureness, and how many are right: `[3, BINS]`."""
+        return self._values.reshape(-1, BINS, 3).sum(0).T
 
     def interval(self) -> bootstrap.Interval | None:
         """Of the error. A replicate's is larger by its own noise; so the interval is of its distance from the mean."""
         sums = self._values.reshape(-1, BINS, 3)
-        spread = error_of(np.stack([self._draws @ sums[:, :, number] for number in range(3)], -1))
+        spread = error_of(np.stack([(self._draws @ sums[:, :, number]).T for number in range(3)]))
         return bootstrap.interval(np.maximum(spread - spread.mean() + error_of(self.total), 0))
 
 
 def error_of(sums: Numbers) -> Numbers:
-    """The mean distance between sureness and the share of right predictions, `[...]`, of the sums `[..., BINS, 3]`."""
-    return np.abs(sums[..., 1] - sums[..., 2]).sum(-1) / np.maximum(sums[..., 0].sum(-1), 1)
-
-
-def bin_of(sureness: Numbers) -> NDArray[np.int64]:
-    """The bin of each probability; bins are closed above, the first one at both ends."""
-    return np.clip(np.ceil(sureness * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    """The mean distance between sureness and the share of right predictions, `[...]`, of the sums `[3, BINS, ...]`."""
+    return calibration_of(torch.from_numpy(sums)).nan_to_num(0.0).numpy()

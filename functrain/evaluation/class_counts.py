@@ -3,12 +3,20 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from functrain.evaluation import bootstrap
-from functrain.evaluation.quotients import share
+from functrain.metrics import class_scores
 
 Numbers = NDArray[np.float64]
+_OF_CLASSES = {
+    "precision": class_scores.precision,
+    "recall": class_scores.recall,
+    "f1": class_scores.dice,
+    "specificity": class_scores.specificity,
+}
 
 
 class ClassCounts(NamedTuple):
@@ -55,6 +63,12 @@ def _summed(values: Numbers, places: NDArray[np.int64], classes: int) -> Numbers
     return result
 
 
+def sums_of(counts: ClassCounts) -> Tensor:
+    """The counts as the formulas of `functrain.metrics.class_scores` take them, `[4, C, ...]`."""
+    hits, support, predicted = (np.moveaxis(part, -1, 0) for part in counts)
+    return torch.from_numpy(np.stack([hits, predicted, support, np.broadcast_to(support.sum(0), support.shape)]))
+
+
 def per_class(counts: ClassCounts) -> dict[str, Numbers]:
     """Scores of each class, `[..., C]`; 0 where there is nothing to have a share of, as scikit-learn has it.
 
@@ -62,14 +76,8 @@ def per_class(counts: ClassCounts) -> dict[str, Numbers]:
         >>> per_class(counts_of(np.array([[3.0, 1.0], [0.0, 4.0]])))["precision"].tolist()
         [1.0, 0.8]
     """
-    hits, support, predicted = counts
-    total = support.sum(-1, keepdims=True)
-    return {
-        "precision": share(hits, predicted),
-        "recall": share(hits, support),
-        "f1": share(2 * hits, support + predicted),
-        "specificity": share(total - support - predicted + hits, total - support),
-    }
+    sums = sums_of(counts)
+    return {name: np.moveaxis(formula(sums).numpy(), 0, -1) for name, formula in _OF_CLASSES.items()}
 
 
 def share_intervals(counts: ClassCounts) -> dict[str, list[bootstrap.Interval | None]]:
@@ -91,17 +99,14 @@ def overall(counts: ClassCounts) -> dict[str, Numbers]:
         accuracy, balanced_accuracy (the mean recall of the true classes), precision, recall and f1 (plain means over
         the classes), matthews_corrcoef, cohen_kappa; named and defined as in scikit-learn.
     """
-    hits, support, predicted = counts
-    scores, total = per_class(counts), support.sum(-1)
-    chance = (support * predicted).sum(-1)
-    right = hits.sum(-1)
-    spread = np.sqrt((total**2 - (predicted**2).sum(-1)) * (total**2 - (support**2).sum(-1)))
-    there = support + predicted > 0
-    means = {name: share((scores[name] * there).sum(-1), there.sum(-1)) for name in ("precision", "recall", "f1")}
-    return {
-        "accuracy": share(right, total),
-        "balanced_accuracy": share((scores["recall"] * (support > 0)).sum(-1), (support > 0).sum(-1)),
+    sums = sums_of(counts)
+    present = sums[1] + sums[2] > 0
+    means = {name: class_scores.macro(_OF_CLASSES[name](sums), present) for name in ("precision", "recall", "f1")}
+    found = {
+        "accuracy": class_scores.accuracy(sums),
+        "balanced_accuracy": class_scores.balanced_accuracy(sums),
         **means,
-        "matthews_corrcoef": share(right * total - chance, spread),
-        "cohen_kappa": share(right * total - chance, total**2 - chance),
+        "matthews_corrcoef": class_scores.matthews_corrcoef(sums),
+        "cohen_kappa": class_scores.cohen_kappa(sums),
     }
+    return {name: values.nan_to_num(0.0).numpy() for name, values in found.items()}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from functrain.evaluation.quotients import ratio
+from functrain.metrics.ranking import Curve, precision_area, roc_area
 
 Numbers = NDArray[np.float64]
 POINTS = 400  # of a drawn curve
@@ -90,9 +91,8 @@ def auroc(positives: Numbers, negatives: Numbers) -> Numbers:
     References:
         Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve".
     """
-    above = np.cumsum(positives, -1) - positives / 2
     pairs = positives.sum(-1) * negatives.sum(-1)
-    return ratio((above * negatives).sum(-1), pairs)
+    return ratio(roc_area(_whole(positives, negatives)) / 2, pairs)
 
 
 def average_precision(positives: Numbers, negatives: Numbers) -> Numbers:
@@ -100,9 +100,11 @@ def average_precision(positives: Numbers, negatives: Numbers) -> Numbers:
 
     Arguments and results as of `auroc`; NaN where there is no positive example.
     """
-    found = np.cumsum(positives, -1)
-    precision = ratio(found, found + np.cumsum(negatives, -1))
-    return ratio((np.nan_to_num(precision) * positives).sum(-1), positives.sum(-1))
+    return ratio(precision_area(_whole(positives, negatives)), positives.sum(-1))
+
+
+def _whole(positives: Numbers, negatives: Numbers) -> Curve:
+    return Curve(np.cumsum(positives, -1), np.cumsum(negatives, -1), 0.0, 0.0)
 
 
 def roc_curve(given: Ranking) -> tuple[Numbers, Numbers]:

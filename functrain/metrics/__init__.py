@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from functrain.metrics.accumulating import Metric as Metric
     from functrain.metrics.accumulating import metric as metric
+    from functrain.metrics.agreement import balanced_accuracy as balanced_accuracy
+    from functrain.metrics.agreement import cohen_kappa as cohen_kappa
+    from functrain.metrics.agreement import confusion_matrix as confusion_matrix
+    from functrain.metrics.agreement import matthews_corrcoef as matthews_corrcoef
     from functrain.metrics.classification import accuracy as accuracy
-    from functrain.metrics.classification import balanced_accuracy as balanced_accuracy
-    from functrain.metrics.classification import cohen_kappa as cohen_kappa
-    from functrain.metrics.classification import confusion_matrix as confusion_matrix
-    from functrain.metrics.classification import dice as dice
     from functrain.metrics.classification import f1 as f1
-    from functrain.metrics.classification import iou as iou
-    from functrain.metrics.classification import matthews_corrcoef as matthews_corrcoef
     from functrain.metrics.classification import precision as precision
     from functrain.metrics.classification import recall as recall
     from functrain.metrics.classification import specificity as specificity
     from functrain.metrics.measuring import Measured as Measured
     from functrain.metrics.measuring import Measures as Measures
+    from functrain.metrics.overlap import dice as dice
+    from functrain.metrics.overlap import iou as iou
     from functrain.metrics.probabilities import bits_per_byte as bits_per_byte
     from functrain.metrics.probabilities import brier as brier
     from functrain.metrics.probabilities import calibration_error as calibration_error
@@ -40,19 +40,9 @@ if TYPE_CHECKING:
     from functrain.metrics.surfaces import hausdorff_distance as hausdorff_distance
 
 _NAMES = {
-    "classification": (
-        "accuracy",
-        "balanced_accuracy",
-        "cohen_kappa",
-        "confusion_matrix",
-        "dice",
-        "f1",
-        "iou",
-        "matthews_corrcoef",
-        "precision",
-        "recall",
-        "specificity",
-    ),
+    "agreement": ("balanced_accuracy", "cohen_kappa", "confusion_matrix", "matthews_corrcoef"),
+    "classification": ("accuracy", "f1", "precision", "recall", "specificity"),
+    "overlap": ("dice", "iou"),
     "measuring": ("Measured", "Measures"),
     "accumulating": ("Metric", "metric"),
     "probabilities": ("bits_per_byte", "brier", "calibration_error", "perplexity"),

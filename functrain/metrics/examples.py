@@ -11,13 +11,14 @@ The form is read from shapes and dtypes, never from values: a value must not dep
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from functrain.metrics.weighted_sums import wide
 
+Task = Literal["binary", "multilabel", "multiclass"]
 TASKS = ("binary", "multilabel", "multiclass")
 REFUSED = ("NaN in the predictions", "a target that is no label")
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from functrain.foundation.torch_internals import is_eager
 from functrain.metrics.accumulating import Accumulator, Metric, Statistic
-from functrain.metrics.classification import Task, quotient
+from functrain.metrics.class_scores import quotient
 from functrain.metrics.counts import is_right, sums_by_class, task_and_sums
-from functrain.metrics.examples import Labels
+from functrain.metrics.examples import Labels, Task
 
 _ELEMENTS = 1 << 22  # logits that are exponentiated in float64 at a time
 
@@ -38,8 +38,7 @@ class Bins(Statistic):
         else:
             confidence, right = probabilities.reshape(-1), found.targets.reshape(-1)
         weights = found.weight.reshape(-1)
-        edges = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64, device=confidence.device)
-        at = (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, self.bins - 1)
+        at = bin_of(confidence, self.bins)
         rows = (weights, weights * confidence, weights * right)
         return {
             found.task: torch.stack([sums_by_class(at, row, self.bins) for row in rows]),
@@ -174,16 +173,32 @@ def bits_per_byte(token_bytes: Sequence[int] | None = None, *, from_logits: bool
     return Metric("bits_per_byte", Surprise(Labels("multiclass", from_logits), table), _bits_per_byte)
 
 
+def bin_of(confidence: Tensor, bins: int) -> Tensor:
+    """The bin of each confidence; bins are of one width and closed below, the last one at both ends.
+
+    Example:
+        >>> bin_of(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), 2)
+        tensor([0, 1, 1])
+    """
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=confidence.device)
+    return (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, bins - 1)
+
+
+def calibration_of(sums: Tensor, norm: str = "l1") -> Tensor:
+    """The calibration error `[...]` of the sums of bins, `[3, bins, ...]`: see `Bins`."""
+    weight, confidence, right = sums
+    gaps, shares = (quotient(right, weight) - quotient(confidence, weight)).abs(), weight / weight.sum(0)
+    if norm == "max":
+        return torch.where(weight.sum(0) > 0, gaps.amax(0), float("nan"))
+    return (gaps * shares).sum(0) if norm == "l1" else (gaps.square() * shares).sum(0).sqrt()
+
+
 @dataclass(frozen=True)
 class _Calibration:
     norm: str
 
     def __call__(self, found: Accumulator) -> Tensor:
-        _, (weight, confidence, right) = task_and_sums(found)
-        gaps, shares = (quotient(right, weight) - quotient(confidence, weight)).abs(), weight / weight.sum()
-        if self.norm == "max":
-            return torch.where(weight.sum() > 0, gaps.amax(), float("nan"))
-        return (gaps * shares).sum() if self.norm == "l1" else (gaps.square() * shares).sum().sqrt()
+        return calibration_of(task_and_sums(found)[1], self.norm)
 
 
 def _mean(found: Accumulator) -> Tensor:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from functrain.foundation.torch_internals import is_eager
 from functrain.metrics.accumulating import Accumulator, Metric, Statistic, Values
-from functrain.metrics.classification import Task, averaged
+from functrain.metrics.averaging import averaged
 from functrain.metrics.counts import task_and_sums
-from functrain.metrics.examples import Labels
+from functrain.metrics.examples import Labels, Task
 
 CHUNK = 1 << 18  # scores that are summed at a time
 RANGE = 1 << 21  # scores that are sorted at a time
@@ -293,12 +293,25 @@ def _sorted(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[tuple[
         yield score_array[here], truth[here], weights[here]
 
 
+def roc_area(part: Curve) -> Any:
+    """Twice the area under a stretch of the ROC curve, `[...]`; its sums may be `[..., n]`, of several curves."""
+    between = part.hits.copy()
+    between[..., :1] += part.hits_before
+    between[..., 1:] += part.hits[..., :-1]
+    return (np.diff(part.alarms, prepend=part.alarms_before) * between).sum(-1)
+
+
+def precision_area(part: Curve) -> Any:
+    """The sum of precision times the step in hits over a stretch, `[...]`, as of `roc_area`."""
+    every = part.hits + part.alarms
+    precision = np.divide(part.hits, every, out=np.zeros_like(every), where=every > 0)
+    return (np.diff(part.hits, prepend=part.hits_before) * precision).sum(-1)
+
+
 def _area(found: Iterator[Curve]) -> float:
     area = hits = alarms = 0.0
     for part in found:
-        steps = np.diff(part.alarms, prepend=part.alarms_before)
-        between = part.hits + np.concatenate([[part.hits_before], part.hits[:-1]])
-        area += float((steps * between).sum())
+        area += float(roc_area(part))
         hits, alarms = float(part.hits[-1]), float(part.alarms[-1])
     return area / 2 / (hits * alarms) if hits and alarms else float("nan")
 
@@ -306,8 +319,7 @@ def _area(found: Iterator[Curve]) -> float:
 def _average_precision(found: Iterator[Curve]) -> float:
     area = hits = every = 0.0
     for part in found:
-        steps = np.diff(part.hits, prepend=part.hits_before)
-        area += float((steps * (part.hits / (part.hits + part.alarms))).sum())
+        area += float(precision_area(part))
         hits, every = float(part.hits[-1]), float(part.hits[-1] + part.alarms[-1])
     if not every:
         return float("nan")

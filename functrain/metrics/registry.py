@@ -7,20 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from functrain.metrics.accumulating import Metric
-from functrain.metrics.classification import (
-    accuracy,
-    balanced_accuracy,
-    cohen_kappa,
-    confusion_matrix,
-    dice,
-    f1,
-    iou,
-    matthews_corrcoef,
-    precision,
-    recall,
-    specificity,
-)
+from functrain.metrics.agreement import balanced_accuracy, cohen_kappa, confusion_matrix, matthews_corrcoef
+from functrain.metrics.classification import accuracy, f1, precision, recall, specificity
 from functrain.metrics.measuring import Measures, as_metric
+from functrain.metrics.overlap import dice, iou
 from functrain.metrics.probabilities import bits_per_byte, brier, calibration_error, perplexity
 from functrain.metrics.ranking import auprc, auroc, recall_at_fpr
 from functrain.metrics.regression import mae, mse, pearson, r2, rmse, spearman

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from functrain.foundation.torch_internals import is_eager
 from functrain.metrics.accumulating import Accumulator, Metric, Statistic, Values
-from functrain.metrics.classification import Task, averaged
+from functrain.metrics.averaging import averaged
 from functrain.metrics.counts import classes_of, predicted_classes
-from functrain.metrics.examples import Labels
+from functrain.metrics.examples import Labels, Task
 
 _ELEMENTS = 1 << 24  # of an intermediate result, at a time
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from functrain.foundation.run_lock import RunLock
 from functrain.loop.output.records import read_records
 
 
@@ -78,6 +79,56 @@ def test_evaluate_each_checkpoint(functrain, project):
     for line, record in zip(lines[1:], epochs):
         assert float(line.split(",")[2]) == pytest.approx(record["eval_loss"], rel=1e-6)
     assert "step-00000003" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "prefixes"), [((), ("", "ema_")), (("--ema",), ("ema_",)), (("--no-ema",), ("",))]
+)
+def test_each_checkpoint_as_json_has_the_metrics_of_its_own_evaluation(functrain, project, options, prefixes):
+    functrain("train", "tiny.yaml", "--no-progress", "training.ema_decay=0.5")
+    code, out, err = functrain("evaluate", "runs/tiny", "--all-checkpoints", "--json", "--split", "val", *options)
+    assert (code, err) == (0, "")
+    rows = json.loads(out)
+    assert [row["checkpoint"] for row in rows] == ["step-00000003", "step-00000006"]
+    assert [row["step"] for row in rows] == [3, 6]
+    for row in rows:
+        code, out, _ = functrain(
+            "evaluate", "runs/tiny", "--checkpoint", row["checkpoint"], "--json", "--split", "val", *options
+        )
+        alone = json.loads(out)
+        assert (code, alone["checkpoint"], alone["split"]) == (0, row["checkpoint"], "val")
+        assert row.keys() == {"checkpoint", "step", *(f"{p}{name}" for p in prefixes for name in ("loss", "accuracy"))}
+        assert all(row[name] == alone[name] for name in row if name not in ("checkpoint", "step"))
+        assert alone["report_of"] == ("parameters" if options == ("--no-ema",) else "ema")
+
+
+def test_a_checkpoint_that_cannot_be_read_does_not_hide_the_others(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    for file in (project / "runs/tiny/checkpoints/step-00000003").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:500])
+    code, out, err = functrain("evaluate", "runs/tiny", "--all-checkpoints")
+    assert code == 1
+    assert "step-00000003" in err
+    assert "step-00000006" in out
+    assert len((project / "runs/tiny/test/checkpoints.csv").read_text().splitlines()) == 2
+
+
+def test_options_of_evaluate_that_exclude_each_other_are_refused(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    code, _, err = functrain("evaluate", "runs/tiny", "--all-checkpoints", "--checkpoint", "best")
+    assert (code, "leave --checkpoint out" in err) == (2, True)
+    code, _, err = functrain("evaluate", "runs/tiny", "--all-checkpoints", "--ema")
+    assert (code, "keeps no averaged parameters" in err) == (2, True)
+
+
+def test_two_evaluations_of_a_split_at_once_are_refused(functrain, project):
+    functrain("train", "tiny.yaml", "--no-progress")
+    with RunLock(project / "runs/tiny/test"):
+        code, _, err = functrain("evaluate", "runs/tiny")
+    assert (code, "another run is writing to" in err) == (1, True)
+    assert functrain("evaluate", "runs/tiny")[0] == 0
+    assert not [path for path in (project / "runs/tiny/test").iterdir() if path.name.startswith(".")]
 
 
 def test_a_report_of_averages_needs_averages(functrain, project):

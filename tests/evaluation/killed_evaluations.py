@@ -122,7 +122,9 @@ def run(folder: str) -> None:
         kills = []
         for moment in ({"read": 30}, {"read": 45}, {"read": whole - 10}, {"replaced": 1}, {"replaced": 9}):
             code = forked(lambda moment=moment: evaluated(**moment))
-            kills.append({"code": code, "strange": [name for name, value in found().items() if expected[name] != value]})
+            kills.append(
+                {"code": code, "strange": [name for name, value in found().items() if expected[name] != value]}
+            )
             kills[-1]["left"] = len(hidden())
         codes.append(forked(evaluated))
         sys.stdout = output

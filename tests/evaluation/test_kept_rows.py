@@ -1,5 +1,6 @@
 """Laws of the rows that an evaluation keeps in files."""
 
+import itertools
 import json
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_rows_do_not_depend_on_batches_nor_on_the_processes_that_wrote_them(tmp_
     folder = tmp_path_factory.mktemp("rows")
     ends = np.cumsum([0, *sizes])
     rows = KeptRows(folder, {"of": "a"})
-    for number, (start, stop) in enumerate(zip(ends[:-1], ends[1:])):
+    for number, (start, stop) in enumerate(itertools.pairwise(ends)):
         if data.draw(st.booleans()):
             rows = KeptRows(folder, {"of": "a"})  # as after a kill
         assert rows.batches == number

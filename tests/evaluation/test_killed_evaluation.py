@@ -1,4 +1,4 @@
-"""`functrain evaluate` in processes that are killed: no file is half written, and the files of the last one are equal."""
+"""`functrain evaluate` in processes that are killed: no file is half written; the last one gives the same files."""
 
 import json
 import subprocess

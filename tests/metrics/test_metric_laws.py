@@ -146,3 +146,17 @@ def test_counts_are_whole_numbers_beyond_float32() -> None:
     counts = {"multiclass": torch.tensor([2.0**24, 2.0**24], dtype=torch.float64), "refused": torch.zeros(2).double()}
     more = metric.update(counts, torch.eye(2), torch.tensor([0, 1]))
     assert more["multiclass"].tolist() == [2**24 + 2, 2**24 + 2]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel", "binary"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_metric_has_one_value_whatever_else_is_measured(task: str, whole: bool) -> None:
+    of_classes = (metrics.accuracy(), *(make("none") for make in (metrics.f1, metrics.recall, metrics.specificity)))
+    given_ = batch(task, 40, 3, whole=whole)
+    together = Measures((*of_classes, metrics.confusion_matrix())).of(*given_)
+    assert len(together.accumulators) == 1  # the confusion matrix tells the others
+    found, stacked = together.values(), together.stacked()
+    assert stacked.named() == found
+    for metric in of_classes:
+        for name, value in Measures((metric,)).of(*given_).values().items():
+            torch.testing.assert_close(found[name], value, rtol=0 if whole else 1e-12, atol=0, equal_nan=True)

@@ -16,6 +16,7 @@ from torchmetrics.functional.segmentation import hausdorff_distance as tm_hausdo
 
 from functrain import metrics
 from functrain.errors import MetricError
+from functrain.metrics import ranking
 from functrain.metrics.surfaces import outline
 
 CLASSES = 4
@@ -435,3 +436,22 @@ def test_a_target_that_is_no_label_is_refused(label: int) -> None:
 def test_what_does_not_fit_is_refused_in_words(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [metrics.auroc, metrics.auprc, lambda: metrics.recall_at_fpr(0.1)])
+@pytest.mark.parametrize("scale", [1.0, 1e-40, 1e30])
+def test_a_ranking_in_ranges_is_that_of_all_scores_at_once(make: Any, scale: float, monkeypatch: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = (torch.randn(3000, generator=generator) * 9).round() * scale
+    scores[::7], scores[::11], scores[::13], scores[::17] = 0.0, -0.0, torch.inf, -torch.inf
+    targets = torch.randint(0, 2, (3000,), generator=generator)
+    weights = torch.rand(3000, generator=generator)
+    weights[::5] = 0.0
+    scores[::10] = torch.nan  # where the weight is 0
+    for weight in (weights, weights.ceil()):
+        expected = make()(scores, targets, weight)
+        for size in (1, 50, 700):
+            monkeypatch.setattr(ranking, "RANGE", size)
+            monkeypatch.setattr(ranking, "CHUNK", 64)
+            torch.testing.assert_close(make()(scores, targets, weight), expected, rtol=1e-12, atol=0)
+        monkeypatch.undo()

@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("test", "val", "train"), default="test", help="the split of the data (default: test)"
     )
     parser.add_argument(
-        "--checkpoint", type=name, default="last", metavar="best|last|NAME", help="the checkpoint (default: last)"
+        "--checkpoint", type=name, metavar="best|last|NAME", help="the checkpoint (default: last)"
     )
     parser.add_argument("--all-checkpoints", action="store_true", help="evaluate each checkpoint of the run")
     parser.add_argument(
@@ -41,16 +41,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.evaluation import evaluate_all_checkpoints, evaluate_run
+    from functrain.foundation.errors import ConfigError
 
     if arguments.all_checkpoints:
+        if arguments.checkpoint is not None:
+            raise ConfigError("--all-checkpoints evaluates each checkpoint: leave --checkpoint out, or --all-checkpoints")
         evaluate_all_checkpoints(
-            arguments.run, split=arguments.split, trust=arguments.trust, as_json=arguments.json, console=console
+            arguments.run,
+            split=arguments.split,
+            ema=arguments.ema,
+            trust=arguments.trust,
+            as_json=arguments.json,
+            console=console,
         )
         return 0
     evaluate_run(
         arguments.run,
         split=arguments.split,
-        checkpoint=arguments.checkpoint,
+        checkpoint=arguments.checkpoint or "last",
         ema=arguments.ema,
         trust=arguments.trust,
         as_json=arguments.json,

@@ -18,12 +18,13 @@ from functrain.app.tables import print_lines, print_metrics, print_table
 from functrain.data import Loader
 from functrain.evaluation import Report, evaluate, evaluation_report, write_report
 from functrain.evaluation.writing import INTERVAL, text_of, write_numbers
-from functrain.foundation.errors import ConfigError, DataError, FunctrainError, NoLossError
+from functrain.foundation.errors import CheckpointError, ConfigError, DataError, FunctrainError, NoLossError
 from functrain.foundation.run_lock import RunLock
 from functrain.loop.output.progress_line import counted, exact
 from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 
+NO_AVERAGES = "this run keeps no averaged parameters (training.ema_decay is null); leave --ema out"
 UNFINISHED = ".unfinished"  # the folder of what an evaluation that was killed has computed
 
 
@@ -140,9 +141,9 @@ def evaluate_run(
     """
     run, config = trusted_run(path, trust)
     loader = _split(config, split)
-    state, name, where = _load(run, config, checkpoint)
+    state, name, where = _load(run, build_state(config, length=None), checkpoint)
     if ema and state.ema is None:
-        raise ConfigError("this run keeps no averaged parameters (training.ema_decay is null); leave --ema out")
+        raise ConfigError(NO_AVERAGES)
     with RunLock(run.results(split)):  # two evaluations would mix their files
         keep = run.results(split) / UNFINISHED
         evaluation = evaluate_split(state, loader, split, tuning=tuning_loader(config, split), ema=ema, keep=keep)
@@ -184,28 +185,54 @@ def _written(run: RunDirectory, evaluation: Evaluation, checkpoint: str, console
 
 
 def evaluate_all_checkpoints(
-    path: str | Path, *, split: str, trust: bool, as_json: bool = False, console: Console
+    path: str | Path,
+    *,
+    split: str,
+    ema: bool | None,
+    trust: bool,
+    as_json: bool = False,
+    console: Console,
 ) -> None:
     """The command with `--all-checkpoints`: the metrics of each checkpoint, as a table and `checkpoints.csv`.
 
-    Arguments and errors as of `evaluate_run`.
+    Arguments and errors as of `evaluate_run`; `ema` says whether only the averages are evaluated, or only the
+    parameters; None: both.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be read; those that can are in the table.
     """
     run, config = trusted_run(path, trust)
-    loader, rows = _split(config, split), []
+    loader, like, rows, faults = _split(config, split), build_state(config, length=None), [], []
+    if ema and like.ema is None:
+        raise ConfigError(NO_AVERAGES)
     for info in run.checkpoints():
-        state, name, _ = _load(run, config, info.name)
-        rows.append({"checkpoint": name, "step": info.step, **evaluate(state, loader)})
+        try:
+            state, name, _ = _load(run, like, info.name)
+        except CheckpointError as error:
+            faults.append(str(error))
+            continue
+        metrics = {} if ema else evaluate(state, loader)
+        averages = {} if ema is False or state.ema is None else evaluate(state, loader, ema=True)
+        averages = {f"ema_{metric}": value for metric, value in averages.items()}
+        rows.append({"checkpoint": name, "step": info.step, **metrics, **averages})
+    if rows:
+        _write_checkpoints(run.results(split) / "checkpoints.csv", rows, as_json, console)
+    if faults:
+        raise CheckpointError("; ".join(faults))
     if not rows:
         raise ConfigError(f"{run.path} has no checkpoint to evaluate")
+
+
+def _write_checkpoints(path: Path, rows: list[dict[str, Any]], as_json: bool, console: Console) -> None:
     header = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *([row.get(key, "") for key in header] for row in rows)])
-    write_text(run.results(split) / "checkpoints.csv", text.getvalue())
+    write_text(path, text.getvalue())
     if as_json:
         print_lines(console, json_lines(rows))
         return
     print_table(console, header, [[_cell(row.get(key)) for key in header] for row in rows])
-    print_lines(console, [f"written: {run.results(split) / 'checkpoints.csv'}"])
+    print_lines(console, [f"written: {path}"])
 
 
 def _cell(value: Any) -> str:
@@ -239,9 +266,8 @@ def print_report(console: Console, evaluation: Evaluation) -> None:
         print_table(console, [table.header[i] for i in shown], [[text_of(row[i]) for i in shown] for row in table.rows])
 
 
-def _load(run: RunDirectory, config: Config, checkpoint: str) -> tuple[TrainState, str, str]:
+def _load(run: RunDirectory, like: TrainState, checkpoint: str) -> tuple[TrainState, str, str]:
     """The state that a checkpoint holds of the model, the checkpoint's name, and where it stands."""
-    like = build_state(config, length=None)
     # The optimizer's state is not needed, and need not fit.
     groups = ("params", "buffers", "ema", "step", "epoch")
     with run.open() as checkpointer:

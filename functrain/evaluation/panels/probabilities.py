@@ -18,7 +18,7 @@ BARS = 30
 
 def calibration(sums: Numbers, what: str) -> Panel:
     """Share of right predictions over sureness, of the sums of `CalibrationSums`."""
-    bins = [{"examples": int(n), "sureness": float(s / n), "right": float(r / n)} for n, s, r in sums.tolist() if n]
+    bins = [{"examples": int(n), "sureness": float(s / n), "right": float(r / n)} for n, s, r in sums.T.tolist() if n]
     data = {"bins": bins, "error": float(error_of(sums)), "what": what}
     return Panel("calibration", "Calibration", "calibration", data)
 

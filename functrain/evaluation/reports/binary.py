@@ -44,9 +44,7 @@ class BinaryClassification(Collector):
                 f"{list(targets.shape)}"
             )
         rows = len(targets)
-        return BatchRows(
-            {"logits": as_array(scores.reshape(rows, -1)), "targets": as_array(targets.reshape(rows, -1))}
-        )
+        return BatchRows({"logits": as_array(scores.reshape(rows, -1)), "targets": as_array(targets.reshape(rows, -1))})
 
     def ranking(self) -> rankings.Ranking:
         """The probabilities of all labels with their truth, as for choosing a threshold."""

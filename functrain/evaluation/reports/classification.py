@@ -30,6 +30,7 @@ Numbers = NDArray[np.float64]
 GROUPS = 200  # of scores, for intervals of areas
 CURVES = 12  # of classes that a figure shows
 WITH_INTERVAL = 100  # classes; the intervals of areas take some 50 ms for each
+AREAS = {"auroc": rankings.auroc, "auprc": rankings.average_precision}
 SURE = "probability of the predicted class"
 
 
@@ -165,19 +166,17 @@ class _Areas:
         curves: of the first classes that occur.
     """
 
-    AREAS = {"auroc": rankings.auroc, "auprc": rankings.average_precision}
-
     def __init__(self, columns: ColumnFile, truth: NDArray[np.int64], present: list[int], names: list[str]) -> None:
-        self.of_classes: dict[str, dict[int, float]] = {name: {} for name in self.AREAS}
+        self.of_classes: dict[str, dict[int, float]] = {name: {} for name in AREAS}
         self.curves: list[curves.Curves] = []
-        self._drawn: dict[str, list[Numbers]] = {name: [] for name in self.AREAS}  # less what the grouping costs
+        self._drawn: dict[str, list[Numbers]] = {name: [] for name in AREAS}  # less what the grouping costs
         block, draws = bootstrap.shared_draws(len(truth))
         for label in present:
             scores, positive = columns.column(label), truth == label
             ranked = rankings.ranking(scores, positive)
             if len(self.curves) < CURVES:
                 self.curves.append(curves.curves_of(names[label], ranked))
-            for name, area in self.AREAS.items():
+            for name, area in AREAS.items():
                 self.of_classes[name][label] = float(area(*ranked[1:]))
             if len(present) <= WITH_INTERVAL:
                 group = rankings.groups_of(scores, ranked, GROUPS)
@@ -187,7 +186,7 @@ class _Areas:
         counts = np.bincount(place, minlength=draws.shape[1] * GROUPS * 2).reshape(draws.shape[1], -1)
         negatives, positives = np.moveaxis((draws @ counts).reshape(len(draws), GROUPS, 2), -1, 0)
         whole = np.moveaxis(counts.sum(0).reshape(GROUPS, 2), -1, 0)
-        for name, area in self.AREAS.items():
+        for name, area in AREAS.items():
             moved = area(positives, negatives) - area(whole[1], whole[0]) + self.of_classes[name][label]
             self._drawn[name].append(moved)
 

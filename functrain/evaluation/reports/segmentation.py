@@ -12,88 +12,116 @@ from functrain.evaluation.class_counts import ClassCounts
 from functrain.evaluation.kept_rows import BatchRows, as_array
 from functrain.evaluation.panels import classes as class_panels
 from functrain.evaluation.panels import confusion
-from functrain.evaluation.quotients import ratio, share
+from functrain.evaluation.quotients import ratio
 from functrain.evaluation.reports.report import Collector, Report, Table, names_of, numbers_of, refuse_strangers
 from functrain.foundation.errors import DataError
+from functrain.metrics import class_scores
 from functrain.metrics.classes import confusion_matrix
+from functrain.metrics.surfaces import distance
 
 Numbers = NDArray[np.float64]
+SUMS = 5  # of a class: hits, support, predicted, the Hausdorff distance, whether it is defined
+DISTANCES_UP_TO = 128  # pixels of a side: the work grows with its third power, 10 ms for each class here
+DISTANCE = "hausdorff_distance"
+_OVERLAPS = {"dice": class_scores.dice, "iou": class_scores.iou}
 
 
 class Segmentation(Collector):
     """Collects counts of pixels from logits `[B, C, ...]` and classes `[B, ...]`; no image is kept."""
 
     def of_batch(self, scores: Tensor, targets: Tensor) -> BatchRows:
-        """Of each image hits, support and predictions of each class, `[B, 3, C]`; the confusion matrix of all."""
+        """Of each image sums of each class, `[B, SUMS, C]`; the confusion matrix of all images."""
         if scores.ndim < 3 or targets.shape != (len(scores), *scores.shape[2:]):
             raise DataError(
                 f"a report of regions takes logits [B, C, ...] and classes [B, ...]; got {list(scores.shape)} and "
                 f"{list(targets.shape)}"
             )
-        classes = scores.shape[1]
-        counts = torch.zeros(len(scores), 3, classes, dtype=torch.float64)
+        classes, found, targets = scores.shape[1], scores.argmax(1), targets.long()
+        counted = targets != self._ignore
+        refuse_strangers(as_array(targets[counted]), classes, self._ignore)
+        sums = torch.zeros(len(scores), SUMS, classes, dtype=torch.float64)
         confused = torch.zeros(classes, classes, dtype=torch.float64)
-        for number, (found, truth) in enumerate(zip(scores.argmax(1), targets.long())):
-            counted = truth != self._ignore
-            refuse_strangers(as_array(truth[counted]), classes, self._ignore)
-            matrix = confusion_matrix(found[counted], truth[counted], classes)
-            counts[number] = torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
+        for number, (said, truth, which) in enumerate(zip(found, targets, counted)):
+            matrix = confusion_matrix(said[which], truth[which], classes)
+            sums[number, :3] = torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
             confused += matrix
-        return BatchRows({"counts": as_array(counts)}, {"confusion": as_array(confused)})
+        if targets.ndim == 3 and max(targets.shape[1:]) <= DISTANCES_UP_TO:
+            numbers = torch.arange(classes).view(-1, 1, 1, 1)
+            regions = ((each == numbers) & counted for each in (found, targets))
+            distances, valid = distance(*regions, (1.0, 1.0))
+            sums[:, 3], sums[:, 4] = torch.where(valid, distances, 0.0).T, valid.T
+        return BatchRows({"sums": as_array(sums)}, {"confusion": as_array(confused)})
 
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
         """The report over all batches."""
-        _, classes = self.rows.row_shape("counts")
+        _, classes = self.rows.row_shape("sums")
         names = names_of(classes, labels, "classes")
-        blocks = bootstrap.BlockSums(len(self.rows), 3 * classes)
-        for (part,) in self.rows.parts("counts"):
+        blocks = bootstrap.BlockSums(len(self.rows), SUMS * classes)
+        for (part,) in self.rows.parts("sums"):
             blocks.add(part.reshape(len(part), -1))
-        total = ClassCounts(*blocks.total.reshape(3, classes))
-        spread = ClassCounts(*np.moveaxis(blocks.replicates().reshape(-1, 3, classes), 1, 0))
-        counts = self.rows.array("counts")
-        each, intervals = _overlaps(total), _overlaps(spread)
+        total, spread = blocks.total.reshape(SUMS, classes), blocks.replicates().reshape(-1, SUMS, classes)
+        each, intervals = _of_classes(total), _of_classes(spread)
+        support = total[1].astype(int).tolist()
         rows = [
             [
                 name,
-                int(total.support[i]),
+                support[i],
                 *(p for key in each for p in (float(each[key][i]), bootstrap.interval(intervals[key][:, i]))),
             ]
             for i, name in enumerate(names)
         ]
         header = [part for key in each for part in (key, f"{key} 95 %")]
+        shown = {key: each[key].tolist() for key in ("dice", "iou")}
+        sums = self.rows.array("sums")
         return Report(
             task="segmentation",
-            examples=len(counts),
+            examples=len(sums),
             numbers=numbers_of(_means(total), _means(spread)),
             tables=(Table("classes", "Classes", ("class", "pixels", *header), rows),),
             panels=(
-                class_panels.class_scores(
-                    "classes", "Overlap of each class", names, {key: each[key].tolist() for key in ("dice", "iou")}
-                ),
+                class_panels.class_scores("classes", "Overlap of each class", names, shown),
                 confusion.confusion_matrix(self.rows.sums["confusion"], names),
             ),
-            scores={"hits": counts[:, 0], "support": counts[:, 1], "predicted": counts[:, 2]},
+            scores={"hits": sums[:, 0], "support": sums[:, 1], "predicted": sums[:, 2]},
         )
 
 
-def _overlaps(counts: ClassCounts) -> dict[str, Numbers]:
-    """Of each class, over the pixels of all images, `[..., C]`; NaN for a class that is neither true nor predicted."""
-    hits, support, predicted = counts
-    scores = class_counts.per_class(counts)
-    return {
-        "dice": ratio(2 * hits, support + predicted),
-        "iou": ratio(hits, support + predicted - hits),
+def _counts(sums: Numbers) -> ClassCounts:
+    return ClassCounts(*np.moveaxis(sums, -2, 0)[:3])
+
+
+def _of_classes(all_sums: Numbers) -> dict[str, Numbers]:
+    """Of each class, over all images, `[..., C]`; NaN for a class that is neither true nor predicted.
+
+    Args:
+        all_sums: `[..., SUMS, C]`.
+    """
+    counts = _counts(all_sums)
+    sums, scores = class_counts.sums_of(counts), class_counts.per_class(counts)
+    absent = sums[1] + sums[2] == 0
+    found = {name: formula(sums).masked_fill(absent, torch.nan) for name, formula in _OVERLAPS.items()}
+    result = {
+        **{name: np.moveaxis(values.numpy(), 0, -1) for name, values in found.items()},
         "precision": scores["precision"],
         "recall": scores["recall"],
     }
+    return {**result, DISTANCE: ratio(all_sums[..., 3, :], all_sums[..., 4, :])} if _measured(all_sums) else result
 
 
-def _means(counts: ClassCounts) -> dict[str, Numbers]:
+def _means(all_sums: Numbers) -> dict[str, Numbers]:
     """Means over the classes that occur; without class 0 where that is called the background."""
-    each, there = _overlaps(counts), counts.support + counts.predicted > 0
+    sums = class_counts.sums_of(_counts(all_sums))
     result = {}
-    for name in ("dice", "iou"):
-        values = np.where(there, each[name], 0.0)
-        result[f"mean_{name}"] = share(values.sum(-1), there.sum(-1))
-        result[f"mean_{name}_without_class_0"] = share(values[..., 1:].sum(-1), there[..., 1:].sum(-1))
-    return {**result, "pixel_accuracy": share(counts.hits.sum(-1), counts.support.sum(-1))}
+    for name, formula in _OVERLAPS.items():
+        for end, chosen in (("", sums), ("_without_class_0", sums[:, 1:])):
+            mean = class_scores.macro(formula(chosen), chosen[1] + chosen[2] > 0)
+            result[f"mean_{name}{end}"] = mean.nan_to_num(0.0).numpy()
+    result["pixel_accuracy"] = class_scores.accuracy(sums).numpy()
+    if _measured(all_sums):
+        result[DISTANCE] = ratio(all_sums[..., 3, 1:].sum(-1), all_sums[..., 4, 1:].sum(-1))
+    return result
+
+
+def _measured(all_sums: Numbers) -> bool:
+    """Whether distances were measured."""
+    return bool(all_sums[..., 4, :].any())
