@@ -81,9 +81,7 @@ def test_evaluate_each_checkpoint(functrain, project):
     assert "step-00000003" in out
 
 
-@pytest.mark.parametrize(
-    ("options", "prefixes"), [((), ("", "ema_")), (("--ema",), ("ema_",)), (("--no-ema",), ("",))]
-)
+@pytest.mark.parametrize(("options", "prefixes"), [((), ("", "ema_")), (("--ema",), ("ema_",)), (("--no-ema",), ("",))])
 def test_each_checkpoint_as_json_has_the_metrics_of_its_own_evaluation(functrain, project, options, prefixes):
     functrain("train", "tiny.yaml", "--no-progress", "training.ema_decay=0.5")
     code, out, err = functrain("evaluate", "runs/tiny", "--all-checkpoints", "--json", "--split", "val", *options)

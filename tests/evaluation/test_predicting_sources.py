@@ -112,3 +112,24 @@ def test_a_pickle_is_not_read(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}, {}], object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):
         read_inputs(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_an_npz_are_read_one_after_another(tmp_path, save, order):
+    rows = np.random.default_rng(0).normal(size=(200, 1000)).astype(">f4", order=order)
+    save(tmp_path / "rows.npz", inputs=rows)
+    found = read_inputs(tmp_path / "rows.npz")
+    assert all(np.array_equal(next(found).value.numpy(), row) for row in rows)
+    assert next(found, None) is None
+    whole = (tmp_path / "rows.npz").read_bytes()
+    (tmp_path / "rows.npz").write_bytes(whole[:9000] + b"?" * 100 + whole[9100:])
+    with pytest.raises(DataError, match="rows.npz cannot be read"):
+        list(read_inputs(tmp_path / "rows.npz"))
+
+
+def test_an_npy_that_is_called_npz_is_one_clear_error(tmp_path):
+    np.save(tmp_path / "rows.npy", ROWS)
+    (tmp_path / "rows.npy").rename(tmp_path / "rows.npz")
+    with pytest.raises(DataError, match="cannot be read: File is not a zip file"):
+        read_inputs(tmp_path / "rows.npz")

@@ -25,9 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("test", "val", "train"), default="test", help="the split of the data (default: test)"
     )
-    parser.add_argument(
-        "--checkpoint", type=name, metavar="best|last|NAME", help="the checkpoint (default: last)"
-    )
+    parser.add_argument("--checkpoint", type=name, metavar="best|last|NAME", help="the checkpoint (default: last)")
     parser.add_argument("--all-checkpoints", action="store_true", help="evaluate each checkpoint of the run")
     parser.add_argument(
         "--ema",
@@ -45,7 +43,9 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
 
     if arguments.all_checkpoints:
         if arguments.checkpoint is not None:
-            raise ConfigError("--all-checkpoints evaluates each checkpoint: leave --checkpoint out, or --all-checkpoints")
+            raise ConfigError(
+                "--all-checkpoints evaluates each checkpoint: leave --checkpoint out, or --all-checkpoints"
+            )
         evaluate_all_checkpoints(
             arguments.run,
             split=arguments.split,

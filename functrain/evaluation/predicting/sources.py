@@ -1,11 +1,14 @@
 """Inputs from files, one after another: images, arrays, tables."""
 
 import csv
+import math
 import os
+import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from functrain.foundation.errors import DataError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _AT_ONCE = 4096  # rows of a table
+_UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Sample(NamedTuple):
@@ -99,32 +103,62 @@ def _image(path: Path) -> Tensor:
 
 def _npy(path: Path, key: str | None) -> Iterator[Sample]:  # noqa: ARG001 - it has one array
     try:
-        return _rows(path, np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    _check_rows(path, array.shape, array.dtype)
+    return _samples(array)
 
 
 def _npz(path: Path, key: str | None) -> Iterator[Sample]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            chosen = key or (
-                "inputs" if "inputs" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else ""
-            )
-            if chosen not in arrays.files:
-                raise DataError(f"{path} has no array {chosen!r}; name one of {', '.join(arrays.files)} (--key)")
-            return _rows(path, arrays[chosen])
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            chosen = key or ("inputs" if "inputs" in names else names[0] if len(names) == 1 else "")
+            if chosen in names:
+                with archive.open(f"{chosen}.npy") as file:
+                    shape, _, dtype = _header(file)
+    except _UNREADABLE as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if chosen not in names:
+        raise DataError(f"{path} has no array {chosen!r}; name one of {', '.join(names)} (--key)")
+    _check_rows(path, shape, dtype)
+    return _unzipped(path, chosen)
+
+
+def _unzipped(path: Path, name: str) -> Iterator[Sample]:
+    """The rows of an array in a `.npz`, of which one at a time is in memory."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            shape, by_column, dtype = _header(file)
+            if by_column:
+                with np.load(path, allow_pickle=False) as arrays:
+                    yield from _samples(arrays[name])
+                return
+            size = dtype.itemsize * math.prod(shape[1:])
+            yield from _samples(np.frombuffer(file.read(size), dtype).reshape(shape[1:]) for _ in range(shape[0]))
+    except _UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _rows(path: Path, array: np.ndarray[Any, Any]) -> Iterator[Sample]:
-    if array.ndim == 0 or not len(array) or array.dtype.kind not in "biuf":
-        raise DataError(
-            f"{path} must hold numbers with a row for each input; got shape {list(array.shape)}, {array.dtype}"
-        )
-    return (Sample(str(number), torch.from_numpy(np.array(row))) for number, row in enumerate(array))
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns are stored one after another, and dtype."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _check_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not shape or not shape[0] or dtype.kind not in "biuf":
+        raise DataError(f"{path} must hold numbers with a row for each input; got shape {list(shape)}, {dtype}")
+
+
+def _samples(rows: Iterable[np.ndarray[Any, Any]]) -> Iterator[Sample]:
+    return (
+        Sample(str(number), torch.from_numpy(np.array(row, row.dtype.newbyteorder("="))))
+        for number, row in enumerate(rows)
+    )
 
 
 def _csv(path: Path, key: str | None) -> Iterator[Sample]:
