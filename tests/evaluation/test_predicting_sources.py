@@ -124,7 +124,7 @@ def test_rows_of_an_npz_are_read_one_after_another(tmp_path, save, order):
     assert next(found, None) is None
     whole = (tmp_path / "rows.npz").read_bytes()
     (tmp_path / "rows.npz").write_bytes(whole[:9000] + b"?" * 100 + whole[9100:])
-    with pytest.raises(DataError, match="rows.npz cannot be read"):
+    with pytest.raises(DataError, match=r"rows\.npz cannot be read"):
         list(read_inputs(tmp_path / "rows.npz"))
 
 

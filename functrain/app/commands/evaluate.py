@@ -43,9 +43,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
 
     if arguments.all_checkpoints:
         if arguments.checkpoint is not None:
-            raise ConfigError(
-                "--all-checkpoints evaluates each checkpoint: leave --checkpoint out, or --all-checkpoints"
-            )
+            raise ConfigError("--all-checkpoints evaluates each checkpoint: leave --checkpoint out, or it")
         evaluate_all_checkpoints(
             arguments.run,
             split=arguments.split,
