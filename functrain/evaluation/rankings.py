@@ -104,7 +104,7 @@ def average_precision(positives: Numbers, negatives: Numbers) -> Numbers:
 
 
 def _whole(positives: Numbers, negatives: Numbers) -> Curve:
-    return Curve(np.cumsum(positives, -1), np.cumsum(negatives, -1), 0.0, 0.0)
+    return Curve(np.cumsum(positives, -1, float), np.cumsum(negatives, -1, float), 0.0, 0.0)
 
 
 def roc_curve(given: Ranking) -> tuple[Numbers, Numbers]:

@@ -211,7 +211,7 @@ class _Range(NamedTuple):
 
     low: np.float32 | None
     high: np.float32 | None
-    count: int
+    size: int
 
 
 def _packed(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[tuple[Any, Any, Any]]:
@@ -235,13 +235,15 @@ def _ranges(scores: Any, weights: Any) -> list[_Range]:
     group = (np.cumsum(counts[there]) - 1) // RANGE
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     edges = [None, *((_score_of(int(half) + 1 << 16)) for half in there[starts[1:]]), None]
-    sizes = np.add.reduceat(counts[there], starts) if len(starts) else []
-    return [_Range(low, high, int(size)) for high, low, size in zip(edges, edges[1:], sizes)]
+    if not len(starts):
+        return []
+    sizes = np.add.reduceat(counts[there], starts).tolist()
+    return [_Range(low, high, size) for high, low, size in zip(edges, edges[1:], sizes)]
 
 
 def _keys(scores: Any, truth: Any, weights: Any, of: _Range) -> Any:
     """The scores of a range with label and weight, 64 bits each, sorted."""
-    keys, count = np.empty(of.count, np.uint64), 0
+    keys, count = np.empty(of.size, np.uint64), 0
     for start in range(0, len(scores), CHUNK):
         here = slice(start, start + CHUNK)
         kept = weights[here] != 0

@@ -149,25 +149,25 @@ def test_a_report_goes_on_only_with_the_same_model_and_data(tmp_path, monkeypatc
     inputs = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
     expected = reported(Counted(), None, inputs).numbers
 
-    def interrupted():
+    def interrupted(folder):
         monkeypatch.setattr(Counted, "most", 6)
         with pytest.raises(KeyboardInterrupt):
-            reported(Counted(), tmp_path, inputs)
+            reported(Counted(), folder, inputs)
         monkeypatch.setattr(Counted, "most", 10**9)
+        return folder
 
-    interrupted()
     model = Counted()
-    assert reported(model, tmp_path, inputs).numbers == expected
+    assert reported(model, interrupted(tmp_path / "same"), inputs).numbers == expected
     assert model.calls < 10  # the first batch again, and those that were missing
-    assert reported(Counted(), tmp_path, inputs).numbers == expected
-    for other in ({"seed": 1}, {"inputs": inputs + 1}):
-        interrupted()
+    assert reported(Counted(), tmp_path / "same", inputs).numbers == expected
+    for name, other in {"seed": {"seed": 1}, "data": {"inputs": inputs + 1}}.items():
         given_ = {"inputs": inputs, **other}
-        assert reported(Counted(), tmp_path, **given_).numbers == reported(Counted(), None, **given_).numbers
+        found = reported(Counted(), interrupted(tmp_path / name), **given_).numbers
+        assert found == reported(Counted(), None, **given_).numbers
 
     class Changed(Counted):  # other code, equal parameters
         def forward(self, inputs):
             return super().forward(inputs) * 2
 
-    interrupted()
-    assert reported(Changed(), tmp_path, inputs).numbers == reported(Changed(), None, inputs).numbers
+    found = reported(Changed(), interrupted(tmp_path / "code"), inputs).numbers
+    assert found == reported(Changed(), None, inputs).numbers

@@ -106,5 +106,5 @@ def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trus
     written, what = 0, folder  # the files are not listed: there may be a million
     for file in write_predictions(counted_ones(), model.task, folder, threshold=asked.threshold, after=after):
         written, what = written + 1, file
-    what = f"{written:,} files in {what.parent}" if written > 1 else what
-    print_lines(console, [f"{counted(done, 'prediction')} of {model.name}: {what}"])
+    where = f"{written:,} files in {what.parent}" if written > 1 else what
+    print_lines(console, [f"{counted(done, 'prediction')} of {model.name}: {where}"])

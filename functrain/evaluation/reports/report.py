@@ -162,8 +162,8 @@ class NotANumber:
         self._strange, self._examples = 0, 0
 
     def look(self, scores: NDArray[Any]) -> None:
-        """At the next examples."""
-        self._strange += int(np.isnan(scores).reshape(len(scores), -1).any(1).sum())
+        """At the next examples, `[n, K]`."""
+        self._strange += int(np.isnan(scores).any(1).sum())
         self._examples += len(scores)
 
     def refuse(self) -> None:

@@ -41,14 +41,14 @@ class Segmentation(Collector):
         refuse_strangers(as_array(targets[counted]), classes, self._ignore)
         sums = torch.zeros(len(scores), SUMS, classes, dtype=torch.float64)
         confused = torch.zeros(classes, classes, dtype=torch.float64)
-        for number, (said, truth, which) in enumerate(zip(found, targets, counted)):
-            matrix = confusion_matrix(said[which], truth[which], classes)
+        for number, (said, true, which) in enumerate(zip(found, targets, counted)):
+            matrix = confusion_matrix(said[which], true[which], classes)
             sums[number, :3] = torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
             confused += matrix
         if targets.ndim == 3 and max(targets.shape[1:]) <= DISTANCES_UP_TO:
             numbers = torch.arange(classes).view(-1, 1, 1, 1)
-            regions = ((each == numbers) & counted for each in (found, targets))
-            distances, valid = distance(*regions, (1.0, 1.0))
+            predicted, truth = ((each == numbers) & counted for each in (found, targets))
+            distances, valid = distance(predicted, truth, (1.0, 1.0))
             sums[:, 3], sums[:, 4] = torch.where(valid, distances, 0.0).T, valid.T
         return BatchRows({"sums": as_array(sums)}, {"confusion": as_array(confused)})
 
