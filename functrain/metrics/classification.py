@@ -34,6 +34,7 @@ def accuracy(
         num_classes: needed where predictions are class numbers.
 
     Example:
+        >>> import torch
         >>> accuracy()(torch.eye(3), torch.tensor([0, 1, 1]))
         tensor(0.6667, dtype=torch.float64)
     """
@@ -69,6 +70,7 @@ def precision(
         num_classes: needed where predictions are class numbers.
 
     Example:
+        >>> import torch
         >>> precision()(torch.eye(3), torch.tensor([0, 1, 1]))
         tensor(0.6667, dtype=torch.float64)
     """
@@ -89,6 +91,7 @@ def recall(
     """TP / (TP + FN), the share of a class's examples that are found (sensitivity). Arguments as of `precision`.
 
     Example:
+        >>> import torch
         >>> recall()(torch.eye(3), torch.tensor([0, 1, 1]))
         tensor(0.5000, dtype=torch.float64)
     """
@@ -106,6 +109,7 @@ def specificity(
     """TN / (TN + FP), the share of the others that are not taken for the class. Arguments as of `precision`.
 
     Example:
+        >>> import torch
         >>> specificity()(torch.tensor([2.0, 1.0, -1.0]), torch.tensor([1, 0, 0]))
         tensor(0.5000, dtype=torch.float64)
     """
@@ -126,6 +130,7 @@ def f1(
     """2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall. Arguments as of `precision`.
 
     Example:
+        >>> import torch
         >>> f1("none")(torch.eye(3), torch.tensor([0, 1, 1]))["class"]
         tensor([1.0000, 0.6667, 0.0000], dtype=torch.float64)
     """

@@ -26,6 +26,7 @@ def dice(
         num_classes: needed where predictions are class numbers.
 
     Example:
+        >>> import torch
         >>> masks = torch.tensor([[[1, 1], [0, 0]]])
         >>> dice()(torch.tensor([[[9.0, -9.0], [-9.0, -9.0]]]), masks)
         tensor(0.6667, dtype=torch.float64)
@@ -46,6 +47,7 @@ def iou(
     """TP / (TP + FP + FN), intersection over union of all images together (Jaccard index). Arguments as of `dice`.
 
     Example:
+        >>> import torch
         >>> masks = torch.tensor([[[1, 1], [0, 0]]])
         >>> iou()(torch.tensor([[[9.0, -9.0], [-9.0, -9.0]]]), masks)
         tensor(0.5000, dtype=torch.float64)
