@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from functrain.diagnostics import profile as profile
     from functrain.diagnostics import replay as replay
     from functrain.diagnostics import state_at as state_at
+    from functrain.evaluation import compare_models as compare_models
     from functrain.evaluation import evaluate as evaluate
     from functrain.evaluation import evaluation_report as evaluation_report
     from functrain.evaluation import load_archive as load_archive
     from functrain.evaluation import predict as predict
+    from functrain.evaluation import write_comparison as write_comparison
     from functrain.evaluation import write_report as write_report
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
@@ -79,7 +81,15 @@ _NAMES = {
         "replay",
         "state_at",
     ),
-    "functrain.evaluation": ("evaluate", "evaluation_report", "load_archive", "predict", "write_report"),
+    "functrain.evaluation": (
+        "compare_models",
+        "evaluate",
+        "evaluation_report",
+        "load_archive",
+        "predict",
+        "write_comparison",
+        "write_report",
+    ),
     "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
     "functrain.objectives": (
         "LearnedWeights",

@@ -3,6 +3,9 @@
 from functrain.evaluation import figures as figures
 from functrain.evaluation.archived import ArchivedModel as ArchivedModel
 from functrain.evaluation.archived import load_archive as load_archive
+from functrain.evaluation.comparing import compare_models as compare_models
+from functrain.evaluation.comparing import compare_reports as compare_reports
+from functrain.evaluation.comparing import write_comparison as write_comparison
 from functrain.evaluation.metrics import evaluate as evaluate
 from functrain.evaluation.prediction import predict as predict
 from functrain.evaluation.prediction import predict_with_targets as predict_with_targets

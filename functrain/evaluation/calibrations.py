@@ -44,11 +44,15 @@ class CalibrationSums:
         """For each bin the number of examples, the sum of their sureness, and how many are right: `[3, BINS]`."""
         return self._values.reshape(-1, BINS, 3).sum(0).T
 
-    def interval(self) -> bootstrap.Interval | None:
-        """Of the error. A replicate's is larger by its own noise; so the interval is of its distance from the mean."""
+    def replicates(self) -> Numbers:
+        """Of the error, `[R]`. A replicate's is larger by its own noise; so all are moved to have the error as mean."""
         sums = self._values.reshape(-1, BINS, 3)
         spread = error_of(np.stack([(self._draws @ sums[:, :, number]).T for number in range(3)]))
-        return bootstrap.interval(np.maximum(spread - spread.mean() + error_of(self.total), 0))
+        return spread - spread.mean() + error_of(self.total)
+
+    def interval(self) -> bootstrap.Interval | None:
+        """Of the error."""
+        return bootstrap.interval(np.maximum(self.replicates(), 0))
 
 
 def error_of(sums: Numbers) -> Numbers:

@@ -1,6 +1,7 @@
 """Model outputs over a loader."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -10,6 +11,7 @@ from functrain.compiler import runner_for
 from functrain.data import as_stream, batch_length, pad_batch, to_device
 from functrain.evaluation.archived import ARCHIVED, ArchivedModel
 from functrain.evaluation.forward import FORWARD
+from functrain.evaluation.functions import FUNCTION, Function
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import tree_map
@@ -20,6 +22,8 @@ from functrain.step.execution import Core
 from functrain.step.passes import Pass
 from functrain.step.state import TrainState, require_state
 from functrain.step.to_module import to_evaluate
+
+Predictor = TrainState | ArchivedModel | Function
 
 
 def predict(state: TrainState | ArchivedModel, loader: Any, *, ema: bool = False, compile: bool = False) -> Any:
@@ -89,7 +93,9 @@ class _Model(NamedTuple):
     objective: Callable[..., Any] | None
 
 
-def _model(given: TrainState | ArchivedModel, *, ema: bool, compile: bool) -> _Model:
+def _model(given: Predictor, *, ema: bool, compile: bool) -> _Model:
+    if isinstance(given, Function):
+        return _Model(FUNCTION, given, 0, given.device, None)
     if isinstance(given, ArchivedModel):
         if ema:
             raise ValueError(
@@ -110,36 +116,66 @@ def _collect(
 
 
 def answers(
-    given: TrainState | ArchivedModel, loader: Any, *, ema: bool, compile: bool, with_targets: bool, start: int = 0
+    given: Predictor, loader: Any, *, ema: bool, compile: bool, with_targets: bool, start: int = 0
 ) -> Generator[tuple[Any, Any]]:
     """The outputs and targets of one batch after another, on the CPU, from batch number `start` on.
 
     Other arguments and errors as of `predict`.
     """
-    model = _model(given, ema=ema, compile=compile)
-    stream = as_stream(loader, fold_in(model.key, "eval"), what="given")
-    key = fold_in(model.key, "predict")
+    found = answers_of_all([given], loader, ema=ema, compile=compile, with_targets=with_targets, start=start)
+    with closing(found):
+        for (one,) in found:
+            yield one
 
-    def explain(error: Exception, inputs: Any) -> NoReturn:
-        if model.objective is None:
-            raise error
-        alone = type(inputs) is tuple and len(inputs) == 1
-        raise_explained_of_inputs(error, inputs[0] if alone else inputs, model.objective)
 
-    forward = Pass(runner_for(compile), model.core, model.state, lambda: key, model.device, explain)
+def answers_of_all(
+    given: Sequence[Predictor], loader: Any, *, ema: bool, compile: bool, with_targets: bool, start: int = 0
+) -> Generator[tuple[tuple[Any, Any], ...]]:
+    """As `answers`, of several models: each batch is read once, and all of them get it."""
+    models = [_model(one, ema=ema, compile=compile) for one in given]
+    stream = as_stream(loader, fold_in(models[0].key, "eval"), what="given")
     size = stream.batch_size if stream.kind == "indexed" else None
-    prepare = _Preparation(model, size, pads=compile, with_targets=with_targets)
+    each = [_Answering(model, size, compile=compile, with_targets=with_targets) for model in models]
     empty = not start
     try:
         batches = stream.batches(0, start)
-        at_once = stream.at_once if model.device.type == "cpu" else 1
-        for block in iter(lambda: list(map(prepare, islice(batches, at_once))), []):
+        at_once = stream.at_once if all(model.device.type == "cpu" for model in models) else 1
+        for block in iter(lambda: list(islice(batches, at_once)), []):
             empty = False
-            yield from map(_Prepared.answer, block, forward.each([prepared.arguments for prepared in block]))
+            yield from zip(*(one(block) for one in each), strict=True)
     finally:
         stream.close()
     if empty:
         raise DataError("there is nothing to predict: the loader gave no batch")
+
+
+class _Answering:
+    """Gives a model batches.
+
+    Args:
+        model: predicts.
+        size: rows of a padded batch; None: as many as the first one has.
+        compile: whether its forward pass is compiled.
+        with_targets: whether targets are needed.
+    """
+
+    def __init__(self, model: _Model, size: int | None, *, compile: bool, with_targets: bool) -> None:
+        key = fold_in(model.key, "predict")
+        self._objective = model.objective
+        self._prepare = _Preparation(model, size, pads=compile, with_targets=with_targets)
+        runner = runner_for(compile and model.core is FORWARD)
+        self._forward = Pass(runner, model.core, model.state, lambda: key, model.device, self._explain)
+
+    def __call__(self, block: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Outputs and targets of some batches."""
+        prepared = list(map(self._prepare, block))
+        return list(map(_Prepared.answer, prepared, self._forward.each([one.arguments for one in prepared])))
+
+    def _explain(self, error: Exception, inputs: Any) -> NoReturn:
+        if self._objective is None:
+            raise error
+        alone = type(inputs) is tuple and len(inputs) == 1
+        raise_explained_of_inputs(error, inputs[0] if alone else inputs, self._objective)
 
 
 class _Prepared(NamedTuple):

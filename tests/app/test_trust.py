@@ -33,7 +33,7 @@ ON_A_RUN = {
     "reproduce": ["reproduce", "sent", "--no-progress"],
     "bisect": ["bisect", "sent", "sent", "--no-progress"],
     "runs": ["runs", "sent"],
-    "compare": ["compare", "sent", "sent"],
+    "compare": ["compare", "sent", "sent", "--evaluate"],
     "clean": ["clean", "sent", "--dry-run"],
 }
 ON_A_CONFIG = {

@@ -81,7 +81,7 @@ def compared(folders: Sequence[Path], csv_file: Path | None, figure: Path | None
 
 def _all(folders: Sequence[Path], figure: Path | None) -> list[Run]:
     _check_figure(figure)
-    return [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    return [_read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
 
 
 def metric_rows(runs: Sequence[Run]) -> list[tuple[str, list[Any]]]:
@@ -150,8 +150,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Their last parts, where these differ."""
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The names of runs: the last parts of their directories, where these differ."""
     short = [folder.resolve().name for folder in folders]
     return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]
 

@@ -140,8 +140,8 @@ def evaluate_run(
         CheckpointError: if there is no such checkpoint.
     """
     run, config = trusted_run(path, trust)
-    loader = _split(config, split)
-    state, name, where = _load(run, build_state(config, length=None), checkpoint)
+    loader = split_loader(config, split)
+    state, name, where = load_state(run, build_state(config, length=None), checkpoint)
     if ema and state.ema is None:
         raise ConfigError(NO_AVERAGES)
     with RunLock(run.results(split)):  # two evaluations would mix their files
@@ -202,12 +202,12 @@ def evaluate_all_checkpoints(
         CheckpointError: if a checkpoint cannot be read; those that can are in the table.
     """
     run, config = trusted_run(path, trust)
-    loader, like, rows, faults = _split(config, split), build_state(config, length=None), [], []
+    loader, like, rows, faults = split_loader(config, split), build_state(config, length=None), [], []
     if ema and like.ema is None:
         raise ConfigError(NO_AVERAGES)
     for info in run.checkpoints():
         try:
-            state, name, _ = _load(run, like, info.name)
+            state, name, _ = load_state(run, like, info.name)
         except CheckpointError as error:
             faults.append(str(error))
             continue
@@ -239,7 +239,12 @@ def _cell(value: Any) -> str:
     return exact(value) if isinstance(value, float) else text_of(value)
 
 
-def _split(config: Config, split: str) -> Loader:
+def split_loader(config: Config, split: str) -> Loader:
+    """The loader of a split.
+
+    Raises:
+        ConfigError: if the data set has no such split.
+    """
     loader = build_loader(config, split)
     if loader is None:
         raise ConfigError(f"the data set of this run ({config.data.name}) has no split {split!r}")
@@ -266,8 +271,12 @@ def print_report(console: Console, evaluation: Evaluation) -> None:
         print_table(console, [table.header[i] for i in shown], [[text_of(row[i]) for i in shown] for row in table.rows])
 
 
-def _load(run: RunDirectory, like: TrainState, checkpoint: str) -> tuple[TrainState, str, str]:
-    """The state that a checkpoint holds of the model, the checkpoint's name, and where it stands."""
+def load_state(run: RunDirectory, like: TrainState, checkpoint: str) -> tuple[TrainState, str, str]:
+    """The state that a checkpoint holds of the model, the checkpoint's name, and where it stands.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint.
+    """
     # The optimizer's state is not needed, and need not fit.
     groups = ("params", "buffers", "ema", "step", "epoch")
     with run.open() as checkpointer:

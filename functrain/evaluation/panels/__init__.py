@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from functrain.evaluation.panels import classes, confusion, curves, panel, probabilities, values
+from functrain.evaluation.panels import classes, confusion, curves, models, panel, probabilities, values
 from functrain.evaluation.panels.panel import Draw
 from functrain.evaluation.panels.panel import Panel as Panel
 from functrain.evaluation.panels.panel import read_panel as read_panel
@@ -19,6 +19,7 @@ KINDS: dict[str, Draw] = {
     "predicted_over_true": values.draw_predicted_over_true,
     "residuals": values.draw_residuals,
     "class_scores": classes.draw_class_scores,
+    "metric_bars": models.draw_metric_bars,
 }
 
 

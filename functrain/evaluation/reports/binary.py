@@ -199,7 +199,7 @@ def _confusion(part: _Part, said: Mask) -> Numbers:
     return np.bincount(cells, minlength=4 * labels).reshape(labels, 2, 2).astype(float)
 
 
-def _scores(counts: class_counts.ClassCounts) -> dict[str, Numbers]:
+def scores_of(counts: class_counts.ClassCounts) -> dict[str, Numbers]:
     """Scores of the positive class, from counts `[..., 2]`."""
     each, both = class_counts.per_class(counts), class_counts.overall(counts)
     names = ("accuracy", "balanced_accuracy", "matthews_corrcoef")
@@ -211,7 +211,7 @@ def _numbers(confused: Numbers) -> tuple[Number, ...]:
     counts = class_counts.counts_of(confused)
     known = {name: of_classes[1] for name, of_classes in class_counts.share_intervals(counts).items()}
     known["accuracy"] = bootstrap.share_interval(counts.hits.sum(), confused.sum())
-    return numbers_of(_scores(counts), _scores(class_counts.replicates_of(confused)), known)
+    return numbers_of(scores_of(counts), scores_of(class_counts.replicates_of(confused)), known)
 
 
 def _areas(whole: rankings.Ranking) -> tuple[Number, ...]:
@@ -226,7 +226,7 @@ def _areas(whole: rankings.Ranking) -> tuple[Number, ...]:
 def _table(names: list[str], confused: Numbers, shown: Sequence[curves.Curves]) -> Table:
     rows = []
     for name, matrix, one in zip(names, confused, shown):
-        scores = _scores(class_counts.counts_of(matrix))
+        scores = scores_of(class_counts.counts_of(matrix))
         areas = [one.roc["auroc"], one.precision_recall["average_precision"]]
         rows.append([name, int(matrix[1].sum()), *(float(scores[key]) for key in scores), *areas])
     return Table("labels", "Labels", ("label", "positive", *scores, "auroc", "auprc"), rows)

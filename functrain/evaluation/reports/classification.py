@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from functrain.evaluation import bootstrap, class_counts, rankings
+from functrain.evaluation.areas import AREAS, drawn_areas
 from functrain.evaluation.array_files import ColumnFile
 from functrain.evaluation.kept_rows import BatchRows, as_array
 from functrain.evaluation.panels import confusion, curves, probabilities
@@ -30,7 +31,6 @@ Numbers = NDArray[np.float64]
 GROUPS = 200  # of scores, for intervals of areas
 CURVES = 12  # of classes that a figure shows
 WITH_INTERVAL = 100  # classes; the intervals of areas take some 50 ms for each
-AREAS = {"auroc": rankings.auroc, "auprc": rankings.average_precision}
 SURE = "probability of the predicted class"
 
 
@@ -169,7 +169,7 @@ class _Areas:
     def __init__(self, columns: ColumnFile, truth: NDArray[np.int64], present: list[int], names: list[str]) -> None:
         self.of_classes: dict[str, dict[int, float]] = {name: {} for name in AREAS}
         self.curves: list[curves.Curves] = []
-        self._drawn: dict[str, list[Numbers]] = {name: [] for name in AREAS}  # less what the grouping costs
+        self._drawn: dict[str, list[Numbers]] = {name: [] for name in AREAS}
         block, draws = bootstrap.shared_draws(len(truth))
         for label in present:
             scores, positive = columns.column(label), truth == label
@@ -179,16 +179,9 @@ class _Areas:
             for name, area in AREAS.items():
                 self.of_classes[name][label] = float(area(*ranked[1:]))
             if len(present) <= WITH_INTERVAL:
-                group = rankings.groups_of(scores, ranked, GROUPS)
-                self._draw(label, (block * GROUPS + group) * 2 + positive, draws)
-
-    def _draw(self, label: int, place: NDArray[np.int64], draws: Numbers) -> None:
-        counts = np.bincount(place, minlength=draws.shape[1] * GROUPS * 2).reshape(draws.shape[1], -1)
-        negatives, positives = np.moveaxis((draws @ counts).reshape(len(draws), GROUPS, 2), -1, 0)
-        whole = np.moveaxis(counts.sum(0).reshape(GROUPS, 2), -1, 0)
-        for name, area in AREAS.items():
-            moved = area(positives, negatives) - area(whole[1], whole[0]) + self.of_classes[name][label]
-            self._drawn[name].append(moved)
+                place = block * GROUPS + rankings.groups_of(scores, ranked, GROUPS)
+                for name, found in drawn_areas(ranked, place, positive, draws, GROUPS).items():
+                    self._drawn[name].append(found)
 
     def numbers(self) -> tuple[Number, ...]:
         """Plain means over the classes that occur."""

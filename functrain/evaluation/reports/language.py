@@ -46,14 +46,15 @@ class LanguageModelling(Collector):
         return Report(
             task="language_modelling",
             examples=len(sums),
-            numbers=numbers_of(_scores(blocks.total), _scores(blocks.replicates())),
+            numbers=numbers_of(scores_of(blocks.total), scores_of(blocks.replicates())),
             tables=(),
             panels=(),
             scores={"tokens": sums[:, 0], "loss": sums[:, 1], "right": sums[:, 2]},
         )
 
 
-def _scores(sums: Numbers) -> dict[str, Numbers]:
+def scores_of(sums: Numbers) -> dict[str, Numbers]:
+    """The numbers of the report `[...]`, from sums of tokens, losses and right tokens `[..., 3]`."""
     tokens, losses, right = np.moveaxis(sums, -1, 0)
     mean = ratio(losses, tokens)
     with np.errstate(over="ignore"):

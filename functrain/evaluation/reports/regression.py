@@ -56,10 +56,10 @@ class Regression(Collector):
         residuals = values.Residuals(spans.low, spans.high)
         scores = {name: self.rows.new_file(name, np.float64, [count]) for name in ("predictions", "targets")}
         for predicted, truth in self._parts():
-            sums = _sums(predicted - spans.means[0].mean(), truth - spans.means[1].mean(), predicted - truth)
+            sums = sums_of(predicted - spans.means[0].mean(), truth - spans.means[1].mean(), predicted - truth)
             whole.add(sums.sum(2).T)
             if each is not None:
-                own = _sums(predicted - spans.means[0], truth - spans.means[1], predicted - truth)
+                own = sums_of(predicted - spans.means[0], truth - spans.means[1], predicted - truth)
                 each.add(own.transpose(1, 2, 0).reshape(len(truth), -1))
             residuals.add(predicted - truth)
             scores["predictions"].append(predicted)
@@ -68,7 +68,7 @@ class Regression(Collector):
         return Report(
             task="regression",
             examples=len(self.rows),
-            numbers=numbers_of(_scores(whole.total), _scores(whole.replicates())),
+            numbers=numbers_of(scores_of(whole.total), scores_of(whole.replicates())),
             tables=() if each is None else (_table(names, each),),
             panels=(values.predicted_over_true(arrays["predictions"], arrays["targets"]), residuals.panel()),
             scores=arrays,
@@ -133,12 +133,13 @@ class _Spans:
         return self._sums / self._examples
 
 
-def _sums(p: Numbers, t: Numbers, error: Numbers) -> Numbers:
+def sums_of(p: Numbers, t: Numbers, error: Numbers) -> Numbers:
     """What the scores are made of, `[SCORES, n, K]`. Moments are about the means, so that they do not cancel."""
     return np.stack([np.ones_like(p), np.abs(error), error**2, p, t, p**2, t**2, p * t])
 
 
-def _scores(sums: Numbers) -> dict[str, Numbers]:
+def scores_of(sums: Numbers) -> dict[str, Numbers]:
+    """The numbers of the report `[...]`, from sums over examples and outputs `[..., SCORES]`."""
     n, absolute, squared, p, t, pp, tt, pt = np.moveaxis(sums, -1, 0)
     spread_p, spread_t = (np.maximum(square - one * share(one, n), 0) for square, one in ((pp, p), (tt, t)))
     return {
@@ -154,7 +155,7 @@ def _table(names: list[str], each: bootstrap.BlockSums) -> Table:
     total, drawn = each.total.reshape(-1, SCORES), each.replicates()
     rows, found = [], tuple[Number, ...]()
     for i, name in enumerate(names):
-        found = numbers_of(_scores(total[i]), _scores(drawn[:, i * SCORES : (i + 1) * SCORES]))
+        found = numbers_of(scores_of(total[i]), scores_of(drawn[:, i * SCORES : (i + 1) * SCORES]))
         rows.append([name, *(part for number in found for part in (number.value, number.interval))])
     header = [part for number in found for part in (number.name, f"{number.name} 95 %")]
     return Table("outputs", "Outputs", ("output", *header), rows)

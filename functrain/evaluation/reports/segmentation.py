@@ -21,6 +21,7 @@ from functrain.metrics.surfaces import distance
 
 Numbers = NDArray[np.float64]
 SUMS = 5  # of a class: hits, support, predicted, the Hausdorff distance, whether it is defined
+KEPT = ("hits", "support", "predicted", "distance", "measured")  # these, as a report has them for each image
 DISTANCES_UP_TO = 128  # pixels of a side: the work grows with its third power, 10 ms for each class here
 DISTANCE = "hausdorff_distance"
 _OVERLAPS = {"dice": class_scores.dice, "iou": class_scores.iou}
@@ -76,13 +77,13 @@ class Segmentation(Collector):
         return Report(
             task="segmentation",
             examples=len(sums),
-            numbers=numbers_of(_means(total), _means(spread)),
+            numbers=numbers_of(means_of(total), means_of(spread)),
             tables=(Table("classes", "Classes", ("class", "pixels", *header), rows),),
             panels=(
                 class_panels.class_scores("classes", "Overlap of each class", names, shown),
                 confusion.confusion_matrix(self.rows.sums["confusion"], names),
             ),
-            scores={"hits": sums[:, 0], "support": sums[:, 1], "predicted": sums[:, 2]},
+            scores={name: sums[:, place] for place, name in enumerate(KEPT)},
         )
 
 
@@ -108,7 +109,7 @@ def _of_classes(all_sums: Numbers) -> dict[str, Numbers]:
     return {**result, DISTANCE: ratio(all_sums[..., 3, :], all_sums[..., 4, :])} if _measured(all_sums) else result
 
 
-def _means(all_sums: Numbers) -> dict[str, Numbers]:
+def means_of(all_sums: Numbers) -> dict[str, Numbers]:
     """Means over the classes that occur; without class 0 where that is called the background."""
     sums = class_counts.sums_of(_counts(all_sums))
     result = {}

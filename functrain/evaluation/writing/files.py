@@ -69,7 +69,7 @@ def write_report(
         ['predicted.png', 'residuals.png', 'evaluation_plots.png']
     """
     about, more = dict(about or {}), dict(metrics or {})
-    with _staged(Path(folder)) as (stage, placed):
+    with staged(Path(folder)) as (stage, placed):
         figures = {panel.title: panels.draw(panel, stage / f"{panel.name}.png") for panel in report.panels}
         written = list(figures.values())
         if report.panels:
@@ -78,13 +78,13 @@ def write_report(
             written += [panels.write_panel(panel, stage / "figures" / f"{panel.name}.json") for panel in report.panels]
         written += [
             *_write_numbers(report, stage, about, more),
-            _text(stage / "report.txt", report_text(report, about | more)),
-            _text(stage / "report.html", report_page(report, title, about | more, figures)),
+            write_text(stage / "report.txt", report_text(report, about | more)),
+            write_text(stage / "report.html", report_page(report, title, about | more, figures)),
             _arrays(stage / "scores.npz", report.scores),
         ]
         if report.predictions is not None:
             (stage / "predictions").mkdir()
-            written.append(_csv(stage / "predictions" / "predictions.csv", _lines(report.predictions)))
+            written.append(write_csv(stage / "predictions" / "predictions.csv", _lines(report.predictions)))
         return placed(written)
 
 
@@ -96,7 +96,7 @@ def write_numbers(
     Returns:
         The files.
     """
-    with _staged(folder) as (stage, placed):
+    with staged(folder) as (stage, placed):
         return placed(_write_numbers(report, stage, about, metrics))
 
 
@@ -104,7 +104,7 @@ Placed = Callable[[list[Path]], list[Path]]
 
 
 @contextmanager
-def _staged(folder: Path) -> Iterator[tuple[Path, Placed]]:
+def staged(folder: Path) -> Iterator[tuple[Path, Placed]]:
     """A hidden folder to write to, and what moves its files to their places. What a killed process left is removed."""
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -125,14 +125,12 @@ def _write_numbers(
     content = {} if report is None else _content(report)
     rows = [] if report is None else list(_rows(report))
     more = [
-        ("all", name, _plain(value), "", "")
-        for name, value in metrics.items()
-        if name not in content.get("numbers", {})
+        ("all", name, plain(value), "", "") for name, value in metrics.items() if name not in content.get("numbers", {})
     ]
-    facts = {**about, **{name: _plain(value) for name, value in metrics.items()}}
+    facts = {**about, **{name: plain(value) for name, value in metrics.items()}}
     return [
-        _text(folder / "metrics.json", json.dumps({**facts, **content}, indent=2) + "\n"),
-        _csv(folder / "metrics.csv", [CSV_HEADER, *more, *rows]),
+        write_text(folder / "metrics.json", json.dumps({**facts, **content}, indent=2) + "\n"),
+        write_csv(folder / "metrics.csv", [CSV_HEADER, *more, *rows]),
     ]
 
 
@@ -141,28 +139,28 @@ def _content(report: Report) -> dict[str, Any]:
     return {
         "task": report.task,
         "examples": report.examples,
-        "numbers": {number.name: _plain(number.value) for number in report.numbers},
-        "intervals": {number.name: _plain(number.interval) for number in report.numbers},
-        **{table.name: [dict(zip(table.header, map(_plain, row))) for row in table.rows] for table in report.tables},
+        "numbers": {number.name: plain(number.value) for number in report.numbers},
+        "intervals": {number.name: plain(number.interval) for number in report.numbers},
+        **{table.name: [dict(zip(table.header, map(plain, row))) for row in table.rows] for table in report.tables},
     }
 
 
 def _rows(report: Report) -> Iterator[tuple[Any, ...]]:
     """Class (or label, output, score; "all" for all examples), metric, value, and the ends of its interval."""
     for number in report.numbers:
-        yield "all", number.name, _plain(number.value), *(_plain(number.interval) or ("", ""))
+        yield "all", number.name, plain(number.value), *(plain(number.interval) or ("", ""))
     for table in report.tables:
         for first, *row in table.rows:
             cells = dict(zip(table.header[1:], row))
             for name, value in cells.items():
                 if not name.endswith(INTERVAL):
-                    yield first, name, _plain(value), *(_plain(cells.get(name + INTERVAL)) or ("", ""))
+                    yield first, name, plain(value), *(plain(cells.get(name + INTERVAL)) or ("", ""))
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it; a number that is not finite is null."""
+def plain(value: Any) -> Any:
+    """A value as JSON has it; a number that is not finite is null."""
     if isinstance(value, tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -171,13 +169,15 @@ def _lines(table: Table) -> Iterator[Sequence[Any]]:
     yield from table.rows
 
 
-def _csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
+    """Write rows; returns the file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     return path
 
 
-def _text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Write a text; returns the file."""
     path.write_text(text, encoding="utf-8")
     return path
 
