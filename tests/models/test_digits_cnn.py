@@ -26,11 +26,16 @@ def test_has_batch_statistics_and_draws_dropout_in_training_only():
         ({"channels": 0}, "channels must be at least 1, got 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
         ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"size": 7}, "size must be even and at least 2, got 7"),
     ],
 )
 def test_refuses_arguments_out_of_range(arguments, message):
     with pytest.raises(ValueError, match=message):
         DigitsCNN(**arguments)
+
+
+def test_takes_images_of_the_size_that_it_is_made_for():
+    assert DigitsCNN(2, size=28)(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
 
 def test_refuses_images_of_another_shape():

@@ -17,9 +17,9 @@ from typing import Any
 
 from functrain import metrics, optim
 from functrain.app.config.suggestions import did_you_mean
-from functrain.data import digits, masked_digits, segmented_digits
+from functrain.data import breast_cancer, diabetes, digits, masked_digits, mnist, python_source, segmented_digits
 from functrain.foundation.errors import ConfigError
-from functrain.models import DigitsCNN, EncoderDecoder
+from functrain.models import MLP, ByteTransformer, DigitsCNN, EncoderDecoder
 from functrain.objectives import (
     binary_classification,
     classification,
@@ -33,8 +33,21 @@ from functrain.objectives import (
 from functrain.optim import schedules
 
 REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "model": {"digits_cnn": DigitsCNN, "encoder_decoder": EncoderDecoder},
-    "data": {"digits": digits, "masked_digits": masked_digits, "segmented_digits": segmented_digits},
+    "model": {
+        "byte_transformer": ByteTransformer,
+        "digits_cnn": DigitsCNN,
+        "encoder_decoder": EncoderDecoder,
+        "mlp": MLP,
+    },
+    "data": {
+        "breast_cancer": breast_cancer,
+        "diabetes": diabetes,
+        "digits": digits,
+        "masked_digits": masked_digits,
+        "mnist": mnist,
+        "python_source": python_source,
+        "segmented_digits": segmented_digits,
+    },
     "objective": {
         "binary_classification": binary_classification,
         "classification": classification,
