@@ -8,8 +8,8 @@ import torch
 import functrain as ft
 from functrain.models import ByteTransformer
 
-train = ft.data.Loader(ft.data.python_source("train"), 32)
-test = ft.data.Loader(ft.data.python_source("test"), 32, shuffle=False)
+train = ft.data.Loader(ft.data.standard_library("train"), 32)
+test = ft.data.Loader(ft.data.standard_library("test"), 32, shuffle=False)
 torch.manual_seed(0)
 schedule = ft.schedules.cosine(3e-3, total_steps=2 * len(train), warmup_steps=50)
 optimizer = ft.optim.adamw(schedule, weight_decay=0.1, weight_decay_mask=ft.optim.no_decay_1d)

@@ -10,8 +10,8 @@ from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
 from functrain.data.portions import Portion, first_batches, part_of_length
 from functrain.data.sampling import balanced_weights
-from functrain.data.source_text import python_source
 from functrain.data.splits import split
+from functrain.data.standard_library import standard_library
 from functrain.data.streams import Stream, as_stream, glimpse
 from functrain.data.tables import breast_cancer, diabetes
 from functrain.data.transfer import Transfer, to_device
@@ -41,8 +41,8 @@ __all__ = [
     "pad_batch",
     "pad_length",
     "part_of_length",
-    "python_source",
     "segmented_digits",
     "split",
+    "standard_library",
     "to_device",
 ]

@@ -51,17 +51,17 @@ FEW = ("training.epochs=1", "training.limit_batches=2", "evaluation.eval_limit_b
 RECORDS = {
     "breast_cancer": {"eval_auroc", "eval_auprc", "eval_recall", "train_accuracy"},
     "diabetes": {"eval_r2", "eval_rmse", "eval_pearson"},
-    "python_source": {"eval_perplexity", "eval_bits_per_byte", "train_accuracy"},
+    "standard_library": {"eval_perplexity", "eval_bits_per_byte", "train_accuracy"},
 }
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_configurations_with_real_data_train_and_record(name: str) -> None:
-    small = ["model.width=8", "model.heads=2"] if name == "python_source" else []
+    small = ["model.width=8", "model.heads=2"] if name == "standard_library" else []
     (record,) = epochs(name, *FEW, *small)
     assert RECORDS[name] <= record.keys()
     numbers = json.loads(Path(f"runs/{name}/test/metrics.json").read_text())["numbers"]
-    assert {"breast_cancer": "auroc", "diabetes": "r2", "python_source": "perplexity"}[name] in numbers
+    assert {"breast_cancer": "auroc", "diabetes": "r2", "standard_library": "perplexity"}[name] in numbers
 
 
 def test_the_configuration_of_mnist_trains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from sklearn import datasets
 
-from functrain.data import breast_cancer, diabetes, mnist, python_source
-from functrain.data.source_text import MODULES
+from functrain.data import breast_cancer, diabetes, mnist, standard_library
+from functrain.data.standard_library import MODULES
 from functrain.foundation.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -95,7 +95,7 @@ def test_a_missing_package_is_named(dataset, package, monkeypatch):
         dataset()
 
 
-@pytest.mark.parametrize("dataset", [breast_cancer, diabetes, mnist, python_source])
+@pytest.mark.parametrize("dataset", [breast_cancer, diabetes, mnist, standard_library])
 def test_another_split_is_refused(dataset):
     with pytest.raises(ValueError, match="split must be one of 'train', 'val', 'test', got 'dev'"):
         dataset("dev")
@@ -105,8 +105,8 @@ def test_another_split_is_refused(dataset):
     ("call", "message"),
     [
         (lambda: breast_cancer(malignant=0.0), "malignant must be above 0 and at most 1, got 0.0"),
-        (lambda: python_source(length=0), "length must be at least 1, got 0"),
-        (lambda: python_source("val", length=10**8), "length must be less than the .* bytes of this split"),
+        (lambda: standard_library(length=0), "length must be at least 1, got 0"),
+        (lambda: standard_library("val", length=10**8), "length must be less than the .* bytes of this split"),
     ],
 )
 def test_arguments_out_of_range_are_refused(call, message):
@@ -117,7 +117,7 @@ def test_arguments_out_of_range_are_refused(call, message):
 def test_the_examples_of_a_text_are_the_text():
     import selectors
 
-    text, following = python_source("val", length=100).tensors
+    text, following = standard_library("val", length=100).tensors
     whole = bytes(text.flatten().tolist())
     source = Path(selectors.__file__).read_bytes()
     assert whole.startswith(source)
@@ -129,4 +129,4 @@ def test_the_examples_of_a_text_are_the_text():
 def test_a_python_without_sources_is_told(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="no source of its module 'selectors'"):
-        python_source("val")
+        standard_library("val")

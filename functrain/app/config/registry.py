@@ -17,7 +17,7 @@ from typing import Any
 
 from functrain import metrics, optim
 from functrain.app.config.suggestions import did_you_mean
-from functrain.data import breast_cancer, diabetes, digits, masked_digits, mnist, python_source, segmented_digits
+from functrain.data import breast_cancer, diabetes, digits, masked_digits, mnist, segmented_digits, standard_library
 from functrain.foundation.errors import ConfigError
 from functrain.models import MLP, ByteTransformer, DigitsCNN, EncoderDecoder
 from functrain.objectives import (
@@ -45,7 +45,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "digits": digits,
         "masked_digits": masked_digits,
         "mnist": mnist,
-        "python_source": python_source,
+        "standard_library": standard_library,
         "segmented_digits": segmented_digits,
     },
     "objective": {

@@ -20,7 +20,7 @@ MODULES = {
 }
 
 
-def python_source(split: str = "train", *, length: int = 128) -> Arrays:
+def standard_library(split: str = "train", *, length: int = 128) -> Arrays:
     """The source of some modules of Python's standard library as bytes, to foresee each next byte.
 
     A module is in one split only. The text is that of the running Python, so that another version gives another one.
@@ -37,7 +37,7 @@ def python_source(split: str = "train", *, length: int = 128) -> Arrays:
         DataError: if this Python has no source of its standard library.
 
     Example:
-        >>> text, following = python_source("val", length=64)[0]
+        >>> text, following = standard_library("val", length=64)[0]
         >>> bytes(text.tolist())[1:] == bytes(following.tolist())[:-1]
         True
     """
