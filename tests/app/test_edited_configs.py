@@ -43,6 +43,13 @@ compile: {enabled: false, steps_per_call: auto}
 evaluation: {watch: eval_loss, watch_mode: min}
 checkpoint: {keep: 2, save_every_minutes: 1.5}
 logging: {log_every: 5}
+sweep:
+  axes: {optimizer.lr: [1e-3, 1e-2], "model.channels": "int(4, 8)"}
+  sampler: random
+  count: 4
+  metric: eval_accuracy
+  mode: max
+  asha: {factor: 2}
 """
 VALUES = st.one_of(
     st.sampled_from(
