@@ -3,6 +3,7 @@
 import random
 import string
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,9 @@ def edited(draw):
         section, key = draw(st.sampled_from(list(places(tree))))
         edit = draw(st.sampled_from(["value", "delete", "rename", "add"]))
         if edit == "value":
-            section[key] = draw(VALUES)
+            section[key] = deepcopy(draw(VALUES))  # else an edit of `{}` edits every later `{}`
         elif edit == "add":
-            section[draw(st.sampled_from([*OTHER_NAMES, *(entry.path[-1] for entry in entries())]))] = draw(VALUES)
+            section[draw(st.sampled_from([*OTHER_NAMES, *(entry.path[-1] for entry in entries())]))] = deepcopy(draw(VALUES))
         else:
             value = section.pop(key)
             if edit == "rename":
