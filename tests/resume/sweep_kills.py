@@ -48,11 +48,11 @@ model: {name: digits_cnn, channels: 2}
 data: {name: digits}
 objective: {name: classification}
 optimizer: {name: adamw, lr: 1e-2}
-training: {epochs: 6, ema_decay: 0.9, threads: 1}
+training: {epochs: 4, ema_decay: 0.9, threads: 1}
 compile: false
-checkpoint: {keep: 2, save_every: 7}
+checkpoint: {keep: 2, save_every: 10}
 sweep:
-  jobs: 3
+  jobs: 2
   axes:
 """
 AXES = {
