@@ -61,7 +61,7 @@ VALUES = st.one_of(
     ),
     st.sampled_from([name for table in REGISTRY.values() for name in table]),
     st.text(max_size=4),
-)
+).map(deepcopy)  # else an edit of a drawn `{}` edits every later one
 
 
 @st.composite
@@ -72,9 +72,9 @@ def edited(draw):
         section, key = draw(st.sampled_from(list(places(tree))))
         edit = draw(st.sampled_from(["value", "delete", "rename", "add"]))
         if edit == "value":
-            section[key] = deepcopy(draw(VALUES))  # else an edit of `{}` edits every later `{}`
+            section[key] = draw(VALUES)
         elif edit == "add":
-            section[draw(st.sampled_from([*OTHER_NAMES, *(entry.path[-1] for entry in entries())]))] = deepcopy(draw(VALUES))
+            section[draw(st.sampled_from([*OTHER_NAMES, *(entry.path[-1] for entry in entries())]))] = draw(VALUES)
         else:
             value = section.pop(key)
             if edit == "rename":
