@@ -49,9 +49,9 @@ def test_each_script_names_every_command_and_option_and_never_starts_python(shel
                 ) in text
     assert "training.epochs=" in text
     assert "python" not in text
-    if shell != "fish":
-        done = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True)
-        assert shell == "zsh" or done.returncode == 0, done.stderr
+    if shutil.which(shell):
+        done = subprocess.run([shell, "-n", "-c", text], capture_output=True, text=True)  # reads, and runs nothing
+        assert done.returncode == 0, done.stderr
     for line in text.splitlines():
         shlex.split(line.replace("\\'", "") if shell == "fish" else line, comments=True)  # quotes are closed
 
