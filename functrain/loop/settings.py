@@ -1,5 +1,7 @@
 """The settings of a run, each declared once: type, default, what is allowed, documentation, and its effect on bits.
 
+The declarations stand in `settings_of_training` and `settings_of_running`.
+
 `fit` takes them as keyword arguments; its signature and the `Args` of its docstring are made from this declaration. So
 are the keys of a configuration (functrain/app/config/run_sections.py) and the page docs/settings.md.
 """
