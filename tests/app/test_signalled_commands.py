@@ -59,6 +59,8 @@ COMMANDS = {
     "evaluate": ["r"],
     "replay": ["r"],
     "export": ["r", "out.safetensors"],
+    "summary": ["tiny.yaml"],
+    "train": ["tiny.yaml", "--dry-run", "--run-dir", "nowhere"],
 }
 
 
@@ -80,6 +82,7 @@ def test_commands_signalled_at_random_moments_end_in_good_order_and_change_no_ch
             assert process.returncode in (0, 1, 128 + number, -number), (name, number, err)
             assert err.strip() in ("", "functrain: interrupted"), (name, number)
             assert contents(project / "r" / "checkpoints") == before, (name, number)
+            assert not (project / "nowhere").exists()
 
 
 @pytest.mark.slow
