@@ -22,8 +22,8 @@ from functrain.metrics.averaging import averaged
 from functrain.metrics.counts import task_and_sums
 from functrain.metrics.examples import Labels, Task
 
-CHUNK = 1 << 18  # scores that are summed at a time
-RANGE = 1 << 21  # scores that are sorted at a time
+CHUNK = 1 << 17  # scores that are summed at a time
+RANGE = 1 << 20  # scores that are sorted at a time
 SIGN = np.uint32(1 << 31)
 
 
@@ -175,6 +175,10 @@ class Curve(NamedTuple):
     alarms_before: float
 
 
+Parts = Callable[[], Iterator[Curve]]
+"""Gives the stretches of a curve from the first one on."""
+
+
 def curve(scores: Tensor, positive: Tensor, weight: Tensor) -> Iterator[Curve]:
     """The ROC curve, in stretches.
 
@@ -310,17 +314,17 @@ def precision_area(part: Curve) -> Any:
     return (np.diff(part.hits, prepend=part.hits_before) * precision).sum(-1)
 
 
-def _area(found: Iterator[Curve]) -> float:
+def _area(parts: Parts) -> float:
     area = hits = alarms = 0.0
-    for part in found:
+    for part in parts():
         area += float(roc_area(part))
         hits, alarms = float(part.hits[-1]), float(part.alarms[-1])
     return area / 2 / (hits * alarms) if hits and alarms else float("nan")
 
 
-def _average_precision(found: Iterator[Curve]) -> float:
+def _average_precision(parts: Parts) -> float:
     area = hits = every = 0.0
-    for part in found:
+    for part in parts():
         area += float(precision_area(part))
         hits, every = float(part.hits[-1]), float(part.hits[-1] + part.alarms[-1])
     if not every:
@@ -332,22 +336,26 @@ def _average_precision(found: Iterator[Curve]) -> float:
 class _RecallAt:
     fpr: float
 
-    def __call__(self, found: Iterator[Curve]) -> float:
-        points = [(part.hits, part.alarms) for part in found]
-        if not points:
+    def __call__(self, parts: Parts) -> float:
+        hits = alarms = 0.0
+        for part in parts():
+            hits, alarms = float(part.hits[-1]), float(part.alarms[-1])
+        if not hits or not alarms:
             return float("nan")
-        hits, alarms = (np.concatenate(parts) for parts in zip(*points))
-        if not hits[-1] or not alarms[-1]:
-            return float("nan")
-        allowed = hits[alarms / alarms[-1] <= self.fpr]
-        return float(allowed[-1] / hits[-1]) if len(allowed) else 0.0
+        found = 0.0
+        for part in parts():  # again, as the rates need the sum of all: to keep the points would take more memory
+            allowed = part.hits[part.alarms / alarms <= self.fpr]
+            found = float(allowed[-1]) if len(allowed) else found
+            if len(allowed) < len(part.hits):
+                break
+        return found / hits
 
 
 @dataclass(frozen=True)
 class _Ranked:
     """The value of all scores, by a function of the curve of one class against the rest."""
 
-    of_curve: Callable[[Iterator[Curve]], float]
+    of_curve: Callable[[Parts], float]
     average: str
     labels: Labels
 
@@ -361,7 +369,8 @@ class _Ranked:
         for label in range(scores.shape[1]):
             positive = targets == label if task == "multiclass" else targets[:, label]
             own = weight[:, label] if weight.ndim == 2 else weight
-            value = self.of_curve(curve(scores[:, label].contiguous(), positive.contiguous(), own.contiguous()))
+            columns = scores[:, label].contiguous(), positive.contiguous(), own.contiguous()
+            value = self.of_curve(partial(curve, *columns))
             parts = zip(own.split(CHUNK), positive.split(CHUNK))
             support.append(sum(float(each[which].sum(dtype=torch.float64)) for each, which in parts))
             present.append(value == value and (several or support[-1] > 0))
@@ -378,7 +387,7 @@ def _softmax(scores: Tensor) -> Tensor:
     return torch.cat([part.double().softmax(1).to(scores.dtype) for part in scores.split(rows)])
 
 
-def _ranking(name: str, of_curve: Callable[[Iterator[Curve]], float], average: Any, labels: Labels) -> Metric:
+def _ranking(name: str, of_curve: Callable[[Parts], float], average: Any, labels: Labels) -> Metric:
     if average not in ("macro", "weighted", "none"):
         raise ValueError(f"average must be 'macro', 'weighted' or 'none'; got {average!r}")
     return Metric(name, Scores(labels), _Ranked(of_curve, average, labels))
