@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from functrain import attribution as attribution
     from functrain import checkpoint as checkpoint
     from functrain import data as data
     from functrain import diagnostics as diagnostics
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
     from functrain.evaluation import compare_models as compare_models
     from functrain.evaluation import evaluate as evaluate
     from functrain.evaluation import evaluation_report as evaluation_report
+    from functrain.evaluation import explain as explain
     from functrain.evaluation import load_archive as load_archive
+    from functrain.evaluation import observe as observe
     from functrain.evaluation import predict as predict
     from functrain.evaluation import write_comparison as write_comparison
+    from functrain.evaluation import write_explanation as write_explanation
+    from functrain.evaluation import write_observed as write_observed
     from functrain.evaluation import write_report as write_report
     from functrain.loop import Event as Event
     from functrain.loop import FitResult as FitResult
@@ -85,9 +90,13 @@ _NAMES = {
         "compare_models",
         "evaluate",
         "evaluation_report",
+        "explain",
         "load_archive",
+        "observe",
         "predict",
         "write_comparison",
+        "write_explanation",
+        "write_observed",
         "write_report",
     ),
     "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
@@ -121,7 +130,18 @@ _NAMES = {
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = ("checkpoint", "data", "diagnostics", "distributed", "errors", "evaluation", "metrics", "models", "optim")
+_MODULES = (
+    "attribution",
+    "checkpoint",
+    "data",
+    "diagnostics",
+    "distributed",
+    "errors",
+    "evaluation",
+    "metrics",
+    "models",
+    "optim",
+)
 
 
 def __getattr__(name: str) -> Any:

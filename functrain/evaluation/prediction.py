@@ -242,6 +242,15 @@ def inputs_of(batch: Any) -> Any:
     return _split(batch)[0]
 
 
+def targets_of(batch: Any) -> Any:
+    """The targets of a batch; None where it is inputs only.
+
+    Raises:
+        TypeError: it is no batch.
+    """
+    return _split(batch)[1]
+
+
 def _split(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets; the latter None where a batch is inputs only."""
     if has_labels(batch):

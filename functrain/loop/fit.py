@@ -31,6 +31,7 @@ from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.output import progress as displays
 from functrain.loop.output.records import Records
 from functrain.loop.output.sinks import FINISHED, INTERRUPTED
+from functrain.loop.output.timing import EpochClock
 from functrain.loop.process.determinism import deterministic_run
 from functrain.loop.process.heap import kept_heap
 from functrain.loop.process.interactive import is_interactive, returns_result
@@ -219,7 +220,8 @@ def _report(settings: Settings, opening: Opening, opened: Opened, stack: ExitSta
     stack.callback(display.close)
     if opened.saver is not None:
         opened.saver.checkpointer.on_saved = display.checkpoint
-    return Report(settings, records, display, opened.found.metric_names)
+    clock = EpochClock(opening.run_dir if opening.leads else None, opened.state.step)
+    return Report(settings, records, display, opened.found.metric_names, clock)
 
 
 def _runner(

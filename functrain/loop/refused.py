@@ -15,6 +15,7 @@ WRITTEN = (
     "start",
     "metrics.csv",
     "metrics.jsonl",
+    "timing.csv",
     "events",
     "wandb",  # the folder that Weights & Biases writes
     "wandb.json",

@@ -6,6 +6,7 @@ from typing import Any
 from functrain.loop.output.log_files import DIGEST
 from functrain.loop.output.progress import Display
 from functrain.loop.output.records import Record, Records
+from functrain.loop.output.timing import EpochClock
 from functrain.loop.settings import Settings
 from functrain.metrics.reading import numbers
 from functrain.step.state import TrainState
@@ -21,10 +22,18 @@ class Report:
         records: the log, which goes into the run directory if there is one.
         display: what a person sees.
         metric_names: what the slots of `epoch_totals` hold; none before the first micro-batch.
+        clock: of the epochs.
     """
 
-    def __init__(self, settings: Settings, records: Records, display: Display, metric_names: tuple[str, ...]) -> None:
-        self.records, self.display, self.metric_names = records, display, metric_names
+    def __init__(
+        self,
+        settings: Settings,
+        records: Records,
+        display: Display,
+        metric_names: tuple[str, ...],
+        clock: EpochClock,
+    ) -> None:
+        self.records, self.display, self.metric_names, self.clock = records, display, metric_names, clock
         self._settings = settings
 
     def begin(self, state: TrainState, per_epoch: int | None) -> None:

@@ -74,6 +74,7 @@ class Run:
             state = self.listeners.tell("before_epoch", state)
         micro_batches = self.feed.windows(state.epoch, state.batch_idx, state.recipe.accumulate, self.settings.tail)
         per_epoch, there_are_more = self._per_epoch(state), True
+        self.report.clock.start(state.samples_seen)
         # Asked before the next batch is drawn: a loader with a state of its own has then given none too many.
         # At the epoch's end it is drawn from all the same, once, so that it sees the end.
         while there_are_more and (
@@ -114,6 +115,7 @@ class Run:
 
     def _measured(self, state: TrainState, kind: str, *, evaluate: bool) -> Measured | None:
         self.stepping.check_finite(state)
+        self.report.clock.stop(state.epoch + 1, state.step, state.samples_seen)
         return self.measuring.measure(state, kind, evaluate=evaluate)
 
     def _keep(self, measured: Measured, state: TrainState) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from functrain.metrics.agreement import cohen_kappa as cohen_kappa
     from functrain.metrics.agreement import confusion_matrix as confusion_matrix
     from functrain.metrics.agreement import matthews_corrcoef as matthews_corrcoef
+    from functrain.metrics.attention import attention_entropy as attention_entropy
     from functrain.metrics.classification import accuracy as accuracy
     from functrain.metrics.classification import f1 as f1
     from functrain.metrics.classification import precision as precision
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from functrain.metrics.classification import specificity as specificity
     from functrain.metrics.measuring import Measured as Measured
     from functrain.metrics.measuring import Measures as Measures
+    from functrain.metrics.modalities import modality_consistency as modality_consistency
     from functrain.metrics.overlap import dice as dice
     from functrain.metrics.overlap import iou as iou
     from functrain.metrics.probabilities import bits_per_byte as bits_per_byte
@@ -43,6 +45,8 @@ _NAMES = {
     "agreement": ("balanced_accuracy", "cohen_kappa", "confusion_matrix", "matthews_corrcoef"),
     "classification": ("accuracy", "f1", "precision", "recall", "specificity"),
     "overlap": ("dice", "iou"),
+    "attention": ("attention_entropy",),
+    "modalities": ("modality_consistency",),
     "measuring": ("Measured", "Measures"),
     "accumulating": ("Metric", "metric"),
     "probabilities": ("bits_per_byte", "brier", "calibration_error", "perplexity"),

@@ -38,6 +38,11 @@ class Statistic(ABC):
         """Whether an accumulator grows with the examples, so that it is kept in evaluations only."""
         return False
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model's outputs that it takes in place of predictions, as a mapping; none: predictions."""
+        return ()
+
     @abstractmethod
     def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Any:
         """The accumulator of one batch: a tree of tensors."""

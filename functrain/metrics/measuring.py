@@ -118,6 +118,11 @@ class Measures:
         return found
 
     @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model's outputs that metrics take in place of predictions."""
+        return tuple(dict.fromkeys(name for statistic in self.statistics.values() for name in statistic.outputs))
+
+    @cached_property
     def fixed(self) -> "Measures":
         """Those whose accumulators have a fixed size, so that a training state can hold them."""
         return Measures(tuple(each for each in self.metrics if not each.statistic.grows))
@@ -144,12 +149,17 @@ class Measures:
         return None if None in found.values() else Measured(found, self)
 
     @torch.no_grad()
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Measured:
-        """The accumulators of a batch."""
+    def of(self, predictions: Any, targets: Any, weight: Tensor | None, outputs: Mapping[str, Any] = {}) -> Measured:
+        """The accumulators of a batch.
+
+        Args:
+            predictions, targets, weight: as metrics take them.
+            outputs: the model's, by the names in `self.outputs`.
+        """
         found: dict[str, Any] = {}
         for key, statistic in self.statistics.items():
             try:
-                found[key] = statistic.of(predictions, targets, weight)
+                found[key] = statistic.of(outputs if statistic.outputs else predictions, targets, weight)
             except ValueError as error:
                 name = next(each.name for each in self.metrics if each.statistic == statistic)
                 raise ValueError(f"metric {name!r}: {error}") from error

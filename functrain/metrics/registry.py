@@ -8,8 +8,10 @@ from typing import Any
 
 from functrain.metrics.accumulating import Metric
 from functrain.metrics.agreement import balanced_accuracy, cohen_kappa, confusion_matrix, matthews_corrcoef
+from functrain.metrics.attention import attention_entropy
 from functrain.metrics.classification import accuracy, f1, precision, recall, specificity
 from functrain.metrics.measuring import Measures, as_metric
+from functrain.metrics.modalities import modality_consistency
 from functrain.metrics.overlap import dice, iou
 from functrain.metrics.probabilities import bits_per_byte, brier, calibration_error, perplexity
 from functrain.metrics.ranking import auprc, auroc, recall_at_fpr
@@ -18,6 +20,7 @@ from functrain.metrics.surfaces import hausdorff_distance
 
 REGISTRY: Mapping[str, Callable[..., Metric]] = {
     "accuracy": accuracy,
+    "attention_entropy": attention_entropy,
     "auprc": auprc,
     "auroc": auroc,
     "balanced_accuracy": balanced_accuracy,
@@ -32,6 +35,7 @@ REGISTRY: Mapping[str, Callable[..., Metric]] = {
     "iou": iou,
     "mae": mae,
     "matthews_corrcoef": matthews_corrcoef,
+    "modality_consistency": modality_consistency,
     "mse": mse,
     "pearson": pearson,
     "perplexity": perplexity,

@@ -14,6 +14,7 @@ from functrain.foundation.errors import FunctrainError
 from functrain.metrics.measuring import Measures
 from functrain.objectives.judged import judged
 from functrain.objectives.loss import Loss
+from functrain.objectives.outputs import named_outputs
 from functrain.objectives.supervised import takes_step, takes_weight
 from functrain.objectives.uncounted import finite_batch
 from functrain.step.activations import Seen
@@ -107,7 +108,8 @@ def _measured(state: TrainState, measures: Measures | None, loss: Loss, outputs:
             "(a part of it, perhaps). Return sums from the objective instead: Loss(total, weight, metrics)"
         )
     found = judged(state.recipe.objective, outputs[-1], batch)
-    return dataclasses.replace(loss, measured=measures.of(*found))
+    others = named_outputs(outputs[-1]) if measures.outputs else None
+    return dataclasses.replace(loss, measured=measures.of(*found, outputs=others or {}))
 
 
 def _checked(loss: Any) -> Loss:

@@ -15,10 +15,12 @@ FILES = [
     "checkpoints",
     "config.yaml",
     "environment.json",
+    "lr_schedule.png",
     "metrics.csv",
     "metrics.jsonl",
     "status.json",
     "test",
+    "timing.csv",
     "training_curves.png",
 ]
 

@@ -21,6 +21,7 @@ from functrain.foundation.signature import is_signed, is_signed_yaml, sign, sign
 RUNS_CODE = {name for name, command in ALL_COMMANDS.items() if command.runs_code}
 ON_A_RUN = {
     "evaluate": ["evaluate", "sent"],
+    "explain": ["explain", "sent"],
     "show": ["show", "sent"],
     "export": ["export", "sent", "out.pt"],
     "predict": ["predict", "sent", "inputs.npy"],
@@ -34,6 +35,7 @@ ON_A_RUN = {
     "bisect": ["bisect", "sent", "sent", "--no-progress"],
     "runs": ["runs", "sent"],
     "compare": ["compare", "sent", "sent", "--evaluate"],
+    "curves": ["curves", "sent"],
     "clean": ["clean", "sent", "--dry-run"],
 }
 ON_A_CONFIG = {

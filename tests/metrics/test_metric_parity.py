@@ -398,6 +398,8 @@ def test_nan_in_the_predictions_is_refused_by_name(name: str) -> None:
     predictions = torch.zeros(3) if values else torch.zeros(3, 2, 4, 4) if "hausdorff" in name else torch.zeros(3, 2)
     targets = torch.zeros(3) if values else torch.zeros(3, *predictions.shape[2:], dtype=torch.int64)
     predictions[1] = math.nan
+    if names := metric.statistic.outputs:
+        predictions = dict.fromkeys(names, predictions)
     with pytest.raises(MetricError, match=rf"{name} found NaN in the predictions"):
         metric(predictions, targets)
     weight = torch.tensor([1.0, 0.0, 1.0])
@@ -428,7 +430,7 @@ def test_a_target_that_is_no_label_is_refused(label: int) -> None:
             "one number for each example",
         ),
         (lambda: metrics.mae()(torch.zeros(2, 3), torch.zeros(2)), "predictions and targets of one shape"),
-        (lambda: metrics.measures(["f2"]), "there is no metric 'f2'; known: accuracy, auprc"),
+        (lambda: metrics.measures(["f2"]), "there is no metric 'f2'; known: accuracy, attention_entropy"),
         (lambda: metrics.measures(["f1", "f1"]), "two metrics have the name f1"),
         (lambda: metrics.measures([{"name": "f1", "beta": 2}]), "metric 'f1': .*beta"),
     ],

@@ -1,7 +1,8 @@
 """The files of a run.
 
-runs/<name>/config.yaml  environment.json  status.json  metrics.csv  metrics.jsonl  events/  training_curves.png
-            checkpoints/  test/  README.md; of a branch also ancestry.json  start/; of functrain at also states/
+runs/<name>/config.yaml  environment.json  status.json  metrics.csv  metrics.jsonl  timing.csv  events/
+            training_curves.png  lr_schedule.png  layer_statistics.png  checkpoints/  test/  README.md
+            of a branch also ancestry.json  start/; of functrain at also states/; of functrain explain also explain/
 """
 
 import json
@@ -46,11 +47,6 @@ class RunDirectory:
     def events(self) -> Path:
         """TensorBoard's event file, if the run writes one."""
         return self.path / FOLDER
-
-    @property
-    def curves(self) -> Path:
-        """The figure."""
-        return self.path / "training_curves.png"
 
     def check(self) -> None:
         """See that the directory is one, or can be made; before anything is built.

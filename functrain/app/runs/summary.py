@@ -1,4 +1,4 @@
-"""What `functrain train` prints before and after training, and the figure."""
+"""What `functrain train` prints before and after training, and the figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from functrain.app.config.run_sections import TrainingConfig
 from functrain.app.config.schema import Config
 from functrain.app.runs.card import FILE as CARD
 from functrain.app.runs.card import write_card
+from functrain.app.runs.curves import draw_curves
 from functrain.app.runs.directory import RunDirectory
 from functrain.app.runs.evaluation import Evaluation, write_evaluation
 from functrain.app.runs.events import Events
@@ -18,7 +19,6 @@ from functrain.app.runs.running import Parts
 from functrain.app.tables import print_facts, print_lines, print_metrics
 from functrain.diagnostics.model_summary import memory_facts, state_memory
 from functrain.distributed import World
-from functrain.evaluation import figures
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.paths import shown_path
 from functrain.loop.choosing import Choice
@@ -156,12 +156,10 @@ def conclude(run: RunDirectory, ended: Ended, output: Output) -> None:
     except FunctrainError as error:
         problems.append(str(error))
     records = run.records()
-    try:
-        files.append(figures.training_curves(records, run.curves, title=run.path.name))
-    except (ModuleNotFoundError, ValueError) as error:  # no library to draw with, or a log without metrics
-        print_lines(console, [f"no training curves: {error}"])
-    except OSError as error:
-        problems.append(f"{shown_path(run.curves)} cannot be written: {error.strerror}")
+    drawn = draw_curves(run, run.path, records=records)
+    files += drawn.files
+    print_lines(console, drawn.missing)
+    problems += drawn.problems
     rows = _rows(records, test)
     try:
         if write_card(run, ended.config, ended.parts, state, rows, checkpoint):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -79,6 +80,14 @@ def saved(figure: "Figure", path: Path) -> Path:
         figure.savefig(temporary, metadata=_SAME_FILE[path.suffix.lower()])
     os.replace(temporary, path)
     return path
+
+
+def whole_numbers(*axes: "Axis") -> None:
+    """Ticks of these axes at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def tidy(axes: "Axes") -> None:

@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from functrain.evaluation.panels import classes, confusion, curves, models, panel, probabilities, values
+from functrain.evaluation.figures import style
+from functrain.evaluation.panels import (
+    attention,
+    classes,
+    confusion,
+    curves,
+    embeddings,
+    importance,
+    layers,
+    models,
+    panel,
+    probabilities,
+    values,
+)
 from functrain.evaluation.panels.panel import Draw
 from functrain.evaluation.panels.panel import Panel as Panel
 from functrain.evaluation.panels.panel import read_panel as read_panel
@@ -20,6 +33,17 @@ KINDS: dict[str, Draw] = {
     "residuals": values.draw_residuals,
     "class_scores": classes.draw_class_scores,
     "metric_bars": models.draw_metric_bars,
+    "feature_importance": importance.draw_feature_importance,
+    "band_importance": importance.draw_band_importance,
+    "pixel_importance": importance.draw_pixel_importance,
+    "image_examples": importance.draw_image_examples,
+    "input_shares": importance.draw_input_shares,
+    "scatter": embeddings.draw_scatter,
+    "explained_variance": embeddings.draw_explained_variance,
+    "attention_map": attention.draw_attention_map,
+    "attention_profile": attention.draw_attention_profile,
+    "attention_entropy": attention.draw_attention_entropy,
+    "layer_heat_map": layers.draw_layer_heat_map,
 }
 
 
@@ -32,6 +56,8 @@ def draw(panel_: Panel, path: str | Path) -> Path:
     return panel.draw(panel_, path, KINDS)
 
 
-def draw_sheet(panels: Sequence[Panel], path: str | Path, title: str | None = None) -> Path:
-    """Draw figures on one sheet, in rows of three; errors as of `draw`."""
-    return panel.draw_sheet(panels, path, KINDS, title)
+def draw_sheet(
+    panels: Sequence[Panel], path: str | Path, title: str | None = None, *, height: float = style.HEIGHT
+) -> Path:
+    """Draw figures on one sheet, in rows of three, each so many inches high; errors as of `draw`."""
+    return panel.draw_sheet(panels, path, KINDS, title, height)

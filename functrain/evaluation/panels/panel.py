@@ -34,8 +34,13 @@ class Panel(NamedTuple):
 
 def write_panel(panel: Panel, path: Path) -> Path:
     """Write what a figure shows as JSON, of which `read_panel` makes the figure again."""
+    return write_json(path, panel._asdict())
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> Path:
+    """Write a value of JSON, with null for numbers that are not finite. A kill leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(_finite(panel._asdict())) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(_finite(value), indent=indent) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     return path
 
@@ -59,11 +64,17 @@ def draw(panel: Panel, path: str | Path, kinds: dict[str, Draw]) -> Path:
     return style.saved(figure, Path(path))
 
 
-def draw_sheet(panels: Sequence[Panel], path: str | Path, kinds: dict[str, Draw], title: str | None = None) -> Path:
-    """Draw all figures on one sheet."""
-    columns = min(COLUMNS, len(panels))
+def draw_sheet(
+    panels: Sequence[Panel],
+    path: str | Path,
+    kinds: dict[str, Draw],
+    title: str | None = None,
+    height: float = style.HEIGHT,
+) -> Path:
+    """Draw all figures on one sheet, each so many inches high."""
+    columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = style.figure(style.WIDTH * columns, style.HEIGHT * rows)
+    figure = style.figure(style.WIDTH * columns, height * rows)
     if title is not None:
         figure.suptitle(title, fontsize=12, x=0.01, ha="left")
     for number, panel in enumerate(panels, start=1):

@@ -80,7 +80,7 @@ def write_report(
             *_write_numbers(report, stage, about, more),
             write_text(stage / "report.txt", report_text(report, about | more)),
             write_text(stage / "report.html", report_page(report, title, about | more, figures)),
-            _arrays(stage / "scores.npz", report.scores),
+            write_arrays(stage / "scores.npz", report.scores),
         ]
         if report.predictions is not None:
             (stage / "predictions").mkdir()
@@ -182,7 +182,7 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def _arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
     """As `numpy.savez_compressed`, but a part at a time, and without the time of writing: equal arrays, equal files."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():

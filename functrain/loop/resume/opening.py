@@ -13,12 +13,13 @@ from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning
 from functrain.distributed import barrier
 from functrain.loop.output.log_files import CSV, JSON, NO_MARK
 from functrain.loop.output.tensorboard import FOLDER
+from functrain.loop.output.timing import FILE as TIMING
 from functrain.loop.resume.metadata import RunMetadata
 from functrain.loop.resume.saving import Saver, restore
 from functrain.loop.settings import TRACKERS
 from functrain.step.state import TrainState
 
-LOGS = (JSON, CSV, FOLDER, *(f"{tracker.name}.json" for tracker in TRACKERS))
+LOGS = (JSON, CSV, FOLDER, *(f"{tracker.name}.json" for tracker in TRACKERS), TIMING)
 
 
 @dataclass(frozen=True)
