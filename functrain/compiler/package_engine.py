@@ -1,5 +1,6 @@
 """The engine that makes ahead-of-time packages: one graph, kept in the user's store for the next start."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 
@@ -42,7 +43,10 @@ def make(request: Request) -> Made:
         return Made(program.run, recording.out, recording.random, _how(program))
     if recording is not None:  # before the wait for the tracer; without a recording the store may yet have it
         packages.cpp_compiler()
-    graph = trace(core, request.state, request.batch, inputs, donate=request.donate)
+    # Without a recording the graph's digest tells whether the store has it: importing the compiler may yet be saved.
+    broken_down = contextlib.nullcontext() if recording is None else packages.table(request.mode, request.device)
+    with broken_down as table:
+        graph = trace(core, request.state, request.batch, inputs, donate=request.donate, table=table)
     digest = recording.digest if recording else ""
     if recording is None and (stores or request.on_program is not None):
         digest = fingerprint.graph_digest(graph.module)

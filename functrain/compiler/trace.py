@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.compiler import sizes
+from functrain.compiler.decompositions import Table, made_ready
 from functrain.compiler.draws import KeptDraws, drop_unused_copies
 from functrain.compiler.flat import FlatCore
 from functrain.compiler.layout import Layout
@@ -45,10 +46,13 @@ class Graph:
     unknown: str
 
 
-def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, donate: bool) -> Graph:
+def trace(
+    core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, donate: bool, table: Table | None = None
+) -> Graph:
     """Trace `core` for tensors like `examples` (the state's, then the batch's).
 
-    With `donate`, the graph writes the new state into the old one's tensors.
+    With `donate`, the graph writes the new state into the old one's tensors. With a `table` of decompositions it is
+    brought to the form that inductor takes.
 
     Raises:
         TracingError: naming the line that depends on a tensor's value.
@@ -61,10 +65,12 @@ def trace(core: Core, state: Layout, batch: Layout, examples: list[Tensor], *, d
 
     def traced(unknown: str) -> torch.fx.GraphModule:
         with torch_seed(0, examples[0].device):  # `KeptDraws` moves the generators
-            return _make_fx(core, flat_and_kept, examples, unknown)
+            return _make_fx(core, flat_and_kept, examples, unknown, table)
 
     module, unknown = _with_symbols_if_needed(traced)
     drop_unused_copies(module.graph)
+    if table is not None and not unknown:
+        module = made_ready(module)
     module.recompile()
     assert flat.out is not None
     return Graph(module, flat.out, _draws(module), unknown)
@@ -94,7 +100,9 @@ def _with_symbols_if_needed(traced: Callable[[str], torch.fx.GraphModule]) -> tu
         raise unknown[0] from error
 
 
-def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor], unknown: str) -> torch.fx.GraphModule:
+def _make_fx(
+    core: Core, fn: Callable[..., Any], examples: list[Tensor], unknown: str, table: Table | None
+) -> torch.fx.GraphModule:
     """Trace `fn`; with symbols for sizes if there is an `unknown` one, which is the line that makes it."""
     try:
         # A mode of our own: make_fx's has symbols for unknown values too, with which `.item()` would pass here and
@@ -102,7 +110,7 @@ def _make_fx(core: Core, fn: Callable[..., Any], examples: list[Tensor], unknown
         with torch.no_grad(), applied([data_pointers.PATCH]):
             mode = sizes.fake_mode(symbols=bool(unknown))
             fakes = [mode.from_tensor(tensor) for tensor in examples]
-            return make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
+            return make_fx(fn, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
     except Exception as error:
         told = refused(core.name, error, unknown)
         if told is None:

@@ -10,7 +10,7 @@ import optree
 import torch
 
 from functrain.foundation import trees
-from functrain.foundation.torch_internals import foreach_operator, inside_transform, is_eager, references
+from functrain.foundation.torch_internals import foreach_operator, inside_transform, is_eager, is_traced, references
 from functrain.foundation.trees import Tree
 
 Scalar = float | torch.Tensor
@@ -57,7 +57,8 @@ def overwrite(op: str, temporaries: list[torch.Tensor], *args: Any, **kwargs: An
     # Where gradients flow through an update, autograd may have kept a temporary for the backward pass.
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in temporaries)
     operator = foreach_operator(f"{op}_")
-    if operator is None or not temporaries or recorded or inside_transform():
+    # In a graph nothing is won, and one that writes nothing in place needs no second trace by the compiler.
+    if operator is None or not temporaries or recorded or inside_transform() or is_traced():
         return foreach(op, temporaries, *args, **kwargs)
     operator(temporaries, *_spread(op, temporaries, args), **kwargs)
     return temporaries

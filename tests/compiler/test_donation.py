@@ -169,3 +169,33 @@ def test_frozen_parameters_stay_where_they_are(vectors):
         state, _ = step(state, vectors(seed))
     assert state.params["0.weight"] is frozen
     assert torch.equal(frozen, before)
+
+
+def _remembering(sgd):
+    """An optimizer that also keeps the parameters of the last two updates, and rotates two counters."""
+
+    def init(params):
+        return {
+            "rest": sgd.init(params),
+            "last": params,
+            "before": params,
+            "turns": [torch.tensor(0.0), torch.tensor(1.0)],
+        }
+
+    def update(updates, state, params):
+        updates, rest = sgd.update(updates, state["rest"], params)
+        turns = [state["turns"][1], state["turns"][0]]
+        return updates, {"rest": rest, "last": params, "before": state["last"], "turns": turns}
+
+    return ft.optim.Optimizer(init, update)
+
+
+def test_a_leaf_that_becomes_another_is_read_before_it_is_overwritten(
+    perceptron_state, donating, keeping, vectors, bits
+):
+    original = perceptron_state(optimizer=_remembering(ft.optim.sgd(0.1)))
+    donated, kept = copied(original), copied(original)
+    for seed in range(3):
+        donated, _ = donating(donated, vectors(seed))
+        kept, _ = keeping(kept, vectors(seed))
+        assert bits(donated) == bits(kept)
