@@ -28,14 +28,14 @@ def inductors_table(settings: Mapping[str, Any]) -> Iterator[Table]:
         yield select_decomp_table()
 
 
-def made_ready(module: GraphModule) -> GraphModule:
-    """A graph traced with `inductors_table` that needs no export, if it can be brought there; else the graph."""
+def made_ready(module: GraphModule, table: Table) -> GraphModule:
+    """A graph traced with inductor's table that needs no export, if it can be brought there; else the graph."""
     if any(isinstance(each, GraphModule) for each in module.children()):  # branches, which the export knows
         return module
     ready = module
     if not writes_at_the_end_only(module.graph):
         with contextlib.suppress(Exception):  # inductor's own export may know how
-            ready = _without_writes(module)
+            ready = _without_writes(module, table)
     if not writes_at_the_end_only(ready.graph):
         return module
     ready.meta[_READY] = True
@@ -47,12 +47,12 @@ def is_ready(module: GraphModule) -> bool:
     return bool(module.meta.get(_READY))
 
 
-def _without_writes(module: GraphModule) -> GraphModule:
-    """The graph run once more, with a new value in place of each that is written to."""
+def _without_writes(module: GraphModule, table: Table) -> GraphModule:
+    """The graph run once more, with a new value in place of each that is written to, broken down as all others."""
     fakes = [node.meta["val"] for node in module.graph.find_nodes(op="placeholder")]
     with torch.no_grad():
         functional = torch.func.functionalize(module, remove="mutations")
-        return make_fx(functional, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
+        return make_fx(functional, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*fakes)
 
 
 def writes_at_the_end_only(graph: Graph) -> bool:

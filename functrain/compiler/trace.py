@@ -70,7 +70,7 @@ def trace(
     module, unknown = _with_symbols_if_needed(traced)
     drop_unused_copies(module.graph)
     if table is not None and not unknown:
-        module = made_ready(module)
+        module = made_ready(module, table)
     module.recompile()
     assert flat.out is not None
     return Graph(module, flat.out, _draws(module), unknown)
