@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
 
 _NAME = "model"
 # Operations from which on the calls of a program are compiled without optimization: 9 in place of 17 s for the 2,200 of
-# a transformer, and some 50 us of its 130 ms a step.
+# a transformer, whose step takes 130 ms.
 _MANY = 1_000
 _PATCHES = "functrain_patches"  # among the metadata of a package
 _NO_COMPILER = (

@@ -20,6 +20,7 @@ _SAME_FILE = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"Crea
 GREY = "#777777"
 HEIGHT = 3.9  # inches, of a panel
 WIDTH = 4.6
+_WITHIN = 6  # entries of a legend; more stand beside the axes, where they cover nothing
 
 
 def check_figure(path: str | Path) -> None:
@@ -99,4 +100,5 @@ def tidy(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(frameon=False, fontsize=8)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(handles) > _WITHIN else {}
+        axes.legend(frameon=False, fontsize=8, **beside)
