@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functrain.evaluation import bootstrap
+from functrain.evaluation import bootstrap, rankings
+from functrain.evaluation.areas import drawn_areas
 from functrain.evaluation.class_counts import counts_of, overall, replicates_of
 from functrain.evaluation.rankings import auroc, ranking
 
@@ -67,6 +68,19 @@ def test_the_interval_of_an_area_covers_it_as_often_as_it_says():
 
     expected = 0.760250  # Phi(1 / sqrt 2)
     assert BAND[0] <= covered(sample, expected) <= BAND[1]
+
+
+@pytest.mark.parametrize("groups", [5, 200])
+def test_replicates_of_areas_are_areas(groups):
+    generator = np.random.default_rng(0)
+    positive = generator.random(1000) < 0.1
+    scores = np.where(positive, 0.9, 0.1) + 0.15 * generator.normal(size=1000)
+    ranked = rankings.ranking(scores, positive)
+    block, draws = bootstrap.shared_draws(1000)
+    place = block * groups + rankings.groups_of(scores, ranked, groups)
+    for replicates in drawn_areas(ranked, place, positive, draws, groups).values():
+        assert 0 <= np.nanmin(replicates)
+        assert np.nanmax(replicates) <= 1
 
 
 def test_blocks_of_examples_have_the_spread_of_single_examples(monkeypatch):
