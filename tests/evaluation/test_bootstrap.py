@@ -79,7 +79,7 @@ def test_replicates_of_areas_are_areas(groups):
     block, draws = bootstrap.shared_draws(1000)
     place = block * groups + rankings.groups_of(scores, ranked, groups)
     for replicates in drawn_areas(ranked, place, positive, draws, groups).values():
-        assert 0 <= np.nanmin(replicates)
+        assert np.nanmin(replicates) >= 0
         assert np.nanmax(replicates) <= 1
 
 
