@@ -68,12 +68,12 @@ def test_the_demos_configuration_is_good():
         (
             GOOD.replace("digits_cnn", "digits_cnn, chanels: 4"),
             "c.yaml:1:27: unknown key 'chanels' in model (digits_cnn); did you mean 'channels'? allowed: name, "
-            "channels, dropout, num_classes",
+            "channels, dropout, num_classes, size",
         ),
         (
             GOOD.replace("digits_cnn", "digits_cn"),
-            "c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, encoder_decoder, "
-            "or your own as package.module:function",
+            "c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: byte_transformer, "
+            "digits_cnn, encoder_decoder, mlp, or your own as package.module:function",
         ),
         (
             GOOD.replace("adamw", "adamww"),
@@ -146,8 +146,8 @@ def test_the_demos_configuration_is_good():
             GOOD.replace("epochs: 3", "epochs: ten, step: 4").replace("digits_cnn", "digits_cn"),
             "3 problems in the configuration:\n  c.yaml:5:12: training.epochs must be a whole number; got 'ten'\n"
             f"  c.yaml:5:25: unknown key 'step' in training; did you mean 'steps'? allowed: {KEYS}\n"
-            "  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: digits_cnn, encoder_decoder, "
-            "or your own as package.module:function",
+            "  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: byte_transformer, "
+            "digits_cnn, encoder_decoder, mlp, or your own as package.module:function",
         ),
     ],
 )

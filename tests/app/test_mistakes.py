@@ -136,7 +136,10 @@ MISTAKES = [
         ["train", "tiny.yaml", "model.dropout=3"],
         "model (tiny_project:net): dropout probability has to be between 0 and 1",
     ),
-    (["train", "tiny.yaml", "model.name=''"], "override \"model.name=''\": unknown model ''; known: digits_cnn"),
+    (
+        ["train", "tiny.yaml", "model.name=''"],
+        "override \"model.name=''\": unknown model ''; known: byte_transformer, digits_cnn",
+    ),
     (
         ["train", "tiny.yaml", "model=digits_cnn"],
         "override 'model=digits_cnn': model must be a section with keys of its own",

@@ -34,7 +34,9 @@ def test_a_folder_cannot_take_the_place_of_an_installed_module(project):
 def test_messages(project):
     (project / "broken_module.py").write_text("x = 1\nimport no_such_thing\n")
     (project / "raising_module.py").write_text("raise RuntimeError('no licence')\n")
-    assert message_for("data", "digit").startswith("unknown data set 'digit'; did you mean 'digits'? known: digits")
+    assert message_for("data", "digit").startswith(
+        "unknown data set 'digit'; did you mean 'digits'? known: breast_cancer, diabetes, digits"
+    )
     assert message_for("model", "tiny_project:nett", project).endswith("has no 'nett'; did you mean 'net'?")
     assert message_for("model", "absent.module:net", project) == (
         f"'absent.module:net': there is no module 'absent' in {project}, nor among the installed ones"
