@@ -32,8 +32,11 @@ def pytest_runtest_setup(item):
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded_and_alone():
     torch.manual_seed(0)
+    yield
+    if torch.get_num_threads() != 1:  # a configuration may set more, on which a step's last bits depend
+        torch.set_num_threads(1)
 
 
 def _bits(tree):
