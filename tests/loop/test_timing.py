@@ -6,12 +6,12 @@ from torch import nn
 import functrain as ft
 from functrain.loop.output.timing import FILE, EpochClock, Timing, read_timings
 
-BATCHES = [(torch.ones(4, 2), torch.zeros(4, 1))] * 3
+LOADER = ft.data.Loader(ft.data.Arrays(torch.ones(12, 2), torch.zeros(12, 1)), 4)
 
 
 def train(run_dir, epochs, **options):
     state = ft.init_state(nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
-    return ft.fit(state, BATCHES, epochs=epochs, run_dir=run_dir, compile=False, progress=False, **options)
+    return ft.fit(state, LOADER, epochs=epochs, run_dir=run_dir, compile=False, progress=False, **options)
 
 
 def test_a_run_writes_the_time_of_each_epoch(tmp_path):
