@@ -122,6 +122,21 @@ def test_the_problems_of_all_members_are_told_at_once(project):
     assert all(text.count(given) == 1 for given in ("'sed'", "optimizer.lr=a", "training.epochs=b"))
 
 
+def test_a_problem_of_a_searched_key_is_told_once_and_where_the_key_is_written(project):
+    def told(*points):
+        with pytest.raises(ConfigError) as refused:
+            requested("tiny.yaml", [], points, 1, False, written={"optimzer.lr": "tiny.yaml:9:3", "seed": "override s"})
+        return str(refused.value)
+
+    unknown = told(["optimzer.lr=1", "seed=1"], ["optimzer.lr=2", "seed=1"], ["optimzer.lr=1", "seed=2"])
+    assert unknown.startswith("tiny.yaml:9:3: ")
+    assert "did you mean 'optimizer'" in unknown
+    wrong = told(["seed=1"], ["seed=a"], ["seed=b"])
+    assert "override 'seed=a'" in wrong
+    assert "override 'seed=b'" in wrong
+    assert "override 'seed=a'" in told(["seed=1"], ["seed=a"])
+
+
 def test_rungs_grow_by_the_factor_and_end_before_the_run():
     assert [Halving(2, 3).rungs(epochs) for epochs in (2, 3, 6, 7, 20)] == [[], [2], [2], [2, 6], [2, 6, 18]]
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from functrain.app.config.yaml_text import parse
@@ -61,11 +61,13 @@ class Axis:
         name: as it was typed: "optimizer.lr", or "+model.depth".
         texts: its values as they were typed; empty if `range` has them.
         range: they are drawn from.
+        origin: where they are written, for a message.
     """
 
     name: str
     texts: tuple[str, ...] = ()
     range: Range | None = None
+    origin: str = field(default="", compare=False)
 
     @property
     def dotted(self) -> str:

@@ -1,6 +1,7 @@
 """The section `sweep` of a configuration, beyond the types of its keys. It imports neither torch nor pydantic."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from functrain.app.config.catalogue import FUNCTIONS, STAGES, declared
@@ -28,7 +29,10 @@ def axes(source: Source) -> list[Axis]:
     Raises:
         ConfigError: one of them is none, or its values cannot be read.
     """
-    return [_axis(name, value, source) for name, value in _named(source, "axes")]
+    return [
+        replace(_axis(name, value, source), origin=source.origin((KEY, "axes", name)))
+        for name, value in _named(source, "axes")
+    ]
 
 
 def members(source: Source) -> list[tuple[str, ...]]:

@@ -54,8 +54,9 @@ class Driver:
         recorded = read_plan(folder) or Plan(threads=_threads(asked.jobs), batch_size=asked.jobs)
         self._plan = recorded.compared_by(asked.criterion)
         self._to_plan = Asked(
-            asked.config, asked.space.fixed, self._plan.threads, asked.trust, asked.stage, asked.all_stages
-        )
+            asked.config, asked.space.fixed, self._plan.threads, asked.trust, asked.stage, asked.all_stages,
+            written={axis.name: axis.origin for axis in asked.space.keys},
+        )  # fmt: skip
         self._problem: ConfigError | None = None
         self._code: Mapping[str, str] = {}
         self._statuses = {member.name: _status(folder / member.name) for member in self._plan.members}

@@ -8,10 +8,12 @@ import json
 import os
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from functrain.app.config.build import build_loader
@@ -56,6 +58,7 @@ def requested(
     trust: bool,
     stage: str | None = None,
     all_stages: bool = False,
+    written: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Request]:
     """The members of a sweep as they would be begun now.
 
@@ -67,19 +70,22 @@ def requested(
         trust: as `load_stages`.
         stage: train this stage of the configuration.
         all_stages: train all of its stages.
+        written: where each key that is searched is written, by its name.
 
     Raises:
-        FunctrainError: with a line for each problem of any member.
+        FunctrainError: with a line for each problem of any member. One that several values of a key have is told once.
     """
-    members, problems = [], []
+    members: list[Sequence[Stage]] = []
+    problems: list[tuple[str, str]] = []
     for point in points:
         try:
             stages = _with_threads(config, [*fixed, *point], threads, trust)
             members.append(_to_train(stages, config, stage, all_stages))
         except ConfigError as error:
-            problems += _lines(str(error))
+            problems += [(line, _of_key(line, point, written)) for line in _lines(str(error))]
     if problems:
-        raise config_error(problems)
+        values = Counter(of_key for _, of_key in dict.fromkeys(problems))
+        raise config_error(of_key if values[of_key] > 1 else line for line, of_key in problems)
     data = _Data()
     digests = [data.of(stages) for stages in members]
     # After the data sets: what their functions import is there by now.
@@ -138,6 +144,15 @@ def _lines(message: str) -> list[str]:
     """The problems in a message that may have several, below a line that counts them."""
     first, *rest = message.split("\n  ")
     return rest or [first]
+
+
+def _of_key(problem: str, point: Sequence[str], written: Mapping[str, str]) -> str:
+    """A member's problem, as one of a key that is searched and not of the one value that the member has."""
+    for text in point:
+        name = text.partition("=")[0].strip()
+        if name in written:
+            problem = problem.replace(f"override {text!r}", written[name])
+    return problem
 
 
 def _request(

@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from functrain.app.sweeps.identity import Parts
@@ -28,6 +29,7 @@ class Asked(NamedTuple):
         trust: `--trust` was given.
         stage: of the configuration, that members train.
         all_stages: they train all of its stages.
+        written: where each key that is searched is written.
     """
 
     config: Path
@@ -36,6 +38,7 @@ class Asked(NamedTuple):
     trust: bool
     stage: str | None = None
     all_stages: bool = False
+    written: Mapping[str, str] = MappingProxyType({})
 
 
 def requested(asked: Asked, points: Sequence[Point]) -> list[Request]:
@@ -47,7 +50,8 @@ def requested(asked: Asked, points: Sequence[Point]) -> list[Request]:
     """
     with scratch_folder() as folder:
         question, answer = folder / "question.json", folder / "answer.json"
-        question.write_text(json.dumps({**asked._asdict(), "config": os.fspath(asked.config), "points": points}))
+        given = {**asked._asdict(), "config": os.fspath(asked.config), "written": dict(asked.written)}
+        question.write_text(json.dumps({**given, "points": points}))
         command = python("functrain.app.sweeps.planner", os.fspath(question), os.fspath(answer))
         # Its standard input ends with this process, and so does it.
         process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """What a sweep searches: the values and the ranges that the overrides of the command line give to keys."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from functrain.app.config.ranges import Axis, Value, searched, value_of
 from functrain.app.config.yaml_text import dump_flow
@@ -52,7 +52,7 @@ def read_space(overrides: Sequence[str]) -> Space:
         elif found.dotted in keys:
             raise ConfigError(f"{found.dotted} is searched twice; give all of its values in one override")
         else:
-            keys[found.dotted] = found
+            keys[found.dotted] = replace(found, origin=f"override {text!r}")
     for text in fixed:
         name = text.partition("=")[0].strip().removeprefix("+")
         if name in keys:
