@@ -8,12 +8,14 @@ About half of the kills (SIGKILL) end a driver, half one of its members' process
 compared with one that was not killed, and the next one begins, until there were so many kills. What is compared:
 sweep.csv; the arrays of the last and the best checkpoint of each member, its logs, its results on the test split.
 Nothing of a finished member may change afterwards, and after the driver's end no process of it may be left. The seed
-decides when kills come; what they find is chance.
+decides when kills come; what they find is chance. The name of a checkpoint may differ: a driver's end interrupts its
+members, and one that is interrupted after its last update saves that step twice, the second time as step-N.r1.
 """
 
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -106,9 +108,11 @@ def outcome(run: Path) -> dict[str, object]:
     """What a member leaves behind."""
     steps = [record["step"] for record in read_records(run / "metrics.jsonl") if record["kind"] == "step"]
     assert len(set(steps)) == len(steps), "a step is in the log twice"
-    texts = ("metrics.jsonl", "metrics.csv", "test/metrics.json")
+    texts = ("metrics.jsonl", "metrics.csv")
+    results = re.sub(r'("checkpoint": "step-\d+)\.r\d+"', r'\1"', (run / "test" / "metrics.json").read_text())
     last, best = ((run / "checkpoints" / name) for name in ("last", "best"))
-    return {"last": arrays_of(last), "best": arrays_of(best)} | {name: (run / name).read_text() for name in texts}
+    found = {"last": arrays_of(last), "best": arrays_of(best), "test/metrics.json": results}
+    return found | {name: (run / name).read_text() for name in texts}
 
 
 def killed(folder: Path, members: int, most: int, until: float, dice: random.Random) -> tuple[Counter[str], list[str]]:
