@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from functrain.objectives import l2_penalty as l2_penalty
     from functrain.objectives import language_modelling as language_modelling
     from functrain.objectives import losses as losses
+    from functrain.objectives import masked_reconstruction as masked_reconstruction
     from functrain.objectives import model_loss as model_loss
     from functrain.objectives import regression as regression
     from functrain.objectives import segmentation as segmentation
@@ -110,6 +111,7 @@ _NAMES = {
         "l2_penalty",
         "language_modelling",
         "losses",
+        "masked_reconstruction",
         "model_loss",
         "regression",
         "segmentation",

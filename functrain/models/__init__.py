@@ -1,6 +1,47 @@
-"""Networks that ship with functrain."""
+"""Networks that ship with functrain, a family a file. A file is imported when its first name is used."""
 
-from functrain.models.byte_transformer import ByteTransformer as ByteTransformer
-from functrain.models.digits_cnn import DigitsCNN as DigitsCNN
-from functrain.models.encoder_decoder import EncoderDecoder as EncoderDecoder
-from functrain.models.mlp import MLP as MLP
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from functrain.models.attention import AttentionPooling as AttentionPooling
+    from functrain.models.attention import MultiHeadAttention as MultiHeadAttention
+    from functrain.models.byte_transformer import ByteTransformer as ByteTransformer
+    from functrain.models.cnn import CNN as CNN
+    from functrain.models.digits_cnn import DigitsCNN as DigitsCNN
+    from functrain.models.encoder_decoder import EncoderDecoder as EncoderDecoder
+    from functrain.models.gpt import GPT as GPT
+    from functrain.models.mlp import MLP as MLP
+    from functrain.models.registry import REGISTRY as REGISTRY
+    from functrain.models.resnet import ResNet as ResNet
+    from functrain.models.transformer import TransformerBlock as TransformerBlock
+    from functrain.models.unet import UNet as UNet
+    from functrain.models.vit import DenseViT as DenseViT
+    from functrain.models.vit import MaskedAutoencoder as MaskedAutoencoder
+    from functrain.models.vit import ViT as ViT
+
+_NAMES = {
+    "attention": ("AttentionPooling", "MultiHeadAttention"),
+    "byte_transformer": ("ByteTransformer",),
+    "cnn": ("CNN",),
+    "digits_cnn": ("DigitsCNN",),
+    "encoder_decoder": ("EncoderDecoder",),
+    "gpt": ("GPT",),
+    "mlp": ("MLP",),
+    "registry": ("REGISTRY",),
+    "resnet": ("ResNet",),
+    "transformer": ("TransformerBlock",),
+    "unet": ("UNet",),
+    "vit": ("DenseViT", "MaskedAutoencoder", "ViT"),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'functrain.models' has no attribute {name!r}")
+    return getattr(import_module(f"functrain.models.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from functrain.foundation.numbers import is_integer, is_number
 
+Size = int | tuple[int, int]  # of images: height and width, or one number for both
+
 
 def at_least(lowest: int, **values: int) -> None:
     """Refuse what is not a whole number of at least `lowest`.
@@ -77,6 +79,22 @@ def multiple_of_heads(width: int, heads: int) -> None:
     at_least(1, width=width, heads=heads)
     if width % heads:
         raise ValueError(f"width must be a multiple of heads, got {width!r} and {heads!r}")
+
+
+def image_size(size: Size) -> tuple[int, int]:
+    """Height and width; one number stands for both.
+
+    Raises:
+        ValueError: if they are not whole numbers of at least 1.
+
+    Example:
+        >>> image_size(28)
+        (28, 28)
+    """
+    both = (size, size) if not isinstance(size, (tuple, list)) else tuple(size)
+    if len(both) != 2 or not all(is_integer(each, 1) for each in both):
+        raise ValueError(f"size must be a whole number of at least 1, or two for height and width; got {size!r}")
+    return both
 
 
 def images_of(images: Tensor, channels: int, model: str, size: tuple[int, int] | None = None) -> None:

@@ -1,7 +1,11 @@
-"""A small convolutional encoder and decoder with skip connections: an output for each pixel."""
+"""A small U-Net for images whose sizes it can halve; `UNet` takes any size.
 
-import torch
+Shapes: B examples, C channels, H and W pixels.
+"""
+
 from torch import Tensor, nn
+
+from functrain.models.unet import decoded, encoded, parts
 
 
 class EncoderDecoder(nn.Module):
@@ -23,24 +27,14 @@ class EncoderDecoder(nn.Module):
         Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015.
 
     Example:
+        >>> import torch
         >>> EncoderDecoder(1, 11)(torch.zeros(5, 1, 8, 8)).shape
         torch.Size([5, 11, 8, 8])
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 16, depth: int = 2) -> None:
         super().__init__()
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value!r}")
-        if not 1 <= depth <= 6:
-            raise ValueError(f"depth must be from 1 to 6, got {depth!r}")
-        widths = [width * 2**level for level in range(depth + 1)]
-        self.encoder = nn.ModuleList(map(_block, [in_channels, *widths[:-1]], widths))
-        # From the coarsest level to the finest one, each beside the encoder's features of that size.
-        self.decoder = nn.ModuleList(
-            _block(coarse + fine, fine) for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True)
-        )
-        self.head = nn.Conv2d(width, out_channels, 1)
+        self.encoder, self.decoder, self.head = parts(in_channels, out_channels, width, depth, nn.BatchNorm2d)
 
     def forward(self, images: Tensor) -> Tensor:
         """The output for each pixel.
@@ -56,19 +50,4 @@ class EncoderDecoder(nn.Module):
             raise ValueError(
                 f"EncoderDecoder takes images [B, C, H, W], H and W multiples of {step}; got {list(images.shape)}"
             )
-        levels: list[Tensor] = []
-        features = images
-        for block in self.encoder:
-            features = block(nn.functional.max_pool2d(features, 2) if levels else features)
-            levels.append(features)
-        for block, finer in zip(self.decoder, levels[-2::-1], strict=True):
-            features = block(torch.cat([nn.functional.interpolate(features, scale_factor=2.0), finer], dim=1))
-        return self.head(features)
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    # The convolutions need no bias: BatchNorm subtracts the mean and adds its own.
-    layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
-        layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers)
+        return self.head(decoded(self.decoder, encoded(self.encoder, images)))

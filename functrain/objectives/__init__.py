@@ -10,6 +10,7 @@ from functrain.objectives.labelled import segmentation as segmentation
 from functrain.objectives.learned import LearnedWeights as LearnedWeights
 from functrain.objectives.loss import Loss as Loss
 from functrain.objectives.model_losses import model_loss as model_loss
+from functrain.objectives.reconstruction import masked_reconstruction as masked_reconstruction
 from functrain.objectives.supervised import regression as regression
 from functrain.objectives.supervised import supervised as supervised
 from functrain.objectives.terms import Pass as Pass

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functrain import optim
+from functrain import models, optim
 from functrain.app.config.loading import changes, load_config, plain, read_config, save_config
 from functrain.app.config.schema import TrainingConfig
 from functrain.app.config.suggestions import OTHER_NAMES
@@ -20,6 +20,7 @@ optimizer: {name: adamw, lr: 3e-4, betas: [0.9, 0.99]}
 training: {epochs: 3}
 """
 KEYS = ", ".join(TrainingConfig.model_fields)
+MODELS = ", ".join(sorted(models.REGISTRY))
 
 
 def message_for(path, *overrides):
@@ -72,8 +73,8 @@ def test_the_demos_configuration_is_good():
         ),
         (
             GOOD.replace("digits_cnn", "digits_cn"),
-            "c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: byte_transformer, "
-            "digits_cnn, encoder_decoder, mlp, or your own as package.module:function",
+            f"c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: {MODELS}, or "
+            "your own as package.module:function",
         ),
         (
             GOOD.replace("adamw", "adamww"),
@@ -146,8 +147,8 @@ def test_the_demos_configuration_is_good():
             GOOD.replace("epochs: 3", "epochs: ten, step: 4").replace("digits_cnn", "digits_cn"),
             "3 problems in the configuration:\n  c.yaml:5:12: training.epochs must be a whole number; got 'ten'\n"
             f"  c.yaml:5:25: unknown key 'step' in training; did you mean 'steps'? allowed: {KEYS}\n"
-            "  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: byte_transformer, "
-            "digits_cnn, encoder_decoder, mlp, or your own as package.module:function",
+            f"  c.yaml:1:9: unknown model 'digits_cn'; did you mean 'digits_cnn'? known: {MODELS}, or "
+            "your own as package.module:function",
         ),
     ],
 )

@@ -138,7 +138,7 @@ MISTAKES = [
     ),
     (
         ["train", "tiny.yaml", "model.name=''"],
-        "override \"model.name=''\": unknown model ''; known: byte_transformer, digits_cnn",
+        "override \"model.name=''\": unknown model ''; known: byte_transformer, cnn, dense_vit",
     ),
     (
         ["train", "tiny.yaml", "model=digits_cnn"],

@@ -14,7 +14,9 @@ start = time.perf_counter()
 import functrain
 seconds = time.perf_counter() - start
 new = sorted({name.partition(".")[0] for name in set(sys.modules) - torch_modules})
-print(json.dumps({"torch_seconds": torch_seconds, "seconds": seconds, "new": new}))
+functrain.models.REGISTRY["mlp"]
+models = sorted(name for name in sys.modules if name.startswith("functrain.models."))
+print(json.dumps({"torch_seconds": torch_seconds, "seconds": seconds, "new": new, "models": models}))
 """
 LATER = {
     "jax",
@@ -37,3 +39,4 @@ def test_import_functrain_loads_no_library_but_torch_and_optree(record_property)
     record_property("import_functrain_seconds", outcome["seconds"])
     print(f"import functrain: {outcome['seconds']:.2f} s on top of {outcome['torch_seconds']:.2f} s for torch")
     assert LATER.isdisjoint(outcome["new"]), f"loaded too early: {sorted(LATER & set(outcome['new']))}"
+    assert outcome["models"] == ["functrain.models.mlp", "functrain.models.registry"], "a network loads with its name"

@@ -15,16 +15,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from functrain import metrics, optim
+from functrain import metrics, models, optim
 from functrain.app.config.suggestions import did_you_mean
 from functrain.data import breast_cancer, diabetes, digits, masked_digits, mnist, segmented_digits, standard_library
 from functrain.foundation.errors import ConfigError
-from functrain.models import MLP, ByteTransformer, DigitsCNN, EncoderDecoder
 from functrain.objectives import (
     binary_classification,
     classification,
     language_modelling,
     losses,
+    masked_reconstruction,
     model_loss,
     regression,
     segmentation,
@@ -33,12 +33,7 @@ from functrain.objectives import (
 from functrain.optim import schedules
 
 REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "model": {
-        "byte_transformer": ByteTransformer,
-        "digits_cnn": DigitsCNN,
-        "encoder_decoder": EncoderDecoder,
-        "mlp": MLP,
-    },
+    "model": models.REGISTRY,
     "data": {
         "breast_cancer": breast_cancer,
         "diabetes": diabetes,
@@ -52,6 +47,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "binary_classification": binary_classification,
         "classification": classification,
         "language_modelling": language_modelling,
+        "masked_reconstruction": masked_reconstruction,
         "model_loss": model_loss,
         "regression": regression,
         "segmentation": segmentation,
