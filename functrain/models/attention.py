@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from functrain.models.checks import at_least, multiple_of_heads, share
 
@@ -112,6 +111,16 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def dropout_of(dropped: float) -> nn.Module:
+    """Dropout of a share of the features; with a share of 0 nothing that draws random numbers.
+
+    Raises:
+        ValueError: if the share is not at least 0 and less than 1.
+    """
+    share(dropout=dropped)
+    return nn.Dropout(dropped) if dropped else nn.Identity()
 
 
 class Pooled(NamedTuple):
@@ -219,8 +228,7 @@ class MultiHeadAttention(nn.Module):
         multiple_of_heads(width, heads)
         context_width = width if context_width is None else context_width
         at_least(1, context_width=context_width)
-        share(dropout=dropout)
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, dropout_of(dropout)
         self.query, self.output = linear(width, width), linear(width, width)
         self.key, self.value = linear(context_width, width), linear(context_width, width)
 
@@ -260,7 +268,7 @@ class MultiHeadAttention(nn.Module):
         visible = _visible(mask, queries.shape[1], total, causal=causal, device=queries.device)
         query = query / math.sqrt(query.shape[-1])  # before the product, which might overflow in fp16
         weights = masked_softmax(query @ heads.keys.transpose(2, 3), visible)
-        mixed = F.dropout(weights, self.dropout, self.training) @ heads.values
+        mixed = self.dropout(weights) @ heads.values
         features = self.output(mixed.transpose(1, 2).flatten(2))
         if mask is not None and visible is not None:
             features = kept(features, visible.any(-1).squeeze(1))  # the bias of what sees no key is left out

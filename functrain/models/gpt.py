@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from functrain.foundation.keys import fold_in, generator, root_key
 from functrain.foundation.numbers import is_integer, is_number
-from functrain.models.attention import Heads, as_mask
-from functrain.models.checks import at_least, share
+from functrain.models.attention import Heads, as_mask, dropout_of
+from functrain.models.checks import at_least
 from functrain.models.transformer import TransformerBlock
 
 
@@ -61,10 +61,9 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, vocabulary=vocabulary, length=length, width=width, layers=layers)
-        share(dropout=dropout)
         self.vocabulary, self.length, self.attention_weights = vocabulary, length, attention_weights
         self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_of(dropout)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, ratio, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)

@@ -6,8 +6,8 @@ Shapes: B examples, S tokens, Q queries, K keys, N heads, D features of a token 
 import torch
 from torch import Tensor, nn
 
-from functrain.models.attention import Attended, Heads, MultiHeadAttention, as_mask, kept, linear
-from functrain.models.checks import at_least, multiple_of_heads, share
+from functrain.models.attention import Attended, Heads, MultiHeadAttention, as_mask, dropout_of, kept, linear
+from functrain.models.checks import at_least, multiple_of_heads
 
 
 class TransformerBlock(nn.Module):
@@ -37,13 +37,12 @@ class TransformerBlock(nn.Module):
         super().__init__()
         multiple_of_heads(width, heads)
         at_least(1, ratio=ratio)
-        share(dropout=dropout)
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads, dropout)
         self.feed = nn.Sequential(
-            linear(width, ratio * width), nn.GELU(), nn.Dropout(dropout), linear(ratio * width, width)
+            linear(width, ratio * width), nn.GELU(), dropout_of(dropout), linear(ratio * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_of(dropout)
 
     def forward(
         self,

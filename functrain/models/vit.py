@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from functrain.foundation.keys import generator, root_key
-from functrain.models.attention import linear
+from functrain.models.attention import dropout_of, linear
 from functrain.models.checks import Size, at_least, image_size, images_of, share
 from functrain.models.transformer import TransformerBlock, sinusoids
 
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.grid = (self.size[0] // patch, self.size[1] // patch)
         self.register_buffer("positions", grid_positions(self.grid, width), persistent=False)
         self.embed = linear(in_channels * patch * patch, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_of(dropout)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, ratio, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 

@@ -50,7 +50,7 @@ def names():
     }
 
 
-@pytest.mark.parametrize("page", ["../README.md", "optim.md", "accumulation.md", "data.md", "memory.md"])
+@pytest.mark.parametrize("page", ["../README.md", "optim.md", "accumulation.md", "data.md", "memory.md", "models.md"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = {"epochs": 2, "compile": False, "progress": False}

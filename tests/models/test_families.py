@@ -45,7 +45,7 @@ def test_a_network_gives_what_its_docstring_says_and_trains_as_one_graph(name):
     model = REGISTRY[name](**arguments)
     outputs = model.eval()(batch[0])
     assert output_of(outputs, None, "prediction").shape == shape
-    state = ft.init_state(model.train(), objective, ft.optim.adamw(1e-2), seed=3)
+    state = ft.init_state(model.train(), objective, ft.optim.sgd(0.1), seed=3)
     moved, metrics = ft.train_step(state, batch)
     compiled, same = ft.compile(ft.train_step, backend="aot_eager")(state, batch)
     assert metrics["loss"].isfinite()
@@ -53,7 +53,7 @@ def test_a_network_gives_what_its_docstring_says_and_trains_as_one_graph(name):
     assert len(moved.params) == len(dict(model.named_parameters()))
     for leaf, parameter in moved.params.items():
         assert parameter.isfinite().all(), leaf
-        assert torch.allclose(parameter, compiled.params[leaf], atol=1e-3), leaf
+        assert torch.allclose(parameter, compiled.params[leaf], atol=1e-5), leaf
     assert any(not torch.equal(moved.params[leaf], state.params[leaf]) for leaf in state.params)
 
 

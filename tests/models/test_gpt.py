@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 import functrain as ft
 from functrain.models import GPT
@@ -123,22 +123,19 @@ def test_generating_changes_neither_mode_nor_generator(model):
 )
 def test_a_choice_is_the_inverse_of_the_distribution(logits, temperature, top_k, top_p, uniform):
     chances = torch.tensor(logits).double().div(temperature).softmax(0).tolist()
-    order = sorted(range(len(logits)), key=lambda token: -logits[token])[:top_k]
-    whole, kept, before = sum(chances[token] for token in order), [], 0.0
+    order = sorted(range(len(logits)), key=lambda token: -chances[token])[:top_k]
+    kept, before = [], [0.0]  # the tokens that are left, and the chance of those before each
     for token in order:
-        if top_p is not None and kept and before / whole >= top_p - 1e-12:
+        if kept and top_p is not None and before[-1] / sum(chances[each] for each in order) >= top_p:
             break
         kept.append(token)
-        before += chances[token]
-    found = int(Sampling(temperature, top_k, top_p).choose(torch.tensor([logits]), torch.tensor([uniform]).double()))
-    reached, places = 0.0, []
-    for token in kept:
-        reached += chances[token]
-        places.append(reached / before)
-    assert found in kept or top_p is not None
-    expected = next((token for token, place in zip(kept, places) if place > uniform), kept[-1])
-    near = any(abs(place - uniform) < 1e-9 for place in places)
-    assert found == expected or near or logits.count(logits[found]) > 1 or top_p is not None
+        before.append(before[-1] + chances[token])
+    edges = [edge / before[-1] for edge in before]
+    shares = [edge / sum(chances[each] for each in order) for edge in before]
+    assume(all(abs(edge - uniform) > 1e-9 for edge in edges[1:]))  # rounding decides there
+    assume(top_p is None or all(abs(share - top_p) > 1e-9 for share in shares))
+    found = Sampling(temperature, top_k, top_p).choose(torch.tensor([logits]), torch.tensor([uniform]).double())
+    assert int(found) == next(token for token, edge in zip(kept, edges[1:]) if edge > uniform)
 
 
 def test_the_last_number_below_1_chooses_no_token_that_is_left_out():
