@@ -63,7 +63,7 @@ def masked_softmax(scores: Tensor, visible: Tensor | None) -> Tensor:
     """The softmax over the last dimension of what is visible; 0 elsewhere, and where nothing is visible.
 
     Args:
-        scores: floating `[..., K]`, finite.
+        scores: floating `[..., K]`; what is not visible may hold anything.
         visible: bool, broadcastable to the scores; None: all.
 
     Example:
@@ -72,8 +72,9 @@ def masked_softmax(scores: Tensor, visible: Tensor | None) -> Tensor:
     """
     if visible is None:
         return scores.softmax(-1)
-    # The lowest number, not -inf: a row of -inf alone gives NaN, and its gradient is NaN times 0.
-    lowered = torch.where(visible, scores, torch.finfo(scores.dtype).min)
+    # A row of -inf alone would give NaN, whose gradient is NaN, too: it becomes a row of 0.
+    lowered = torch.where(visible, scores, -math.inf)
+    lowered = torch.where(visible.any(-1, keepdim=True), lowered, 0)
     return torch.where(visible, lowered.softmax(-1), 0)
 
 
@@ -263,7 +264,9 @@ class MultiHeadAttention(nn.Module):
         total = known + own.shape[1]
         mask = as_mask(mask, (own.shape[0], total))
         given = mask if mask is None else mask[:, known:]
-        query_mask = given if context is None and query_mask is None else as_mask(query_mask, queries.shape[:2], "query_mask")
+        query_mask = (
+            given if context is None and query_mask is None else as_mask(query_mask, queries.shape[:2], "query_mask")
+        )
         query, heads = self._heads(self.query(kept(queries, query_mask))), self._keys(kept(own, given), past)
         visible = _visible(mask, queries.shape[1], total, causal=causal, device=queries.device)
         query = query / math.sqrt(query.shape[-1])  # before the product, which might overflow in fp16

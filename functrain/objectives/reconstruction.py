@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from functrain.metrics.weighted_sums import PerExample, one_each
 from functrain.objectives.batch import unpack
@@ -18,8 +17,8 @@ def masked_reconstruction() -> Objective:
     """The squared error of what a masked autoencoder reconstructs, a mean over the hidden patches of each example.
 
     The model returns a mapping of `prediction` and `target`, floating `[B, S, ...]`, and `hidden`, bool `[B, S]`, as
-    `functrain.models.MaskedAutoencoder` does. A batch is its inputs alone or, as for other objectives, inputs and
-    targets; the targets are not looked at.
+    `functrain.models.MaskedAutoencoder` does. Batches are those of other objectives. Their targets are not looked at:
+    without labels, give the inputs twice.
 
     References:
         He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022.
@@ -27,7 +26,7 @@ def masked_reconstruction() -> Objective:
     Example:
         >>> def model(images):
         ...     return {"prediction": images, "target": images + 2, "hidden": torch.eye(3, 4).bool()}
-        >>> loss = masked_reconstruction()(model, torch.zeros(3, 4, 5))
+        >>> loss = masked_reconstruction()(model, (torch.zeros(3, 4, 5), None))
         >>> loss.total.item(), loss.weight.item()
         (12.0, 3.0)
     """
@@ -39,20 +38,10 @@ class _Reconstruction:
     takes_weight = True
 
     def __call__(self, model: Any, batch: Any) -> Loss:
-        inputs, weight = _parts(batch)
+        inputs, _, weight = unpack(batch)
         outputs = zero_uncounted(call(model, inputs), weight)
         prediction, target, hidden = (output_of(outputs, name, name) for name in ("prediction", "target", "hidden"))
         errors = (prediction - target).square().flatten(2).mean(2)  # [B, S]
         values = torch.where(hidden, errors, 0.0).sum(1) / hidden.sum(1).clamp(min=1)
         weight = values.new_ones(len(values)) if weight is None else weight
         return Loss(*PerExample(values, one_each(weight, len(values))).sums())
-
-
-def _parts(batch: Any) -> tuple[Any, Tensor | None]:
-    """The inputs of a batch, and the weights of its examples."""
-    if isinstance(batch, Tensor):
-        return batch, None
-    if isinstance(batch, (tuple, list)) and len(batch) == 1:
-        return batch[0], None
-    parts = unpack(batch)
-    return parts.inputs, parts.weight

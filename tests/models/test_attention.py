@@ -13,7 +13,7 @@ from functrain.models.transformer import TransformerBlock, sinusoids
 
 WIDTH = 8
 FILLS = (math.nan, math.inf, -math.inf, 1e30)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=10, deadline=None)
 
 
 def attended(module, features, mask, **options):
@@ -118,9 +118,7 @@ def test_a_masked_context_and_masked_queries(ours, theirs):
         return [*seen[:2], *torch.autograd.grad(loss, [queries, context, *module.parameters()])]
 
     clean = run(queries, context)
-    dirty = run(
-        torch.where(query_mask[..., None], queries, math.nan), torch.where(mask[..., None], context, math.inf)
-    )
+    dirty = run(torch.where(query_mask[..., None], queries, math.nan), torch.where(mask[..., None], context, math.inf))
     assert all(torch.equal(got, expected) for got, expected in zip(dirty, clean))
     features, weights, of_queries, of_context = clean[:4]
     assert not of_queries[~query_mask].any()
@@ -135,9 +133,12 @@ def test_a_masked_context_and_masked_queries(ours, theirs):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_row_of_huge_scores_beside_masked_ones(dtype):
     large = torch.finfo(dtype).max
-    scores = torch.tensor([[-large, large, 0.0], [-large, -large, 0.0]], dtype=dtype)
-    visible = torch.tensor([[True, False, False], [True, True, False]])
-    assert masked_softmax(scores, visible).tolist() == [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    scores = torch.tensor([[-large, large, 0.0], [-large, -large, math.nan], [math.nan] * 3], dtype=dtype)
+    visible = torch.tensor([[True, False, False], [True, True, False], [False] * 3])
+    found = masked_softmax(scores.requires_grad_(), visible)
+    assert found.tolist() == [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0] * 3]
+    (gradient,) = torch.autograd.grad(found[:, 0].sum(), scores)
+    assert gradient.tolist() == [[0.0, 0.0, 0.0], [0.25, -0.25, 0.0], [0.0] * 3]
 
 
 def with_weights_of(theirs, ours):
@@ -159,7 +160,10 @@ def test_parity_with_torchs_attention(causal, heads):
     theirs = theirs.double()
     nn.init.normal_(theirs.in_proj_bias)
     with_weights_of(theirs, ours)
-    features, mask = torch.randn(3, 5, WIDTH).double(), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 1, 0]])
+    features, mask = (
+        torch.randn(3, 5, WIDTH).double(),
+        torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 1, 0]]),
+    )
     hidden = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
     expected, weights = theirs(
         features,
@@ -219,7 +223,7 @@ def test_tokens_after_others_see_what_they_would_see_together():
     assert torch.allclose(heads.keys, whole.heads.keys, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ["causal block", "attention pooling"])
 def test_one_graph_and_the_transforms_of_torch_func(name):
     module, run = made(name, torch.float32)
     features, mask = torch.randn(3, 4, WIDTH), torch.tensor([[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])

