@@ -1,8 +1,8 @@
 """Attention that respects masks: a masked token reaches no output and gets no gradient, whatever it holds.
 
 A mask is `[B, S]`, True (or not 0) where a token is real, as in transformers; `nn.MultiheadAttention` has it the other
-way round. Law: padding that holds NaN or infinity changes no bit of an output, and its gradient is exactly 0. An example
-without a real token gets 0 for an output.
+way round. Law: padding that holds NaN or infinity changes no bit of an output, and its gradient is exactly 0. An
+example without a real token gets 0 for an output.
 
 0 times NaN is NaN. So masked tokens are replaced by 0 before anything is computed with them (`kept`), which also makes
 their gradient 0: `torch.where` passes none to what it did not choose.

@@ -107,6 +107,6 @@ def images_of(images: Tensor, channels: int, model: str, size: tuple[int, int] |
     if images.ndim != 4 or images.shape[1] != channels or (size is not None and tuple(images.shape[2:]) != size):
         what = "in_channels is their number of channels" + ("" if size is None else ", size their height and width")
         raise ValueError(
-            f"{model} takes images of shape [B, {channels}, {height}, {width}], got {list(images.shape)}; its parameter "
-            f"{what}"
+            f"{model} takes images of shape [B, {channels}, {height}, {width}], got {list(images.shape)}; its "
+            f"parameter {what}"
         )

@@ -24,8 +24,8 @@ class CNN(nn.Module):
 
     References:
         Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015 (pairs of 3 x 3 convolutions). Lin et al.,
-        Network In Network, ICLR 2014 (mean over the pixels). He et al., Delving Deep into Rectifiers, ICCV 2015, equation
-        10 (initial weights).
+        Network In Network, ICLR 2014 (mean over the pixels). He et al., Delving Deep into Rectifiers, ICCV 2015,
+        equation 10 (initial weights).
 
     Example:
         >>> import torch

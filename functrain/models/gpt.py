@@ -1,6 +1,7 @@
 """A language model that predicts the next token from those before it, and continues texts.
 
-Shapes: B texts, S tokens, K tokens that are seen, V tokens of the vocabulary, N heads, D features of a token (the width).
+Shapes: B texts, S tokens, K tokens that are seen, V tokens of the vocabulary, N heads, D features of a token (the
+width).
 """
 
 import contextlib

@@ -35,8 +35,8 @@ class ResNet(nn.Module):
         ValueError: if an argument is out of range.
 
     References:
-        He et al., Deep Residual Learning for Image Recognition, CVPR 2016. He et al., Delving Deep into Rectifiers, ICCV
-        2015, equation 10 (initial weights). Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1 (a block
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016. He et al., Delving Deep into Rectifiers,
+        ICCV 2015, equation 10 (initial weights). Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1 (a block
         begins as the identity: the scale of its last BatchNorm is 0).
 
     Example:

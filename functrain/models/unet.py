@@ -37,9 +37,9 @@ class UNet(nn.Module):
         ValueError: if an argument is out of range.
 
     References:
-        Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015. Isensee et al.,
-        nnU-Net, Nature Methods 2021 (instance normalisation). He et al., Delving Deep into Rectifiers, ICCV 2015, equation
-        10 (initial weights).
+        Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015. Isensee et
+        al., nnU-Net, Nature Methods 2021 (instance normalisation). He et al., Delving Deep into Rectifiers, ICCV 2015,
+        equation 10 (initial weights).
 
     Example:
         >>> UNet(3, 2)(torch.zeros(5, 3, 30, 41)).shape

@@ -217,9 +217,9 @@ class DenseViT(nn.Module):
 class MaskedAutoencoder(nn.Module):
     """Pre-trains the encoder of a vision transformer: it sees a few patches, and a decoder reconstructs the others.
 
-    Which patches are hidden is drawn for each image from torch's generator, which a training step seeds, or follows from
-    the key that is given. Train it with `functrain.masked_reconstruction()`. `encoder` has the parameters of `ViT`'s and
-    `DenseViT`'s.
+    Which patches are hidden is drawn for each image from torch's generator, which a training step seeds, or follows
+    from the key that is given. Train it with `functrain.masked_reconstruction()`. `encoder` has the parameters of
+    `ViT`'s and `DenseViT`'s.
 
     Args:
         size: height and width of the images in pixels; one number for square images.
