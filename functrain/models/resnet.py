@@ -36,8 +36,8 @@ class ResNet(nn.Module):
 
     References:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016. He et al., Delving Deep into Rectifiers,
-        ICCV 2015, equation 10 (initial weights). Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1 (a block
-        begins as the identity: the scale of its last BatchNorm is 0).
+        ICCV 2015, equation 10 (initial weights). Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1 (the
+        scale of a block's last BatchNorm is 0 at first, so that the block begins as the identity).
 
     Example:
         >>> import torch

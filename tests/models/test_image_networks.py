@@ -99,6 +99,6 @@ def test_activations_neither_vanish_nor_explode_at_the_start(make):
     model, spreads = make(), []
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
-            module.register_forward_hook(lambda _module, _given, out: spreads.append(float(out.std())))
+            module.register_forward_hook(lambda _module, _given, out: spreads.append(out.std().item()))
     model(torch.randn(8, 1, 16, 16))
     assert all(0.2 < spread < 5.0 for spread in spreads), spreads
