@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from functrain.models.digits_cnn import DigitsCNN as DigitsCNN
     from functrain.models.encoder_decoder import EncoderDecoder as EncoderDecoder
     from functrain.models.gpt import GPT as GPT
+    from functrain.models.lora import add_lora as add_lora
+    from functrain.models.lora import load_lora as load_lora
+    from functrain.models.lora import lora_state_dict as lora_state_dict
+    from functrain.models.lora import merge_lora as merge_lora
     from functrain.models.mlp import MLP as MLP
     from functrain.models.registry import REGISTRY as REGISTRY
     from functrain.models.resnet import ResNet as ResNet
@@ -27,6 +31,7 @@ _NAMES = {
     "digits_cnn": ("DigitsCNN",),
     "encoder_decoder": ("EncoderDecoder",),
     "gpt": ("GPT",),
+    "lora": ("add_lora", "load_lora", "lora_state_dict", "merge_lora"),
     "mlp": ("MLP",),
     "registry": ("REGISTRY",),
     "resnet": ("ResNet",),
