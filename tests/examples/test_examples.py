@@ -28,7 +28,7 @@ GALLERY = {
     "06_imbalanced.py": (r"auroc +(0\.\d+)", 0.95, ["model_comparison.png", "roc_comparison.png"]),
     "07_regression.py": (r"r2 +(0\.\d+)", 0.3, ["model_comparison.png", "paired_tests.csv"]),
     "08_segmentation.py": (r"ten digits ([\d.]+)", 0.7, ["report.html", "confusion_matrix.png"]),
-    "09_text.py": (r"bits_per_token ([\d.]+)", 1.5, []),
+    "17_language_model.py": (r"bits_per_token ([\d.]+)", 2.3, []),
 }
 
 
@@ -90,7 +90,7 @@ def test_an_example_with_real_data_learns(name: str, tmp_path: Path) -> None:
     pattern, bound, _ = GALLERY[name]
     found = re.search(pattern, run_example(name, [str(tmp_path / "out")], tmp_path))
     assert found is not None
-    assert float(found[1]) <= bound if "text" in name else float(found[1]) >= bound
+    assert float(found[1]) <= bound if "language" in name else float(found[1]) >= bound
 
 
 def test_examples_are_short() -> None:
