@@ -2,7 +2,9 @@
 
 from functrain.metrics.totals import Totals as Totals
 from functrain.objectives import losses as losses
+from functrain.objectives.combined import learned_terms as learned_terms
 from functrain.objectives.combined import weighted_sum as weighted_sum
+from functrain.objectives.composing import composed as composed
 from functrain.objectives.labelled import binary_classification as binary_classification
 from functrain.objectives.labelled import classification as classification
 from functrain.objectives.labelled import language_modelling as language_modelling

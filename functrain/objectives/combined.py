@@ -25,8 +25,10 @@ from functrain.foundation.numbers import is_number
 from functrain.objectives.batch import unpack
 from functrain.objectives.learned import LearnedWeights, unwrapped
 from functrain.objectives.loss import Loss
+from functrain.objectives.outputs import output_of
 from functrain.objectives.supervised import ExampleMetric, Objective, call, example_metrics
-from functrain.objectives.terms import Pass, Term
+from functrain.objectives.tasks import task_of_loss
+from functrain.objectives.terms import LossTerm, Pass, Term
 
 LEARNED = "learned"
 TermWeight = float | str | Callable[[Any], Any]
@@ -87,6 +89,34 @@ class _WeightedSum:
         """Whether a weight is a schedule, so that the number of past updates must be given."""
         return any(callable(weight) for _, _, weight in self.terms)
 
+    # Reports, metrics and explanations are about what the main term compares.
+
+    @property
+    def _main(self) -> LossTerm | None:
+        first = self.terms[0][1]
+        return first if isinstance(first, LossTerm) else None
+
+    @property
+    def task(self) -> str | None:
+        """What the main term is for."""
+        return None if self._main is None else task_of_loss(self._main.loss.fn)
+
+    @property
+    def output(self) -> str | int | None:
+        """Which of the outputs it looks at."""
+        return None if self._main is None else self._main.output
+
+    @property
+    def ignore_index(self) -> int:
+        """The label that it does not count."""
+        return -100 if self._main is None else dict(self._main.loss.options).get("ignore_index", -100)
+
+    def compared(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
+        """The output and the target that it compares."""
+        if self._main is None:
+            return output_of(outputs, None, "logits"), targets
+        return self._main.compared(outputs, targets)
+
     def __call__(self, model: Any, batch: Any, step: Tensor | int | None = None) -> Loss:
         inputs, targets, weight = unpack(batch)
         seen = Pass(unwrapped(model), inputs, call(model, inputs), targets, weight)
@@ -104,6 +134,19 @@ class _WeightedSum:
             sums.add({f"{name}_weight": (factor * unit, unit)})
         sums.add(example_metrics(self.metrics, seen.outputs, targets, weight))
         return Loss(total, unit, sums.sums)
+
+
+def learned_terms(objective: Objective) -> tuple[str, ...]:
+    """The terms of an objective whose weights are learned, so that its model must be a `LearnedWeights` with these.
+
+    Example:
+        >>> from functrain.objectives.terms import term
+        >>> learned_terms(weighted_sum({"error": term("huber"), "other": term("huber")}, {"other": "learned"}))
+        ('other',)
+    """
+    if not isinstance(objective, _WeightedSum):
+        return ()
+    return tuple(name for name, _, weight in objective.terms if weight == LEARNED)
 
 
 class _Names:

@@ -74,7 +74,7 @@ def term(
     Example:
         >>> depth = term("huber", output="depth", target="depth", weight="has_depth", options={"delta": 0.5})
     """
-    return _LossTerm(bind(loss, options), output, target, weight, per_example)
+    return LossTerm(bind(loss, options), output, target, weight, per_example)
 
 
 def contrastive(
@@ -97,9 +97,14 @@ def contrastive(
         symmetric: look for queries by keys too.
         groups: key of the targets under which int `[B]` numbers lie; None: the micro-batch is one group.
 
+    Raises:
+        ValueError: for a temperature out of range.
+
     Example:
         >>> image_and_text = contrastive("image", "text", temperature=0.1)
     """
+    if not 0.0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be greater than 0 and finite, got {temperature}")
     options = {"temperature": temperature, "symmetric": symmetric}
     return _Contrastive(bind("info_nce", options), first, second, groups)
 
@@ -141,15 +146,21 @@ def l2_penalty(pattern: str | Sequence[str] = "*") -> Term:
 
 
 @dataclass(frozen=True)
-class _LossTerm:
+class LossTerm:
+    """What `term` makes."""
+
     loss: BoundLoss
     output: str | int | None
     target: str | int | None
     weight: str | None
     per_example: bool
 
-    def __call__(self, seen: Pass) -> Loss:
-        output, target = chosen("output", seen.outputs, self.output), chosen("target", seen.targets, self.target)
+    def compared(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
+        """The output and the target of the loss."""
+        return chosen("output", outputs, self.output), chosen("target", targets, self.target)
+
+    def __call__(self, seen: Pass) -> Loss:  # noqa: D102 - of Term
+        output, target = self.compared(seen.outputs, seen.targets)
         weight = seen.weight
         if self.weight is not None:
             own = chosen("target", seen.targets, self.weight)

@@ -32,7 +32,8 @@ class Multimodal(nn.Module):
     def forward(self, spectra, mask, tabular):
         weights = (self.spectra(spectra).sum(-1).masked_fill(~mask, -torch.inf)).softmax(-1)
         embedding = (self.spectra(spectra).tanh() * weights[..., None]).sum(1) + self.tabular(tabular).tanh()
-        return {"logits": self.head(embedding), "embedding": embedding, "attention_weights": weights[:, None]}
+        found = {"logits": self.head(embedding), "embedding": embedding, "attention_weights": weights[:, None]}
+        return found | {"gates": {"all": embedding.sigmoid(), "one": embedding[:, 0].sigmoid()}}
 
 
 def patients(rows=5):
@@ -143,6 +144,8 @@ def test_the_embedding_is_the_models_own_or_a_layers():
     assert torch.equal(found.embedding, outputs["embedding"])
     assert torch.equal(found.attention["attention_weights"], outputs["attention_weights"])
     assert torch.equal(found.targets, torch.arange(5))
+    assert torch.equal(found.gates["gates all"], outputs["gates"]["all"])
+    assert found.gates["gates one"].shape == (5, 1)
     layer = ft.observe(state, loader, layer="head")
     assert torch.equal(layer.embedding, outputs["logits"])
     with pytest.raises(ValueError, match=r"no layer 'heat'; it has head"):

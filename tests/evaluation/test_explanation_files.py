@@ -119,6 +119,19 @@ def test_attention_is_drawn_by_head(tmp_path, attention, maps):
     assert all(0 < mean < 1 for mean in data["mean"])
 
 
+def test_gates_are_drawn_by_feature_the_most_open_one_first(tmp_path):
+    gates = {"gates features": torch.tensor([[0.1, 0.9], [0.3, 0.7]]), "gates fusion": normal(2, 30).sigmoid()}
+    observed = Observed(None, "", None, {}, gates)
+    files = ft.write_observed(observed, tmp_path, names=["age", "height"])
+    assert [path.name for path in files] == ["gate_analysis.png", "gates_0.json", "gates_1.json"]
+    few, many = (panels.read_panel(path) for path in files[1:])
+    assert (few.title, few.data["names"]) == ("Gates: features", ["height", "age"])
+    assert few.data["mean"] == pytest.approx([0.8, 0.2])
+    assert few.data["low"] == pytest.approx([0.72, 0.12])
+    assert many.data["mean"] == sorted(many.data["mean"], reverse=True)
+    assert many.data["names"][0] == str(int(gates["gates fusion"].mean(0).argmax()))
+
+
 @pytest.mark.parametrize(
     ("targets", "groups"),
     [

@@ -16,6 +16,7 @@ Explain the outputs of a run's model on examples of its data. The command writes
   explanation.json, attributions.npz, feature_importance.png   how much each input contributes to the output
   pca_analysis.png                                             embeddings of the split in two dimensions
   attention_analysis.png                                       where the model returns attention_weights
+  gate_analysis.png                                            where the model returns gates
   figures/*.json                                               what the figures show
 
   functrain explain runs/digits

@@ -1,6 +1,8 @@
 """Build the objects that a configuration describes."""
 
+import copy
 import functools
+import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from functrain.loop.events import Callback
 from functrain.loop.settings import declared
 from functrain.metrics import Measures, Metric
 from functrain.metrics.measuring import as_metric
+from functrain.objectives import LearnedWeights, learned_terms
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
 from functrain.step.devices import devices, usable_device
@@ -153,10 +156,13 @@ def build_state(config: Config, length: Length | None) -> TrainState:
     with torch_seed(fold_in(root_key(config.seed), "model")):  # initial parameters are a function of the seed
         model = _call("model", config.model, functools.partial(function, **parameters))
     try:
+        objective = _build_objective(config)
+        if learned := learned_terms(objective):
+            model = LearnedWeights(model, learned)
         with frozen(model, config.freeze) if isinstance(model, nn.Module) else nullcontext():
             return init_state(
                 model,
-                _build_objective(config),
+                objective,
                 _build_optimizer(config, length),
                 seed=config.seed,
                 precision=training.precision,
@@ -262,8 +268,11 @@ def _build_average(config: Config) -> optim.Ema | None:
 
 def _build_objective(config: Config) -> Callable[[Any, Any], Any]:
     function, parameters = _function(config, "objective", config.objective)
-    for key, name in config.objective.own_losses.items():
-        parameters[key] = lookup("loss", name, config.code_folders)
+    own = config.objective.own_losses
+    parameters = copy.deepcopy(parameters) if own else parameters
+    for path, name in own.items():
+        *sections, key = path
+        functools.reduce(operator.getitem, sections, parameters)[key] = lookup("loss", name, config.code_folders)
     if is_objective("objective", function):
         return functools.partial(function, **parameters) if parameters else function
     return _call("objective", config.objective, functools.partial(function, **parameters))

@@ -148,6 +148,7 @@ _WORDING = {
     "Input should be a valid string": "must be text (put it in quotes)",
     "Input should be a valid boolean": "must be true or false",
     "Input should be a valid dictionary": "must be a section with keys of its own",
+    "Input should be an object": "must be a section with keys of its own",
     "Input should be a valid array": "must be a list",
     "Input should be a valid list": "must be a list",
     "Input should be a finite number": "must be a finite number",

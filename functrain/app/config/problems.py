@@ -9,7 +9,7 @@ from functrain.app.config.extending import KEY as EXTENDS
 from functrain.app.config.former import ASKED_FOR, SWITCHES, new_place
 from functrain.app.config.parameters import complaint, signature, takes_one, wish
 from functrain.app.config.registry import lookup
-from functrain.app.config.schema import LOSSES, section_at
+from functrain.app.config.schema import own_losses, section_at
 from functrain.app.config.source import Path_, Problem, Source, leaves
 from functrain.app.config.suggestions import meant
 from functrain.foundation.errors import ConfigError
@@ -117,10 +117,15 @@ def _of_function(
     expected, section = signature(kind, function), source.at(path)
     fields = list(section_at(path).model_fields)
     given = {key: value for key, value in section.items() if key not in fields} if isinstance(section, dict) else {}
+    own = dict(own_losses(given)) if kind == "objective" else {}
+    for place, loss in own.items():
+        problem = _of_own_loss(loss, folders)
+        if problem is not None:
+            yield Problem((*path, *place), f"{source.origin((*path, *place))}: {problem}")
     for key, item in given.items():
         inside = (*path, key)
-        if kind == "objective" and key in LOSSES and isinstance(item, str) and ":" in item:
-            problem = _of_own_loss(item, folders)
+        if (key,) in own:
+            problem = None
         elif key in expected.types:
             wrong = complaint(item, expected.types[key], source.spelling(inside, item))
             wrong = wrong or _unclear(item, inside, expected.types[key], source)

@@ -22,6 +22,7 @@ from functrain.foundation.errors import ConfigError
 from functrain.objectives import (
     binary_classification,
     classification,
+    composed,
     language_modelling,
     losses,
     masked_reconstruction,
@@ -52,6 +53,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "regression": regression,
         "segmentation": segmentation,
         "supervised": supervised,
+        "weighted_sum": composed,
     },
     "loss": losses.REGISTRY,
     "optimizer": optim.REGISTRY,

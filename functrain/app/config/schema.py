@@ -4,7 +4,7 @@ A section with a `name` (model, data, objective, optimizer, schedule) also takes
 that the name stands for; `functrain.app.config.loading` checks them against its signature.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -58,19 +58,38 @@ class DataConfig(Named):
 
 
 LOSSES = ("loss", "loss_fn")  # parameters of an objective that may name a function
+TERMS = "terms"  # the parameter whose values are mappings, each with such a parameter
 
 
 class ObjectiveConfig(Named):
     """The objective: an objective `(model, batch) -> Loss` itself, or a function of parameters that returns one.
 
-    Its parameters `loss` and `loss_fn` may name a function of your own, as "package.module:function".
+    Its parameters `loss` and `loss_fn`, and those of its terms, may name a function of your own, as
+    "package.module:function".
     """
 
     @property
-    def own_losses(self) -> dict[str, str]:
-        """The parameters that name a function."""
-        given = self.parameters
-        return {key: given[key] for key in LOSSES if isinstance(given.get(key), str) and ":" in given[key]}
+    def own_losses(self) -> dict[tuple[str, ...], str]:
+        """The names of functions, by the path of the parameter."""
+        return dict(own_losses(self.parameters))
+
+
+def own_losses(parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The functions that an objective's parameters name: the path of each parameter, and the name.
+
+    Example:
+        >>> dict(own_losses({"terms": {"main": {"loss": "my_losses:dice"}, "other": {"loss": "huber"}}}))
+        {('terms', 'main', 'loss'): 'my_losses:dice'}
+    """
+    for parameter in LOSSES:
+        loss = parameters.get(parameter)
+        if isinstance(loss, str) and ":" in loss:
+            yield (parameter,), loss
+    terms = parameters.get(TERMS)
+    if isinstance(terms, Mapping):
+        for name, term in terms.items():
+            if isinstance(term, Mapping):
+                yield from (((TERMS, name, *path), loss) for path, loss in own_losses(term))
 
 
 class ScheduleConfig(Named):

@@ -126,6 +126,7 @@ def _observed(state: TrainState, loader: Loader, folder: Path, asked: Asked, tit
     return write_observed(
         found,
         folder,
+        names=asked.features,
         labels=asked.labels,
         with_tsne=asked.tsne,
         seed=asked.seed or 0,

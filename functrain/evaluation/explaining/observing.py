@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from functrain.objectives.outputs import at
 from functrain.objectives.supervised import call
 from functrain.step.state import TrainState, require_state
 
-EMBEDDING, ATTENTION = "embedding", "attention_weights"
+EMBEDDING, ATTENTION, GATES = "embedding", "attention_weights", "gates"
 
 
 class Observed(NamedTuple):
@@ -29,12 +30,14 @@ class Observed(NamedTuple):
         place: where the embedding was taken.
         targets: of the examples; None: the loader gives none.
         attention: attention weights by name, `[N, ..., K]`; none, if the model returns none.
+        gates: values of gates by name, `[N, K]`, from 0 (closed) to 1 (open); likewise.
     """
 
     embedding: Tensor | None
     place: str
     targets: Any
     attention: dict[str, Tensor]
+    gates: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @torch.no_grad()
@@ -44,9 +47,10 @@ def observe(
     *,
     layer: str | None = None,
     attention: str = ATTENTION,
+    gates: str = GATES,
     ema: bool = False,
 ) -> Observed:
-    """The embeddings and the attention weights of all examples of a loader, in evaluation mode.
+    """The embeddings, attention weights and gates of all examples of a loader, in evaluation mode.
 
     Args:
         state: any state; not changed.
@@ -55,6 +59,7 @@ def observe(
             "embedding"; or else the input of the linear layer that is called last.
         attention: name of the model's output with the weights: a tensor `[B, ..., K]` whose last dimension sums to 1,
             or several in a tuple, list or mapping.
+        gates: name of the model's output with gates: a tensor `[B, ...]` of numbers from 0 to 1, or several likewise.
         ema: use the averaged parameters.
 
     Raises:
@@ -72,23 +77,25 @@ def observe(
     require_state("observe", state)
     model = Explained(state, ema=ema, precision=None)
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
-    parts: list[tuple[Tensor | None, str, Any, dict[str, Tensor]]] = []
+    parts: list[tuple[Tensor | None, str, Any, dict[str, Tensor], dict[str, Tensor]]] = []
     try:
         for batch in stream.batches(0):
             outputs, embedding, place = model.run(_Observing(layer), model.inputs(batch))
             found = None if embedding is None else embedding.flatten(1).cpu()
-            parts.append((found, place, targets_of(batch), _attention(outputs, attention)))
+            named = _named(outputs, attention), _named(outputs, gates)
+            parts.append((found, place, targets_of(batch), *named))
     finally:
         stream.close()
     if not parts:
         raise DataError("there is nothing to observe: the loader gave no batch")
-    embeddings, places, targets, weights = zip(*parts)
+    embeddings, places, targets, weights, openings = zip(*parts)
     known = all(isinstance(each, Tensor) for each in targets)
     return Observed(
         None if embeddings[0] is None else torch.cat(embeddings),
         places[0],
         torch.cat(targets) if known else None,
         {name: torch.cat([each[name] for each in weights]) for name in weights[0]},
+        {name: torch.cat([each[name].reshape(len(each[name]), -1) for each in openings]) for name in openings[0]},
     )
 
 
@@ -128,8 +135,8 @@ class _Observing:
         return outputs, *(seen[-1] if seen else (None, ""))
 
 
-def _attention(outputs: Any, name: str) -> dict[str, Tensor]:
-    """The attention weights of a batch by name, on the CPU."""
+def _named(outputs: Any, name: str) -> dict[str, Tensor]:
+    """The tensors of an output of a batch, by name, on the CPU."""
     found = None if isinstance(outputs, Tensor) else at(outputs, name)
     if isinstance(found, Tensor):
         return {name: found.cpu()}

@@ -12,7 +12,7 @@ from functrain.evaluation import panels
 from functrain.evaluation.explaining.explanation import Explanation
 from functrain.evaluation.explaining.observing import Observed
 from functrain.evaluation.explaining.projections import pca, tsne
-from functrain.evaluation.panels import Panel, attention, embeddings, importance
+from functrain.evaluation.panels import Panel, attention, embeddings, gates, importance
 from functrain.evaluation.panels.panel import write_json
 from functrain.evaluation.writing.files import write_arrays
 from functrain.metrics.attention import entropies
@@ -88,23 +88,26 @@ def write_observed(
     observed: Observed,
     folder: str | os.PathLike[str],
     *,
+    names: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     with_tsne: bool = False,
     seed: int = 0,
     title: str | None = None,
     ending: str = ".png",
 ) -> list[Path]:
-    """Write embeddings and attention into a folder, as far as the model has some.
+    """Write embeddings, attention and gates into a folder, as far as the model has some.
 
     | file | what |
     |---|---|
     | `pca_analysis.png` | the first two principal components, the variance of each; with `with_tsne` t-SNE |
     | `attention_analysis.png` | mean attention weights of each head, and their entropies |
+    | `gate_analysis.png` | how far each gate is open |
     | `figures/*.json` | what these show |
 
     Args:
         observed: what `observe` gave.
         folder: where to; it is made if need be.
+        names: of the features of a table, for gates of as many features.
         labels: names of the classes.
         with_tsne: also t-SNE, which needs scikit-learn.
         seed: of t-SNE.
@@ -123,6 +126,8 @@ def write_observed(
         files += _sheet(drawn, folder, f"pca_analysis{ending}", title)
     if observed.attention:
         files += _sheet(_attention(observed.attention), folder, f"attention_analysis{ending}", title)
+    if observed.gates:
+        files += _sheet(_gates(observed.gates, names), folder, f"gate_analysis{ending}", title)
     return files
 
 
@@ -258,6 +263,16 @@ def _attention(weights: Mapping[str, Tensor]) -> list[Panel]:
             make: Callable[..., Panel] = attention.attention_map if many else attention.attention_profile
             drawn.append(make(file, label, (values.mean(0) if many else values[:, 0]).numpy()))
     return [*drawn[:MAPS], attention.attention_entropy("attention_entropy", found)]
+
+
+def _gates(openings: Mapping[str, Tensor], names: Sequence[str] | None) -> list[Panel]:
+    drawn: list[Panel] = []
+    for name, values in openings.items():
+        fits = names is not None and len(names) == values.shape[1]
+        title = name.replace("_", " ").replace("gates ", "Gates: ")
+        features = _features(values.shape[1], names if fits else None)
+        drawn.append(gates.gate_openings(f"gates_{len(drawn)}", title, values.double().numpy(), features))
+    return drawn
 
 
 def _heads(weights: Tensor) -> list[tuple[str, Tensor]]:

@@ -10,6 +10,7 @@ from functrain.evaluation.panels import (
     confusion,
     curves,
     embeddings,
+    gates,
     importance,
     layers,
     models,
@@ -43,6 +44,7 @@ KINDS: dict[str, Draw] = {
     "attention_map": attention.draw_attention_map,
     "attention_profile": attention.draw_attention_profile,
     "attention_entropy": attention.draw_attention_entropy,
+    "gate_openings": gates.draw_gate_openings,
     "layer_heat_map": layers.draw_layer_heat_map,
 }
 
