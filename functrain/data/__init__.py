@@ -1,7 +1,9 @@
 """Data: sources, the order of examples as arithmetic, loaders, streams, splits and padding."""
 
+from functrain.data import transforms as transforms
 from functrain.data.datasets import Arrays, digits
 from functrain.data.digit_pixels import masked_digits, segmented_digits
+from functrain.data.folds import Fold, k_fold
 from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
@@ -15,16 +17,22 @@ from functrain.data.standard_library import standard_library
 from functrain.data.streams import Stream, as_stream, glimpse
 from functrain.data.tables import breast_cancer, diabetes
 from functrain.data.transfer import Transfer, to_device
+from functrain.data.transforms import Compose, Standardise, Transformed, TransformedBatch
 from functrain.objectives.batch import batch_length
 
 __all__ = [
     "Arrays",
+    "Compose",
     "DataWarning",
+    "Fold",
     "Loader",
     "PaddedCollate",
     "Portion",
+    "Standardise",
     "Stream",
     "Transfer",
+    "Transformed",
+    "TransformedBatch",
     "as_stream",
     "balanced_weights",
     "batch_count",
@@ -36,6 +44,7 @@ __all__ = [
     "epoch_order",
     "first_batches",
     "glimpse",
+    "k_fold",
     "masked_digits",
     "mnist",
     "pad_batch",
@@ -45,4 +54,5 @@ __all__ = [
     "split",
     "standard_library",
     "to_device",
+    "transforms",
 ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from functrain.data.randomness import Randomness
-from functrain.data.reading import chain_of, gather_from, one_thread
+from functrain.data.reading import owners_of, gather_from, one_thread
 from functrain.foundation.keys import generator
 
 WHOLE_NBYTES = 2**24
@@ -53,7 +53,7 @@ def content_digest(dataset: Any, *, reads: bool = True) -> str | None:
             nbytes = sum(count * (t.nbytes // max(len(t), 1)) for t in gather.tensors)
             _add(found, gather(_positions(count, count if nbytes <= WHOLE_NBYTES else ROWS)))
         else:
-            with Randomness(*chain_of(dataset)).preserved(), one_thread():
+            with Randomness(*owners_of(dataset)).preserved(), one_thread():
                 _add(found, _samples(dataset, count))
     except Exception:  # whatever is wrong with the data set, training will say it better
         return None
@@ -73,7 +73,7 @@ def weights_digest(weights: Tensor) -> str:
 
 
 def _samples(dataset: Any, count: int) -> list[Any]:
-    randomness = Randomness(*chain_of(dataset))
+    randomness = Randomness(*owners_of(dataset))
     return [randomness.read(_KEY, partial(dataset.__getitem__, i)) for i in _positions(count, SAMPLES).tolist()]
 
 

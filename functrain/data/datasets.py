@@ -17,6 +17,18 @@ DIGITS_FRACTIONS = (0.6, 0.2, 0.2)
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 
 
+class Wrapper(Dataset[Any]):
+    """A data set that makes each of its samples of the one with the same number in another data set.
+
+    What the other data set tells (its labels, lengths, generators and its preprocessor) is true of this one too.
+    """
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
 class Arrays(Dataset[Any]):
     """Tensors or NumPy arrays whose first dimension counts the examples; works with torch's DataLoader too.
 

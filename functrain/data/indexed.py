@@ -115,6 +115,10 @@ class IndexedStream:
         """A fingerprint of the weights by which examples are drawn; None if they are not."""
         return None if self._plan.weights is None else weights_digest(self._plan.weights)
 
+    def lengths_digest(self) -> str | None:
+        """A fingerprint of the lengths by which examples are grouped; None if they are not."""
+        return None if self._plan.lengths is None else weights_digest(self._plan.lengths)
+
     @property
     def sample_code(self) -> tuple[Any, Any]:
         """What makes samples and batches: the data set, behind its subsets, and the collate_fn."""

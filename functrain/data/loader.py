@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from functrain.data.indexed import IndexedStream, Workers
+from functrain.data.length_groups import checked_lengths
 from functrain.data.lengths import PaddedCollate, check_lengths
 from functrain.data.order import batch_count
 from functrain.data.plans import ArithmeticPlan, loader_name
 from functrain.data.sampling import checked_weights
+from functrain.data.transforms import TransformedBatch
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import root_key
 from functrain.foundation.numbers import is_integer
@@ -33,6 +35,8 @@ class Loader:
         shuffle: a new permutation for each epoch, or the data set's order.
         sampling_weights: draw examples with replacement, each as often as its weight says (see `balanced_weights`):
             numbers `[N]`, 0 or more, of any sum. For rare classes; evaluate without them.
+        lengths: of the examples, whole numbers `[N]`: the examples of a batch are of similar length, so that they need
+            little padding; the batches come in a random order. Needs `shuffle`, and `pad_to` or a `collate_fn`.
         num_samples: examples in an epoch, if not as many as the data set has; needs `shuffle`.
         drop_last: leave out the last micro-batch of an epoch if it is not full.
         num_workers: processes that read; 0 reads in the training process. The batches are the same.
@@ -40,6 +44,8 @@ class Loader:
         pad_to: pad sequences of unequal lengths to a multiple of it, or to the next of several lengths, so that a
             compiled step meets few shapes; see `functrain.data.pad_length`. None: lengths stay as they are.
         fill: which tensors `pad_to` pads, and with what: path -> value, such as `{"0": 3, "1": -100}`.
+        batch_transform: a function of the batch and a key, such as `functrain.data.transforms.MixUp(classes=10)`. The
+            key is a function of the run's key, the epoch and the batch's position.
         pin_memory: hand out batches in page-locked memory, where there is an accelerator.
         persistent_workers: start workers once, not once an epoch.
         prefetch_factor: batches that each worker reads ahead; None is torch's 2.
@@ -62,12 +68,14 @@ class Loader:
     _: dataclasses.KW_ONLY
     shuffle: bool = True
     sampling_weights: Tensor | Sequence[float] | np.ndarray | None = None
+    lengths: Tensor | Sequence[int] | np.ndarray | None = None
     num_samples: int | None = None
     drop_last: bool = False
     num_workers: int = 0
     collate_fn: Callable[[Any], Any] | None = None
     pad_to: int | Sequence[int] | None = None
     fill: Mapping[str, float] | None = None
+    batch_transform: Callable[[Any, int], Any] | None = None
     pin_memory: bool = False
     persistent_workers: bool = False
     prefetch_factor: int | None = None
@@ -78,6 +86,8 @@ class Loader:
         self._check_combinations()
         if self.sampling_weights is not None and len(self.dataset):
             object.__setattr__(self, "sampling_weights", checked_weights(self.sampling_weights, len(self.dataset)))
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", checked_lengths(self.lengths, len(self.dataset)))
         if len(self) == 0:
             raise DataError(
                 f"the data set ({type(self.dataset).__name__}) has {len(self.dataset)} examples, which make no batch "
@@ -100,9 +110,14 @@ class Loader:
             check_lengths(self.pad_to)
         elif self.fill is not None:
             raise ValueError("fill says what pad_to pads with: give pad_to too")
-        for name in ("sampling_weights", "num_samples"):
+        for name in ("sampling_weights", "num_samples", "lengths"):
             if getattr(self, name) is not None and not self.shuffle:
                 raise ValueError(f"{name} needs shuffle=True: without it an epoch is the data set in its own order")
+        for name in ("sampling_weights", "num_samples"):
+            if self.lengths is not None and getattr(self, name) is not None:
+                raise ValueError(f"lengths group the examples of an epoch, {name} draws others: give one of them")
+        if self.batch_transform is not None:
+            TransformedBatch(self.batch_transform)  # refuses what is no function
 
     def __len__(self) -> int:
         examples = len(self.dataset)
@@ -132,16 +147,25 @@ class Loader:
             >>> [rows.tolist() for [rows] in stream.batches(epoch=3, start=2)] == whole[2:]
             True
         """
-        weights = self.sampling_weights
+        weights, lengths = self.sampling_weights, self.lengths
         assert weights is None or isinstance(weights, Tensor)
+        assert lengths is None or isinstance(lengths, Tensor)
         plan = ArithmeticPlan(
-            self.dataset, self.batch_size, self.drop_last, self.shuffle, self.num_samples, weights=weights
+            self.dataset,
+            self.batch_size,
+            self.drop_last,
+            self.shuffle,
+            self.num_samples,
+            weights=weights,
+            lengths=lengths,
         )
         workers = Workers(self.num_workers, self.pin_memory, self.persistent_workers, self.prefetch_factor)
-        collate_fn = self.collate_fn or default_collate
+        collate_fn = self.collate_fn
         if self.pad_to is not None:
-            collate_fn = PaddedCollate(self.pad_to, self.fill, self.collate_fn)
-        return IndexedStream(plan, self.dataset, collate_fn, key, workers, loader_name(what))
+            collate_fn = PaddedCollate(self.pad_to, self.fill, collate_fn)
+        if self.batch_transform is not None:
+            collate_fn = TransformedBatch(self.batch_transform, collate_fn)
+        return IndexedStream(plan, self.dataset, collate_fn or default_collate, key, workers, loader_name(what))
 
 
 def _check_dataset(dataset: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from functrain.data.length_groups import grouped_order
 from functrain.data.sampling import weighted_order
 from functrain.foundation.keys import fold_in, generator
 
@@ -23,6 +24,8 @@ def epoch_order(
     num_samples: int | None = None,
     replacement: bool = False,
     weights: Tensor | None = None,
+    lengths: Tensor | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """The indices of the examples in the order in which epoch `epoch` visits them.
 
@@ -35,6 +38,8 @@ def epoch_order(
             drawn as whole permutations and a part of one. Shuffled orders only.
         replacement: draw each index independently of the others. Shuffled orders only.
         weights: draw so, and each index as often as its weight says, float64 `[length]`. Shuffled orders only.
+        lengths: of the examples, int64 `[length]`: those of a batch are similar; see `functrain.data.length_groups`.
+        batch_size: of these batches.
 
     Returns:
         int64 `[num_samples]`.
@@ -47,6 +52,8 @@ def epoch_order(
     """
     if not shuffle:
         return torch.arange(length)
+    if lengths is not None and batch_size is not None:
+        return grouped_order(lengths, batch_size, fold_in(key, "order", epoch))
     count = length if num_samples is None else num_samples
     draws = generator(fold_in(key, "order", epoch))
     if weights is not None:

@@ -52,6 +52,10 @@ class Plan(Protocol):
     def weights(self) -> Tensor | None:
         """Of the examples, where they are drawn by weight."""
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """Of the examples, where those of a batch are of similar length."""
+
     def length(self, epoch: int) -> int | None:
         """The number of micro-batches, or None where only iterating tells."""
 
@@ -64,7 +68,7 @@ class Plan(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArithmeticPlan:
-    """An order that `epoch_order` computes: sequential, a permutation, or draws with replacement, by weight too.
+    """An order that `epoch_order` computes: sequential, a permutation, by length, or draws with replacement.
 
     `batch_size` None: every micro-batch is one sample as it is, uncollated.
     """
@@ -76,6 +80,7 @@ class ArithmeticPlan:
     num_samples: int | None = None
     replacement: bool = False
     weights: Tensor | None = None
+    lengths: Tensor | None = None
 
     @property
     def batched(self) -> bool:
@@ -113,6 +118,8 @@ class ArithmeticPlan:
             num_samples=self.num_samples,
             replacement=self.replacement,
             weights=self.weights,
+            lengths=self.lengths,
+            batch_size=self.batch_size,
         )
         return order[: self.length(epoch) * self.batch_size] if self.batch_size is not None else order
 
@@ -136,6 +143,7 @@ class SampledPlan:
     batch_size: int | None
     batched: bool
     ragged = True  # for all that is known
+    lengths = None
 
     @property
     def largest(self) -> int | None:

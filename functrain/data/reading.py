@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset, default_collate, default_convert, get_worker_info
 
 from functrain.data.collating import collated
-from functrain.data.datasets import Arrays
+from functrain.data.datasets import Arrays, Wrapper
 from functrain.data.plans import Task, name_of
 from functrain.data.randomness import KINDS, Randomness
 from functrain.foundation.keys import fold_in
@@ -45,11 +45,10 @@ class Reader:
 
     def __init__(self, dataset: Any, collate_fn: Collate, key: int, batched: bool, drawing: Drawing | None = None):
         self.dataset, self.collate_fn, self.key, self.batched = dataset, collate_fn, key, batched
-        chain = list(chain_of(dataset))
-        source = chain[-1]
+        source = list(chain_of(dataset))[-1]
         self.stores_samples = _stores_samples(source)
         self.collates_plainly = collate_fn in (default_collate, default_convert)
-        self.randomness = Randomness(*chain)
+        self.randomness = Randomness(*owners_of(dataset))
         # Subset has __getitems__ always; only its source tells whether samples come singly or not
         self.reads_batches = callable(getattr(source, "__getitems__", None))
         gathers = batched and self.stores_samples and collate_fn is default_collate
@@ -206,6 +205,15 @@ def chain_of(dataset: Any) -> Iterator[Any]:
     while type(dataset) is Subset:
         dataset = dataset.dataset
         yield dataset
+
+
+def owners_of(dataset: Any) -> Iterator[Any]:
+    """A data set and all that it reads from, behind subsets and wrappers: whose generators its samples may draw from."""
+    *subsets, source = chain_of(dataset)
+    yield from subsets
+    yield source
+    if isinstance(source, Wrapper):
+        yield from owners_of(source.dataset)
 
 
 def _stores_samples(source: Any) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from functrain.data.datasets import Wrapper
 from functrain.data.splits import label_codes
 from functrain.foundation.errors import DataError
 
@@ -66,7 +67,7 @@ def _has_class(labels: np.ndarray, ignore_index: int) -> np.ndarray:
 
 def labels_of(dataset: Any) -> Any:
     """The class of each example, without reading one: `dataset.targets` (torchvision's name), or the second of two
-    arrays in memory; of a `torch.utils.data.Subset` those of its part.
+    arrays in memory; of a `torch.utils.data.Subset` those of its part, of transformed samples those of the samples.
 
     Args:
         dataset: map-style.
@@ -85,6 +86,8 @@ def labels_of(dataset: Any) -> Any:
     """
     if isinstance(dataset, Subset):
         return np.asarray(labels_of(dataset.dataset))[np.asarray(dataset.indices)]
+    if isinstance(dataset, Wrapper):
+        return labels_of(dataset.dataset)
     targets = getattr(dataset, "targets", None)
     if targets is not None and len(targets) != len(dataset):
         raise ValueError(

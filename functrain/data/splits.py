@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from functrain.data.group_parts import assign_groups
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in, permutation, root_key
 
@@ -25,8 +26,8 @@ def split(
         labels: the label of each example, `[N]`, or just the number of examples.
         fractions: share of each part, positive, with sum 1, for example (0.8, 0.2).
         seed: the split is a function of the seed and the labels or groups.
-        stratify: give every part its share of each label, to within one example. None: if labels
-            were given and no groups.
+        stratify: give every part its share of each label, to within one example; with groups, as nearly as
+            whole groups allow. None: if labels were given and no groups.
         groups: the group of each example (patient, speaker, document), `[N]`: no group is divided,
             and the shares hold as nearly as whole groups allow.
 
@@ -46,16 +47,21 @@ def split(
     length = labels if isinstance(labels, int) else len(labels)
     if stratify is None:
         stratify = not isinstance(labels, int) and groups is None
-    if stratify and (isinstance(labels, int) or groups is not None):
+    if stratify and isinstance(labels, int):
         raise ValueError(
-            "stratify=True needs the label of each example as first argument and no groups: "
-            "whole groups cannot also hold each label's share. Pass stratify=False, or leave the groups out"
+            "stratify=True needs the label of each example as first argument, not only their number. Pass the labels, "
+            "or stratify=False"
         )
     if groups is not None and len(groups) != length:
         raise ValueError(f"groups needs one entry for each of the {length} examples, got {len(groups)}")
     shuffled = permutation(fold_in(root_key(seed), "split"), length).numpy()
-    if groups is not None:
-        parts = _assign_groups(label_codes(groups), shuffled, shares)
+    if groups is not None and stratify:
+        parts = assign_groups(label_codes(groups), label_codes(labels), shuffled, shares)
+    elif groups is not None:
+        codes = label_codes(groups)
+        parts = _assign_groups(codes, shuffled, shares)
+        if 0 in np.bincount(parts, minlength=len(shares)):  # a small share that no group comes to by itself
+            parts = assign_groups(codes, np.zeros(length, int), shuffled, shares)
     else:
         parts = _assign_rows(label_codes(labels) if stratify else np.zeros(length, int), shuffled, shares)
     sizes = np.bincount(parts, minlength=len(shares)).tolist()
@@ -116,7 +122,10 @@ def label_codes(labels: Any) -> np.ndarray:
     array = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
     if array.ndim != 1:
         raise ValueError(f"one label or group for each example is needed, shape [N]; got shape {list(array.shape)}")
-    return np.unique(array, return_inverse=True)[1]
+    try:
+        return np.unique(array, return_inverse=True)[1]
+    except TypeError as error:
+        raise ValueError(f"labels and groups must be of one kind, all numbers or all names: {error}") from None
 
 
 def _checked_fractions(fractions: Sequence[float]) -> np.ndarray:

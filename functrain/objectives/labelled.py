@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from functrain.metrics.classes import accuracy_sums
@@ -14,7 +15,7 @@ from functrain.objectives import losses
 from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.binding import BoundLoss, bind, takes
 from functrain.objectives.loss import Loss
-from functrain.objectives.losses.labels import check_label_smoothing, class_numbers
+from functrain.objectives.losses.labels import are_shares, check_label_smoothing, class_numbers
 from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.supervised import Objective, call
 
@@ -44,6 +45,9 @@ class _Classes:
             )
         loss = self.loss(logits, targets, weight)
         total, weights = loss.sums()
+        if targets.is_floating_point() and targets.shape == logits.shape:  # soft: the likeliest class is compared, and shares that are all 0 are none
+            has_class = (targets != 0).any(1)
+            targets = torch.where(has_class, targets.argmax(1), self.ignore_index)
         right, dtype = logits.argmax(1) == targets, sum_dtype(logits)
         if self.loss.is_ours and loss.weights.shape == right.shape and are_ones(loss.weights):  # every label counts
             accuracy = right.sum(dtype=dtype), weights.to(dtype)
@@ -57,16 +61,20 @@ class _Classes:
         return {"pixels": "segmentation", "tokens": "language_modelling"}.get(self.parts, "classification")
 
     def compared(self, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
-        """The logits with their classes in dimension 1, and the targets that they are of."""
+        """The logits with their classes in dimension 1, and the targets that they are of, soft ones likewise."""
         logits = output_of(outputs, self.output, "logits")
         if self.class_dim != 1:
             logits = logits.movedim(self.class_dim, 1)
-        return (logits[:, :, :-1], targets[:, 1:]) if self.next_token else (logits, targets)
+            if isinstance(targets, Tensor) and targets.is_floating_point() and targets.ndim == logits.ndim:
+                targets = targets.movedim(self.class_dim, 1)
+        return (logits[:, :, :-1], targets[..., 1:]) if self.next_token else (logits, targets)
 
     def complaint(self, model: Any, batch: Any) -> str | None:
         """What is wrong with a batch's labels, in words; None if nothing is. For error messages only."""
         inputs, targets, _ = unpack(batch)
         classes = output_of(call(model, inputs), self.output, "logits").shape[self.class_dim]
+        if targets.is_floating_point():
+            return _wrong_shares(targets if self.class_dim == 1 else targets.movedim(self.class_dim, 1))
         bad = (targets != self.ignore_index) & ((targets < 0) | (targets >= classes))
         if not bad.any():
             return None
@@ -105,6 +113,18 @@ class _Binary:
         return f"label {targets[bad][0].item()} at position {where} of the batch is out of range: labels must be 0 to 1"
 
 
+def _wrong_shares(targets: Tensor) -> str | None:
+    bad = ~are_shares(targets)
+    if not bad.any():
+        return None
+    where = bad.nonzero()[0].tolist()
+    given = targets.movedim(1, -1)[bad][0].tolist()
+    return (
+        f"the soft target at position {where} of the batch is no share of each class: {given[:8]}. Shares are 0 or "
+        "more, with the sum 1. For several labels of an example take binary_classification()"
+    )
+
+
 def classification(
     loss: str | losses.LossFunction = "cross_entropy",
     *,
@@ -115,6 +135,9 @@ def classification(
     options: dict[str, Any] | None = None,
 ) -> Objective:
     """A loss of logits `[B, C]` against classes `[B]`, with the metric `accuracy`.
+
+    With "cross_entropy" targets may be soft, `[B, C]`: the share of each class, as `functrain.data.transforms.MixUp`
+    gives them. `accuracy` then counts the class with the greatest share.
 
     Args:
         loss: "cross_entropy", "focal", "dice", "iou", or a function `(logits, targets) -> PerExample`.

@@ -71,8 +71,8 @@ WRONG = {
     "class weights by name": (lambda: ft.classification(class_weights="balanced"), r"sequence .*; got 'balanced'"),
     "a negative class weight": (lambda: ft.classification(class_weights=[1, -1]), r"0 or more; class 1 has -1\.0"),
     "soft targets": (
-        lambda: fit([(INPUTS, torch.rand(8, 3))]),
-        r"for probabilities of the classes .* take functrain\.supervised\(torch\.nn\.functional\.cross_entropy\)",
+        lambda: fit([(INPUTS, torch.ones(8, 3))]),
+        r"no share of each class: \[1\.0, 1\.0, 1\.0\].* several labels .* take binary_classification\(\)",
     ),
     "labels in a column": (lambda: fit([(INPUTS, TARGETS[:, None])]), r"of size 1 off: targets\.squeeze\(1\)"),
     "labels that are floats": (

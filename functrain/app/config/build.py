@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from functrain import optim
 from functrain.app.config.keys import Section
-from functrain.app.config.parameters import converted, is_objective, signature, takes
+from functrain.app.config.parameters import converted, is_objective, signature, takes, transforms_what
 from functrain.app.config.registry import lookup
 from functrain.app.config.run_sections import RULES, TrainingConfig
 from functrain.app.config.schema import Config, Named
-from functrain.data import Loader, balanced_weights
+from functrain.data import Compose, Loader, Transformed, balanced_weights
+from functrain.data.length_groups import lengths_of
 from functrain.data.sampling import labels_of
+from functrain.data.transforms import BatchTransform
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.keys import fold_in, root_key, torch_seed
 from functrain.foundation.threads import use_threads
@@ -53,12 +55,18 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
     if dataset is None:
         return None
     size = data.batch_size if training else data.eval_batch_size or data.batch_size
+    transforms = _build_transforms(config) if training else []
+    of_batches = [each for each in transforms if isinstance(each, BatchTransform)]
+    of_samples = [each for each in transforms if not isinstance(each, BatchTransform)]
     try:
         return Loader(
-            dataset,
+            Transformed(dataset, Compose(*of_samples)) if of_samples else dataset,
             size,
             shuffle=training,
             sampling_weights=_balanced(config, dataset) if training and data.balanced else None,
+            lengths=lengths_of(dataset) if training and data.group_by_length else None,
+            pad_to=data.pad_to,
+            batch_transform=Compose(*of_batches) if of_batches else None,
             drop_last=training and data.drop_last,
             collate_fn=None if data.collate_fn is None else lookup("collate_fn", data.collate_fn, config.code_folders),
             num_workers=data.num_workers,
@@ -68,6 +76,41 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"data ({data.name}, split {split!r}): {error}") from error
+
+
+def _build_transforms(config: Config) -> list[Callable[[Any, int], Any]]:
+    """The transforms of `transforms`; those of batches are `BatchTransform`s.
+
+    Raises:
+        ConfigError: if a function refuses its parameters, or makes no transform.
+    """
+    found: list[Callable[[Any, int], Any]] = []
+    for index, section in enumerate(config.transforms):
+        function, parameters = _function(config, "transform", section)
+        what = transforms_what(function)
+        if what is None:
+            made = _call(f"transforms.{index}", section, functools.partial(function, **parameters))
+        else:
+            made = functools.partial(function, **parameters) if parameters else function
+        if not callable(made):
+            raise ConfigError(
+                f"transforms.{index} ({section.name}): a transform is a function of (sample, key) or (batch, key), or "
+                f"a function that returns one; got {type(made).__name__}"
+            )
+        own = (what or transforms_what(made)) == "batch" and not isinstance(made, BatchTransform)
+        found.append(_OfBatches(made) if own else made)
+    return found
+
+
+class _OfBatches(BatchTransform):
+    """A function of the user's own, of a batch and a key."""
+
+    def __init__(self, function: Callable[[Any, int], Any]) -> None:
+        self.function = function
+
+    def __call__(self, batch: Any, key: int) -> Any:
+        """What the function gives."""
+        return self.function(batch, key)
 
 
 def _balanced(config: Config, dataset: Any) -> Tensor:

@@ -23,6 +23,7 @@ KINDS: Mapping[str, str] = {
     "optimizer": "optimizers",
     "schedule": "schedules",
     "metric": "metrics",
+    "transform": "transforms",
     "callback": "callbacks",
 }
 
@@ -36,7 +37,7 @@ FUNCTIONS: Mapping[tuple[str | int, ...], str] = {
 }
 
 # The lists of such sections.
-LISTS: Mapping[str, str] = {"metrics": "metric", "callbacks": "callback"}
+LISTS: Mapping[str, str] = {"transforms": "transform", "metrics": "metric", "callbacks": "callback"}
 
 
 @cache

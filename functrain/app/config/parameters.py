@@ -25,6 +25,7 @@ FILLED_IN: Mapping[str, frozenset[str]] = {
     "schedule": frozenset({"lr", "warmup_steps", "warmup_fraction"}),
     "loss": frozenset({"logits", "predictions", "queries", "keys", "targets"}),
     "metric": frozenset(),
+    "transform": frozenset({"sample", "batch", "key"}),
     "callback": frozenset({"event"}),
 }
 
@@ -98,6 +99,22 @@ def is_objective(kind: str, function: Callable[..., Any]) -> bool:
         return list(inspect.signature(function).parameters)[:2] == ["model", "batch"]
     except (TypeError, ValueError):
         return False
+
+
+def transforms_what(function: Callable[..., Any]) -> str | None:
+    """What a function named as a transform transforms itself: "sample" or "batch"; None: it makes a transform.
+
+    Example:
+        >>> def double(sample, key): ...
+        >>> def mixed(alpha): ...
+        >>> transforms_what(double), transforms_what(mixed)
+        ('sample', None)
+    """
+    try:
+        first, *rest = list(inspect.signature(function).parameters)[:2]
+    except (TypeError, ValueError):
+        return None
+    return first if first in ("sample", "batch") and rest == ["key"] else None
 
 
 def converted(value: Any, expected: Any) -> Any:

@@ -17,7 +17,16 @@ from typing import Any
 
 from functrain import metrics, models, optim
 from functrain.app.config.suggestions import did_you_mean
-from functrain.data import breast_cancer, diabetes, digits, masked_digits, mnist, segmented_digits, standard_library
+from functrain.data import (
+    breast_cancer,
+    diabetes,
+    digits,
+    masked_digits,
+    mnist,
+    segmented_digits,
+    standard_library,
+    transforms,
+)
 from functrain.foundation.errors import ConfigError
 from functrain.objectives import (
     binary_classification,
@@ -59,6 +68,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "optimizer": optim.REGISTRY,
     "schedule": schedules.REGISTRY,
     "metric": metrics.REGISTRY,
+    "transform": transforms.REGISTRY,
     "callback": {},
 }
 

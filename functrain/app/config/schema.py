@@ -19,10 +19,32 @@ from functrain.app.config.run_sections import (
     TrainingConfig,
 )
 from functrain.app.config.sweep_keys import SweepConfig
+from functrain.data.lengths import check_lengths
 
 
 class ModelConfig(Named):
     """The network: a class or function that returns a `torch.nn.Module`, with its parameters as further keys."""
+
+
+def _is_pad_to(value: Any, _: Any) -> Any:
+    """A check with one message."""
+    if value is not None:
+        check_lengths(value)
+    return value
+
+
+PadTo = Annotated[
+    int | list[int],
+    WrapValidator(_is_pad_to),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
 
 
 class DataConfig(Named):
@@ -40,6 +62,15 @@ class DataConfig(Named):
     )
     collate_fn: str | None = key(
         None, 'the function that puts samples together, as "package.module:function"; default: torch\'s.'
+    )
+    pad_to: PadTo | None = key(
+        None,
+        "pad sequences of unequal lengths to a multiple of it, or to the next of a list of lengths; default: do not.",
+    )
+    group_by_length: bool = key(
+        False,
+        "put training examples of similar length into a batch, which needs less padding. The lengths are the data "
+        "set's `lengths`.",
     )
     drop_last: bool = key(False, "leave out the last training batch of an epoch if it is not full.")
     num_workers: int = key(0, "processes that read examples.", bits=False, ge=0)
@@ -146,6 +177,10 @@ class MetricConfig(Named):
     )
 
 
+class TransformConfig(Named):
+    """A transform of the training data; a name alone is short for `{name: ...}`."""
+
+
 class CallbackConfig(Named):
     """A callback: a function marked with `functrain.on`, or a function of parameters that returns one."""
 
@@ -212,6 +247,12 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
+    transforms: list[TransformConfig] = key(
+        [],
+        "random changes of the training data, one after another: a name, `{name: ...}` with arguments, or "
+        "`{name: package.module:function}`, a function of (sample, key) or (batch, key), or one that returns it; see "
+        "docs/data.md.",
+    )
     metrics: list[MetricConfig] = key(
         [],
         "what is measured beside the objective's own metrics: a name, `{name: ...}` with arguments, or "
@@ -258,7 +299,7 @@ class Config(Section):
         sections: list[Named] = [self.model, self.data, self.objective, self.optimizer]
         if schedule is not None:
             sections.append(schedule)
-        sections += [*self.metrics, *self.callbacks]
+        sections += [*self.transforms, *self.metrics, *self.callbacks]
         names = [section.name for section in sections]
         names += [self.data.collate_fn or "", *self.objective.own_losses.values()]
         return [name for name in names if ":" in name]
@@ -269,12 +310,12 @@ class Config(Section):
         """A section whose keys are all commented out is null in YAML."""
         return {} if section is None else section
 
-    @field_validator("metrics", mode="before")
+    @field_validator("transforms", "metrics", mode="before")
     @classmethod
-    def _name_is_section(cls, metrics: Any) -> Any:
-        if not isinstance(metrics, list):
-            return metrics
-        return [{"name": each} if isinstance(each, str) else each for each in metrics]
+    def _name_is_section(cls, items: Any) -> Any:
+        if not isinstance(items, list):
+            return items
+        return [{"name": each} if isinstance(each, str) else each for each in items]
 
     @field_validator("name", "stage")
     @classmethod

@@ -37,6 +37,7 @@ SETTING_REASONS: Mapping[str, str] = {
     "data": "other batches give other updates",
     "data_content": "the data set holds other values, which give other updates",
     "sampling_weights": "other examples are drawn, which give other updates",
+    "lengths": "the examples are put into other batches, which give other updates",
     "precision": "the step computes in another precision",
     "accumulate": "updates are made of another number of micro-batches",
     "micro_batch": "batches are taken in other parts, whose sums have another order",
@@ -94,11 +95,13 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
     length, size = stream.length(0), stream.batch_size
     content = stream.content_digest() if isinstance(stream, IndexedStream) else None
     weights = stream.weights_digest() if isinstance(stream, IndexedStream) else None
+    lengths = stream.lengths_digest() if isinstance(stream, IndexedStream) else None
     return {
         "key": state.key,
         "data": f"{'?' if length is None else length} batches of {'?' if size is None else size} ({stream.kind})",
         **({} if content is None else {"data_content": content}),
         "sampling_weights": weights,
+        "lengths": lengths,
         "precision": recipe.precision,
         "accumulate": recipe.accumulate,
         "tail": tail,

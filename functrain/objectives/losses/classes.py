@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from functrain.metrics.weighted_sums import PerExample, wide
-from functrain.objectives.losses.labels import Labels, check_label_smoothing, class_labels, one_hot, per_class
+from functrain.objectives.losses.labels import (
+    Labels,
+    are_shares,
+    check_label_smoothing,
+    class_labels,
+    one_hot,
+    per_class,
+)
 
 
 def cross_entropy(
@@ -28,7 +35,8 @@ def cross_entropy(
 
     Args:
         logits: floating `[B, C]` or `[B, C, ...]`.
-        targets: int64 `[B]` or `[B, ...]`, classes 0 to C - 1, or `ignore_index`.
+        targets: int64 `[B]` or `[B, ...]`, classes 0 to C - 1, or `ignore_index`; or soft, floating, of the logits'
+            shape: the share of each class, as `MixUp` and teachers give them. Shares that are all 0 have weight 0.
         label_smoothing: weight of the uniform distribution in the target, 0 to 1.
         class_weights: C numbers, 0 or more; greater than 0 with label smoothing.
         ignore_index: target whose position has weight 0.
@@ -50,6 +58,8 @@ def cross_entropy(
     """
     if label_smoothing != 0.0:
         check_label_smoothing(label_smoothing)
+    if targets.dtype.is_floating_point and targets.shape == logits.shape and logits.ndim >= 2:
+        return _of_shares(wide(logits), targets, label_smoothing, class_weights)
     logits, labels = class_labels("cross_entropy", logits, targets, ignore_index)
     logits = wide(logits)
     if class_weights is None or label_smoothing == 0:
@@ -64,6 +74,29 @@ def cross_entropy(
     weight = per_class(class_weights, logits)
     values = F.cross_entropy(logits, labels.value, weight, reduction="none", label_smoothing=label_smoothing)
     return _weighted(values / weight[labels.value], labels, class_weights, logits)
+
+
+def _of_shares(
+    logits: Tensor, shares: Tensor, label_smoothing: float, class_weights: Sequence[float] | None
+) -> PerExample:
+    """Cross-entropy against the share of each class, `[B, C, ...]`; shares that are all 0 do not count.
+
+    Less than 1 in all is what mixing with an example without a label leaves.
+    """
+    shares = shares.to(logits.dtype)
+    counted = (shares != 0).any(1)
+    costs = -torch.where(counted.unsqueeze(1), logits, 0.0).log_softmax(1)
+    smooth = shares * (1 - label_smoothing) + label_smoothing / logits.shape[1] if label_smoothing else shares
+    weights = counted.to(costs.dtype)
+    if class_weights is not None:
+        smooth = smooth * per_class(class_weights, logits).view(-1, *[1] * (logits.ndim - 2))
+        total = smooth.sum(1)
+        weights = torch.where(counted, total, 0.0)
+        smooth = smooth / torch.where(total > 0, total, 1.0).unsqueeze(1)
+    # A class without a share may have an infinite cost: a masked logit.
+    values = torch.where(smooth > 0, smooth * torch.where(smooth > 0, costs, 0.0), 0.0).sum(1)
+    valid = are_shares(shares)
+    return PerExample(torch.where(valid, torch.where(counted, values, 0.0), float("nan")), weights)
 
 
 def focal(

@@ -19,6 +19,9 @@ from functrain.metrics.ones import ones
 from functrain.metrics.weighted_sums import wide
 
 
+ROUNDING = 0.02  # of a sum of shares in half precision
+
+
 class Labels:
     """Labels without surprises.
 
@@ -86,6 +89,11 @@ def _all_count(targets: Tensor, classes: int, ignore_index: int) -> bool:
     return least >= 0 and largest < classes and not least <= ignore_index <= largest
 
 
+def are_shares(targets: Tensor) -> Tensor:
+    """bool `[B, ...]`: whether soft targets `[B, C, ...]` are shares: each 0 or more, in all 1 or less; NaN is none."""
+    return (targets >= 0).all(1) & (targets.sum(1) <= 1.0 + ROUNDING)
+
+
 def _way_out(logits: Tensor, targets: Tensor) -> str:
     """What to do about targets of another form, where it can be told."""
     places = (logits.shape[0], *logits.shape[2:])
@@ -93,8 +101,8 @@ def _way_out(logits: Tensor, targets: Tensor) -> str:
         return "; write targets.long() if they are classes"
     if targets.shape == logits.shape and targets.dtype.is_floating_point:
         return (
-            "; for probabilities of the classes (mixup, distillation) take "
-            "functrain.supervised(torch.nn.functional.cross_entropy)"
+            "; probabilities of the classes (mixup, distillation) are taken by cross_entropy, "
+            "as in functrain.classification()"
         )
     if targets.numel() == logits.numel() // logits.shape[1] and targets.ndim == logits.ndim and targets.shape[1] == 1:
         return "; take their dimension of size 1 off: targets.squeeze(1)"
