@@ -4,6 +4,7 @@ from functrain.data import transforms as transforms
 from functrain.data.datasets import Arrays, digits
 from functrain.data.digit_pixels import masked_digits, segmented_digits
 from functrain.data.folds import Fold, k_fold
+from functrain.data.image_folder import ImageFolder, image_folder
 from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
@@ -11,10 +12,13 @@ from functrain.data.mnist import mnist
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
 from functrain.data.portions import Portion, first_batches, part_of_length
+from functrain.data.preprocessing import Preprocessor
 from functrain.data.sampling import balanced_weights
 from functrain.data.splits import split
 from functrain.data.standard_library import standard_library
 from functrain.data.streams import Stream, as_stream, glimpse
+from functrain.data.table import table
+from functrain.data.table_preprocessor import TablePreprocessor
 from functrain.data.tables import breast_cancer, diabetes
 from functrain.data.transfer import Transfer, to_device
 from functrain.data.transforms import Compose, Standardise, Transformed, TransformedBatch
@@ -25,11 +29,14 @@ __all__ = [
     "Compose",
     "DataWarning",
     "Fold",
+    "ImageFolder",
     "Loader",
     "PaddedCollate",
     "Portion",
+    "Preprocessor",
     "Standardise",
     "Stream",
+    "TablePreprocessor",
     "Transfer",
     "Transformed",
     "TransformedBatch",
@@ -44,6 +51,7 @@ __all__ = [
     "epoch_order",
     "first_batches",
     "glimpse",
+    "image_folder",
     "k_fold",
     "masked_digits",
     "mnist",
@@ -53,6 +61,7 @@ __all__ = [
     "segmented_digits",
     "split",
     "standard_library",
+    "table",
     "to_device",
     "transforms",
 ]

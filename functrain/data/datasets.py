@@ -37,6 +37,7 @@ class Arrays(Dataset[Any]):
         transform: called as `transform(*sample)` for every example that is read, returns the sample to
             use. What it draws from torch's, NumPy's or Python's global generator is a function of the
             run's key, the epoch and the example.
+        preprocessor: what made the arrays of raw inputs. Checkpoints hold it, and `functrain predict` applies it.
 
     Raises:
         DataError: if there is no example.
@@ -50,11 +51,17 @@ class Arrays(Dataset[Any]):
         tensor([0, 0])
     """
 
-    def __init__(self, *arrays: Tensor | np.ndarray, transform: Callable[..., Any] | None = None):
+    def __init__(
+        self,
+        *arrays: Tensor | np.ndarray,
+        transform: Callable[..., Any] | None = None,
+        preprocessor: Any = None,
+    ):
         if not arrays:
             raise ValueError("Arrays needs at least one tensor or NumPy array, for example Arrays(inputs, targets)")
         self.tensors = tuple(_as_tensor(array) for array in arrays)
         self.transform = transform
+        self.preprocessor = preprocessor
         lengths = [len(tensor) if tensor.ndim else None for tensor in self.tensors]
         if None in lengths or len(set(lengths)) > 1:
             shapes = ", ".join(str(list(tensor.shape)) for tensor in self.tensors)

@@ -13,6 +13,7 @@ from functrain.compiler import CompilingRunner, runner_for
 from functrain.compiler.request import check as check_compiler
 from functrain.compiler.request import recorded
 from functrain.data import as_stream
+from functrain.data.preprocessing import preprocessor_of
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.keys import fold_in
@@ -112,7 +113,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
             stack.callback(feed.stream.close)
         choice = choose(settings, state, feeds[0], world)
         settings = dataclasses.replace(settings, compile=choice.compile)
-        opening = _opening(settings, state, feeds[0], leads=world.rank == 0)
+        opening = _opening(settings, state, loader, feeds[0], leads=world.rank == 0)
         stack.enter_context(nothing_left_if_refused(opening.run_dir if opening.leads else None))
         opened = open_run(opening, state, stack)
         report = _report(settings, opening, opened, stack)
@@ -147,14 +148,14 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
     return result
 
 
-def _opening(settings: Settings, state: TrainState, feed: Feed, *, leads: bool) -> Opening:
+def _opening(settings: Settings, state: TrainState, loader: Any, feed: Feed, *, leads: bool) -> Opening:
     return Opening(
         run_dir=None if settings.run_dir is None else absolute(settings.run_dir),
         resume=os.path.expanduser(settings.resume),
         keep=settings.keep,
         keep_best=settings.keep_best,
         watch_mode=settings.watch_mode,
-        metadata=_constant(settings, state, feed),
+        metadata=_constant(settings, state, loader, feed),
         copy=settings.donate and settings.compile is True,
         leads=leads,
         strict_resume=settings.strict_resume,
@@ -256,7 +257,7 @@ def _prepare_process(stack: ExitStack, device: torch.device, tf32: bool | None, 
         stack.enter_context(deterministic_run(device))
 
 
-def _constant(settings: Settings, state: TrainState, feed: Feed) -> RunMetadata:
+def _constant(settings: Settings, state: TrainState, loader: Any, feed: Feed) -> RunMetadata:
     """What every checkpoint of the run says."""
     compiled = recorded(settings.backend, settings.mode, settings.engine) if settings.compile else "eager"
     parts = {} if settings.micro_batch == "auto" else {"micro_batch": settings.micro_batch}
@@ -265,6 +266,7 @@ def _constant(settings: Settings, state: TrainState, feed: Feed) -> RunMetadata:
         settings=settings_of(state, feed.stream, settings.tail) | parts | settings.limits(),
         described=described(state, feed.stream),
         lr=initial_learning_rate(state),
+        preprocessor=preprocessor_of(loader),
         own=settings.metadata or {},
     )
 

@@ -21,10 +21,12 @@ from functrain.data import (
     breast_cancer,
     diabetes,
     digits,
+    image_folder,
     masked_digits,
     mnist,
     segmented_digits,
     standard_library,
+    table,
     transforms,
 )
 from functrain.foundation.errors import ConfigError
@@ -48,10 +50,12 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "breast_cancer": breast_cancer,
         "diabetes": diabetes,
         "digits": digits,
+        "image_folder": image_folder,
         "masked_digits": masked_digits,
         "mnist": mnist,
         "standard_library": standard_library,
         "segmented_digits": segmented_digits,
+        "table": table,
     },
     "objective": {
         "binary_classification": binary_classification,

@@ -70,6 +70,7 @@ def write_run_archive(info: CheckpointInfo, config: Config, state: TrainState, o
             "parameters": "averaged" if ema else "trained",
             "key": state.key,
             "task": task_of(objective),
+            **({"preprocessor": metadata.preprocessor} if metadata.preprocessor else {}),
             "output": output if isinstance(output := getattr(objective, "output", None), str | int) else None,
             "versions": {"functrain": version("functrain"), "torch": torch.__version__},
             "program": program,

@@ -13,10 +13,13 @@ from functrain.app.runs.from_checkpoint import checkpoint_at, config_of
 from functrain.app.tables import print_lines
 from functrain.checkpoint import read_checkpoint
 from functrain.checkpoint.foreign.archive import is_archive
+from functrain.data.fitted import preprocessor_from
+from functrain.data.preprocessing import Preprocessor
 from functrain.evaluation import ArchivedModel, load_archive
 from functrain.evaluation.predicting import Prediction, postprocessing, predict_each, read_inputs, write_predictions
 from functrain.foundation.errors import ConfigError
 from functrain.loop.output.progress_line import counted
+from functrain.loop.resume.metadata import metadata_of
 from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 
@@ -49,12 +52,14 @@ class Model(NamedTuple):
         task: of `functrain.objectives.tasks`; None: not known.
         name: for people.
         folder: where predictions go by default.
+        preprocessor: what the model was trained with; None: its inputs came as they are.
     """
 
     state: TrainState | ArchivedModel
     task: str | None
     name: str
     folder: Path
+    preprocessor: Preprocessor | None
 
 
 def _trained(path: Path, ema: bool, trust: bool) -> Model:
@@ -63,13 +68,14 @@ def _trained(path: Path, ema: bool, trust: bool) -> Model:
     if ema and state.ema is None:
         raise ConfigError(f"--ema: the run of {info.path} keeps no averages (training.ema_decay is not set)")
     state = read_checkpoint(info.path, state, groups=("params", "buffers", "ema", "step", "epoch")).tree
-    folder = info.path.parent.parent / "predictions"
-    return Model(state, task_of(state.recipe.objective), f"{info.path} ({position(info)})", folder)
+    folder, preprocessor = info.path.parent.parent / "predictions", preprocessor_from(metadata_of(info).preprocessor)
+    return Model(state, task_of(state.recipe.objective), f"{info.path} ({position(info)})", folder, preprocessor)
 
 
 def _archived(path: Path, trust: bool) -> Model:
     model = load_archive(path, trust=trust)
-    return Model(model, model.task, f"{path} (step {model.about.get('step')})", Path("predictions"))
+    preprocessor = preprocessor_from(model.about.get("preprocessor") or {})
+    return Model(model, model.task, f"{path} (step {model.about.get('step')})", Path("predictions"), preprocessor)
 
 
 def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trust: bool, console: Console) -> None:
@@ -90,7 +96,8 @@ def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trus
     """
     after = postprocessing(asked.after)
     model = _archived(path, trust) if is_archive(path) else _trained(path, asked.ema, trust)
-    samples = read_inputs(inputs, key=asked.key)
+    fitted = model.preprocessor
+    samples = read_inputs(inputs, key=asked.key, preprocessor=fitted)
     folder = out or model.folder
     done = 0
 
@@ -101,10 +108,13 @@ def predict_files(path: Path, inputs: Path, out: Path | None, asked: Asked, trus
             for one in predict_each(model.state, samples, rows=asked.rows, ema=asked.ema, flips=asked.flips):
                 done += 1
                 progress.update(task, description=f"predicting {one.name}", advance=1)
-                yield one
+                yield one if fitted is None else one._replace(scores=fitted.in_own_unit(one.scores))
 
     written, what = 0, folder  # the files are not listed: there may be a million
-    for file in write_predictions(counted_ones(), model.task, folder, threshold=asked.threshold, after=after):
+    classes = () if fitted is None else fitted.classes
+    for file in write_predictions(
+        counted_ones(), model.task, folder, threshold=asked.threshold, after=after, classes=classes
+    ):
         written, what = written + 1, file
     where = f"{written:,} files in {what.parent}" if written > 1 else what
     print_lines(console, [f"{counted(done, 'prediction')} of {model.name}: {where}"])

@@ -14,9 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from functrain.data.columns import SUFFIXES as TABLES
+from functrain.data.image_files import SUFFIXES as IMAGES
+from functrain.data.image_files import ImagePreprocessor, is_image, read_image
+from functrain.data.preprocessing import Preprocessor
+from functrain.data.table_preprocessor import TablePreprocessor
 from functrain.foundation.errors import DataError
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _AT_ONCE = 4096  # rows of a table
 _UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -33,23 +37,28 @@ class Sample(NamedTuple):
     value: Tensor
 
 
-def read_inputs(path: str | Path, *, key: str | None = None) -> Iterator[Sample]:
+def read_inputs(
+    path: str | Path, *, key: str | None = None, preprocessor: Preprocessor | None = None
+) -> Iterator[Sample]:
     """The inputs in a file or folder; one at a time is in memory, or a piece of a table.
 
     | file | inputs |
     |---|---|
     | `.npy` | its rows |
     | `.npz` | the rows of its array `inputs`, of its only array, or of the one that `key` names |
-    | `.csv`, `.parquet` | rows of numbers as float32; a header is left out |
+    | `.csv`, `.parquet` | rows of numbers as float32, a header is left out; or what a table's preprocessor makes of them |
     | `.png`, `.jpg`, ... | float32 `[C, H, W]` from 0 to 1, C being 1 for grey images and else 3 |
     | a folder | its images in the order of their names |
 
     Args:
         path: the file or folder.
         key: of a `.npz`: the array; of a table: the columns, separated by commas.
+        preprocessor: what the model was trained with (`functrain.data.preprocessing`). It is applied to tables or to
+            images; arrays are taken as they are.
 
     Raises:
         DataError: if there is nothing to read, or it cannot be read; the file and line are named.
+        ValueError: if columns are chosen that the preprocessor chooses.
         ModuleNotFoundError: for a `.parquet` file without pyarrow, for an image without pillow.
 
     Example:
@@ -60,45 +69,35 @@ def read_inputs(path: str | Path, *, key: str | None = None) -> Iterator[Sample]
         [('0', [1.0, 2.0]), ('1', [3.0, 4.0])]
     """
     path = Path(path)
+    read = preprocessor if isinstance(preprocessor, ImagePreprocessor) else read_image
     if path.is_dir():
-        return _images(path)
+        return _images(path, read)
     if not path.is_file():
         raise DataError(f"there is no file or folder {path} to read inputs from")
-    if path.suffix.lower() in IMAGES:
-        return iter([Sample(path.stem, _image(path))])
+    if is_image(path.name):
+        return iter([Sample(path.stem, read(path))])
+    if isinstance(preprocessor, TablePreprocessor) and path.suffix.lower() in TABLES:
+        if key is not None:
+            raise ValueError(
+                f"the columns {key!r} are chosen, but the model was trained with a table and knows its columns by name: "
+                "leave --columns out"
+            )
+        return (Sample(str(number), row) for number, row in enumerate(preprocessor.rows(path)))
     if path.suffix.lower() not in _READERS:
         raise DataError(f"inputs are read from {', '.join([*_READERS, *IMAGES])} and folders of images; got {path}")
     return _READERS[path.suffix.lower()](path, key)
 
 
-def _images(folder: Path) -> Iterator[Sample]:
-    files = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() in IMAGES)
+def _images(folder: Path, read: Callable[[Path], Tensor]) -> Iterator[Sample]:
+    files = sorted(filter(is_image, os.listdir(folder)))
     if not files:
         raise DataError(f"there is no image in {folder}; images end in {', '.join(IMAGES)}")
     stems = Counter(Path(name).stem for name in files)
     return (
-        Sample(stem if stems[stem] == 1 else name, _image(folder / name))
+        Sample(stem if stems[stem] == 1 else name, read(folder / name))
         for name in files
         for stem in [Path(name).stem]
     )
-
-
-def _image(path: Path) -> Tensor:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "images are read with pillow, which is not installed. Run: pip install 'functrain[plots]'"
-        ) from error
-    try:
-        with Image.open(path) as image:
-            grey = image.mode in ("1", "L", "I", "I;16", "F")
-            pixels = np.asarray(image if image.mode in ("I;16", "F") else image.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"the image {path} cannot be read: {error}") from error
-    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
-    values = torch.from_numpy(np.array(pixels, np.float32) / np.float32(top))
-    return values[None] if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
 
 
 def _npy(path: Path, key: str | None) -> Iterator[Sample]:  # noqa: ARG001 - it has one array

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ def write_predictions(
     *,
     threshold: float = 0.5,
     after: Postprocessing | None = None,
+    classes: Sequence[str] = (),
 ) -> Iterator[Path]:
     """Write predictions as they come; gives each file when it is complete.
 
@@ -44,6 +45,7 @@ def write_predictions(
         folder: where to; it is made if need be.
         threshold: of probabilities of yes or no.
         after: what is done with masks.
+        classes: their names, in a table in place of their numbers; empty: not known.
 
     Raises:
         ValueError: for a threshold outside of 0 to 1.
@@ -63,13 +65,17 @@ def write_predictions(
     elif task == "binary_classification" and pixels:
         yield from _masks(everything, folder, lambda scores: _yes(scores, threshold, after))
     elif task == "classification":
-        header = ["name", "predicted", *(f"p({label})" for label in range(len(first.scores)))]
-        yield _table(everything, folder, header, _class_row)
+        names = _names(classes, len(first.scores))
+        header = ["name", "predicted", *(f"p({label})" for label in names)]
+        yield _table(everything, folder, header, lambda scores: _class_row(scores, names))
     elif task == "binary_classification":
         count = first.scores.numel()
+        yes_or_no = _names(classes if count == 1 else (), 2)
         ends = [f" {label}" for label in range(count)] if count > 1 else [""]
         header = ["name", *(f"{part}{end}" for end in ends for part in ("predicted", "p"))]
-        yield _table(everything, folder, header, lambda scores: _label_row(scores, threshold))
+        if count == 1 and classes:
+            header[-1] = f"p({yes_or_no[1]})"
+        yield _table(everything, folder, header, lambda scores: _label_row(scores, threshold, yes_or_no))
     elif task == "regression" and first.scores.numel() <= COLUMNS:
         count = first.scores.numel()
         header = ["name", *(f"predicted {i}" if count > 1 else "predicted" for i in range(count))]
@@ -78,14 +84,19 @@ def write_predictions(
         yield from _arrays(everything, folder)
 
 
-def _class_row(scores: Tensor) -> list[Any]:
+def _names(classes: Sequence[str], count: int) -> Sequence[Any]:
+    """The names of the classes, or their numbers if these are not names of so many."""
+    return classes if len(classes) == count else range(count)
+
+
+def _class_row(scores: Tensor, names: Sequence[Any]) -> list[Any]:
     shares = scores.double().softmax(0)
-    return [int(shares.argmax()), *shares.tolist()]
+    return [names[int(shares.argmax())], *shares.tolist()]
 
 
-def _label_row(scores: Tensor, threshold: float) -> list[Any]:
+def _label_row(scores: Tensor, threshold: float, names: Sequence[Any]) -> list[Any]:
     chances = scores.double().sigmoid().flatten().tolist()
-    return [part for chance in chances for part in (int(chance >= threshold), chance)]
+    return [part for chance in chances for part in (names[int(chance >= threshold)], chance)]
 
 
 def _table(predictions: Iterable[Prediction], folder: Path, header: list[str], row: Any) -> Path:

@@ -35,6 +35,7 @@ class RunMetadata:
         batch_idx, samples_seen: the state's, so that they can be read without it.
         bad_evaluations: evaluations in a row without an improvement, which early stopping counts.
         programs: digests of what the compiled steps compute, by what they are compiled for.
+        preprocessor: of the training data, as `functrain.data.preprocessing` writes it; empty if there is none.
         own: what the caller of `fit` added. `functrain train` adds `config`, `signature` and `functrain`.
     """
 
@@ -52,6 +53,7 @@ class RunMetadata:
     samples_seen: int = 0
     bad_evaluations: int = 0
     programs: Mapping[str, str] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -161,7 +163,9 @@ class RunMetadata:
 
 _NAMES = frozenset(each.name for each in dataclasses.fields(RunMetadata)) - {"own"}
 _FORMS: Mapping[str, Any] = {
-    **dict.fromkeys(("environment", "settings", "described", "log", "stream", "programs"), Mapping),
+    **dict.fromkeys(
+        ("environment", "settings", "described", "log", "stream", "programs", "preprocessor"), Mapping
+    ),
     **dict.fromkeys(("records", "batch_size", "epoch", "batch_idx", "samples_seen", "bad_evaluations"), int),
     "metric_names": list,
     "lr": (int, float, type(None)),
