@@ -1,6 +1,7 @@
 """Data: sources, the order of examples as arithmetic, loaders, streams, splits and padding."""
 
 from functrain.data import transforms as transforms
+from functrain.data.caching import cached, clear_cache
 from functrain.data.datasets import Arrays, digits
 from functrain.data.digit_pixels import masked_digits, segmented_digits
 from functrain.data.folds import Fold, k_fold
@@ -8,6 +9,7 @@ from functrain.data.image_folder import ImageFolder, image_folder
 from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
+from functrain.data.memory_mapped import MemoryMapped, memory_mapped
 from functrain.data.mnist import mnist
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
@@ -20,6 +22,7 @@ from functrain.data.streams import Stream, as_stream, glimpse
 from functrain.data.table import table
 from functrain.data.table_preprocessor import TablePreprocessor
 from functrain.data.tables import breast_cancer, diabetes
+from functrain.data.tokens import TokenWindows, tokens
 from functrain.data.transfer import Transfer, to_device
 from functrain.data.transforms import Compose, Standardise, Transformed, TransformedBatch
 from functrain.objectives.batch import batch_length
@@ -31,12 +34,14 @@ __all__ = [
     "Fold",
     "ImageFolder",
     "Loader",
+    "MemoryMapped",
     "PaddedCollate",
     "Portion",
     "Preprocessor",
     "Standardise",
     "Stream",
     "TablePreprocessor",
+    "TokenWindows",
     "Transfer",
     "Transformed",
     "TransformedBatch",
@@ -46,6 +51,8 @@ __all__ = [
     "batch_indices",
     "batch_length",
     "breast_cancer",
+    "cached",
+    "clear_cache",
     "diabetes",
     "digits",
     "epoch_order",
@@ -54,6 +61,7 @@ __all__ = [
     "image_folder",
     "k_fold",
     "masked_digits",
+    "memory_mapped",
     "mnist",
     "pad_batch",
     "pad_length",
@@ -63,5 +71,6 @@ __all__ = [
     "standard_library",
     "table",
     "to_device",
+    "tokens",
     "transforms",
 ]

@@ -130,8 +130,9 @@ def _merged(old: Any, new: Any, path: Path_, replaced: set[Path_], removed: set[
 
 
 def placed(source: Source, folder: Path) -> Source:
-    """The source with absolute paths in `code` and `init_from.path`, which are relative to a folder.
+    """The source with absolute paths in `code`, `init_from.path` and `data.path`, which are relative to a folder.
 
+    `data.path` is that of functrain's own data sets; a function of the user's own gets what is written.
     The folder is added to the source's if functions of the user's own are named, and no `code` says where they are.
     """
     if not isinstance(source.values, dict):
@@ -144,6 +145,9 @@ def placed(source: Source, folder: Path) -> Source:
         values["code"] = [absolute(each, folder) if isinstance(each, str) else each for each in code]
     if isinstance(begins, dict) and isinstance(begins.get("path"), str) and begins["path"]:
         values["init_from"] = {**begins, "path": absolute(begins["path"], folder)}
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and ":" not in str(data.get("name", ":")):
+        values["data"] = {**data, "path": absolute(data["path"], folder)}
     here = [absolute(".", folder)] if code is None and names_own_code(values) else []
     return source.replace(values=values, folders=tuple(dict.fromkeys([*here, *source.folders])))
 

@@ -23,10 +23,12 @@ from functrain.data import (
     digits,
     image_folder,
     masked_digits,
+    memory_mapped,
     mnist,
     segmented_digits,
     standard_library,
     table,
+    tokens,
     transforms,
 )
 from functrain.foundation.errors import ConfigError
@@ -52,10 +54,12 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "digits": digits,
         "image_folder": image_folder,
         "masked_digits": masked_digits,
+        "memory_mapped": memory_mapped,
         "mnist": mnist,
         "standard_library": standard_library,
         "segmented_digits": segmented_digits,
         "table": table,
+        "tokens": tokens,
     },
     "objective": {
         "binary_classification": binary_classification,
