@@ -31,6 +31,7 @@ class ArrayFile:
             raise DataError("there is no file to read an array from")
         self.paths = [Path(os.path.abspath(path)) for path in paths]
         self._mapped: list[np.ndarray] | None = None
+        self._ends: np.ndarray | None = None
         arrays = self._arrays()
         first = arrays[0]
         for path, array in zip(self.paths, arrays, strict=True):
@@ -42,8 +43,14 @@ class ArrayFile:
         self.dtype, self.shape = first.dtype.newbyteorder("="), first.shape[1:]
         self._ends = np.cumsum([len(array) for array in arrays])
 
+    @property
+    def ends(self) -> np.ndarray:
+        """The number of the row after each file's last."""
+        assert self._ends is not None
+        return self._ends
+
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self.ends[-1])
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """A copy of some rows, `[B, ...]`, read in the order in which they lie in the files.
@@ -52,18 +59,21 @@ class ArrayFile:
             indices: int64 `[B]`, each in 0..N-1.
         """
         found = np.empty((len(indices), *self.shape), self.dtype)
-        shards = np.searchsorted(self._ends, indices, side="right")
+        shards = np.searchsorted(self.ends, indices, side="right")
         arrays = self._arrays()
         for shard in np.unique(shards):
             places = np.flatnonzero(shards == shard)
-            own = indices[places] - (self._ends[shard - 1] if shard else 0)
+            own = indices[places] - (self.ends[shard - 1] if shard else 0)
             order = np.argsort(own)
             found[places[order]] = arrays[shard][own[order]]
         return found
 
     def _arrays(self) -> list[np.ndarray]:
         if self._mapped is None:
-            self._mapped = [map_array(path) for path in self.paths]
+            found = [map_array(path) for path in self.paths]
+            if self._ends is not None and np.cumsum([len(array) for array in found]).tolist() != self._ends.tolist():
+                raise DataError(f"{self.paths[0]}, or a file after it, has other rows than when the data set was made")
+            self._mapped = found
         return self._mapped
 
     def __getstate__(self) -> dict[str, Any]:

@@ -129,7 +129,9 @@ def _opened(entry: Path) -> MemoryMapped | None:
     except (DataError, OSError, ValueError, KeyError, TypeError) as error:
         if not entry.is_dir():
             return None  # another process removed it
-        warnings.warn(f"the entry {entry} of the cache is damaged and computed again: {error}", DataWarning, stacklevel=3)
+        warnings.warn(
+            f"the entry {entry} of the cache is damaged and computed again: {error}", DataWarning, stacklevel=3
+        )
         shutil.rmtree(entry, ignore_errors=True)
         return None
     return data

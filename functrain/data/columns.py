@@ -91,7 +91,9 @@ def _checked_header(path: Path, header: list[str], delimiter: str) -> list[str]:
         raise DataError(f"{path} {what}; the first line names the columns, each with another name")
     other = next((mark for mark in ";\t|," if mark != delimiter and mark in names[0]), None)
     if len(names) == 1 and other is not None:
-        raise DataError(f"{path} has the one column {names[0][:80]!r}: its delimiter may be {other!r}, delimiter={other!r}")
+        raise DataError(
+            f"{path} has the one column {names[0][:80]!r}: its delimiter may be {other!r}, delimiter={other!r}"
+        )
     return names
 
 

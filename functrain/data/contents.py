@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from functrain.data.randomness import Randomness
-from functrain.data.reading import owners_of, gather_from, one_thread
+from functrain.data.reading import gather_from, one_thread, owners_of
 from functrain.foundation.keys import generator
 
 WHOLE_NBYTES = 2**24

@@ -1,4 +1,4 @@
-"""What a function and its arguments are, in a few characters: the same code and the same contents give the same ones."""
+"""What a function and its arguments are, in a few characters: equal code and equal contents give equal ones."""
 
 import functools
 import hashlib
@@ -100,7 +100,7 @@ def _add(found: Any, value: Any) -> None:
     elif isinstance(value, os.PathLike):
         _add_path(found, Path(value))
     elif isinstance(value, str) and os.path.isfile(value):
-        raise ValueError(f"the argument {value!r} is a text, and there is a file of this name: give pathlib.Path({value!r})")
+        raise ValueError(f"the argument {value!r} is a text, and a file has this name: give pathlib.Path({value!r})")
     elif isinstance(value, _PLAIN):
         _add_text(found, f"{type(value).__name__} {value!r}")
     elif isinstance(value, Mapping):

@@ -67,8 +67,8 @@ def k_fold(
         most = int(np.bincount(label_codes(labels)).max())
         if most < folds:
             raise DataError(
-                f"no label has as many examples as there are folds ({most} at most, {folds} folds), so labels cannot be "
-                "shared out. Take fewer folds, or stratify=False if the labels are quantities"
+                f"no label has as many examples as there are folds ({most} at most, {folds} folds), so labels cannot "
+                "be shared out. Take fewer folds, or stratify=False if the labels are quantities"
             )
     parts = split(labels, [1 / folds] * folds, seed=seed, stratify=stratify, groups=groups)
     everything = torch.arange(length)

@@ -58,7 +58,9 @@ class ImageFolder(Dataset[Any]):
         found = {name: _images(self.root / name) for name in names}
         empty = [name for name in present if not found[name]]
         if empty:
-            raise DataError(f"there is no image in {self.root / empty[0]}, the folder of a class; remove it, or fill it")
+            raise DataError(
+                f"there is no image in {self.root / empty[0]}, the folder of a class; remove it, or fill it"
+            )
         self.files = [file for files in found.values() for file in files]
         self.targets = torch.tensor([label for label, files in enumerate(found.values()) for _ in files])
         self.classes = tuple(names)
@@ -117,7 +119,9 @@ def image_folder(
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
     if len(fractions) != len(SPLITS) or not fractions[0] > 0:
-        raise ValueError(f"fractions must be the shares of train, val and test, the first above 0; got {list(fractions)}")
+        raise ValueError(
+            f"fractions must be the shares of train, val and test, the first above 0; got {list(fractions)}"
+        )
     root = Path(path)
     if (root / "train").is_dir():
         classes = _folders(root / "train")
@@ -142,6 +146,4 @@ def _folders(root: Path) -> list[str]:
 
 def _images(folder: Path) -> list[Path]:
     """The images in a folder and those below it, by name."""
-    return sorted(
-        Path(place, name) for place, _, names in os.walk(folder) for name in names if is_image(name)
-    )
+    return sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names if is_image(name))

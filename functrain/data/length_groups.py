@@ -56,7 +56,9 @@ def grouped_order(lengths: Tensor, batch_size: int, key: int) -> Tensor:
         places = permutation(fold_in(key, "batches", attempt), full)
         if neighbour_correlation(means[places]) <= MOST_CORRELATION:
             break
-    within = torch.rand(full, batch_size, generator=generator(fold_in(key, "rows"))).argsort(1, stable=True)  # ranks share a batch
+    within = torch.rand(full, batch_size, generator=generator(fold_in(key, "rows"))).argsort(
+        1, stable=True
+    )  # ranks share a batch
     return torch.cat([batches[places].gather(1, within).flatten(), rest])
 
 

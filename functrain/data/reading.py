@@ -208,7 +208,7 @@ def chain_of(dataset: Any) -> Iterator[Any]:
 
 
 def owners_of(dataset: Any) -> Iterator[Any]:
-    """A data set and all that it reads from, behind subsets and wrappers: whose generators its samples may draw from."""
+    """A data set and all that it reads from: the owners of the generators that its samples may draw from."""
     *subsets, source = chain_of(dataset)
     yield from subsets
     yield source

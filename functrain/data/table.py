@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from functrain.data.columns import Columns, read_columns
@@ -50,8 +49,8 @@ def table(
         missing: what stands for a missing number, "mean" or "median"; a further feature marks it. Or "refuse".
         missing_values: cells that count as missing.
         most_categories: more in a column are refused: they may name the rows.
-        fractions: shares of the rows for "train", "val" and "test"; 0: there is no such split. Classes have equal shares
-            in all splits.
+        fractions: shares of the rows for "train", "val" and "test"; 0: there is no such split. Classes have equal
+            shares in all splits.
         group: a column, such as the patient: all rows of a group are in one split. It is not used otherwise.
         seed: of the split.
         delimiter: between the cells of a CSV file.
@@ -77,7 +76,9 @@ def table(
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
     if len(fractions) != len(SPLITS) or not fractions[0] > 0:
-        raise ValueError(f"fractions must be the shares of train, val and test, the first above 0; got {list(fractions)}")
+        raise ValueError(
+            f"fractions must be the shares of train, val and test, the first above 0; got {list(fractions)}"
+        )
     columns = _read(os.path.abspath(path), delimiter, _state_of(path))
     for argument, name in (("target", target), ("group", group)):
         if name is not None and name not in columns:
@@ -105,7 +106,12 @@ def table(
 
 
 def _rows_of_splits(
-    columns: Columns, target: str | None, group: str | None, missing: tuple[str, ...], fractions: Sequence[float], seed: int
+    columns: Columns,
+    target: str | None,
+    group: str | None,
+    missing: tuple[str, ...],
+    fractions: Sequence[float],
+    seed: int,
 ) -> dict[str, list[int]]:
     """The rows of each split that there is; `target` is a column of classes, whose shares are equal."""
 

@@ -98,8 +98,8 @@ class Numbers:
         absent = np.isnan(values)
         if self.fill is None and absent.any():
             raise DataError(
-                f"the column {self.name!r} has no value in row {first + int(absent.argmax())}; it had one in every training row, "
-                "and missing='refuse'"
+                f"the column {self.name!r} has no value in row {first + int(absent.argmax())}; it had one in every "
+                "training row, and missing='refuse'"
             )
         filled = np.where(absent, np.nan if self.fill is None else self.fill, values)
         scaled = (filled - self.mean) / self.std
@@ -159,7 +159,7 @@ class Categories:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A column of categories with an order: the place of each, with mean 0 and standard deviation 1 over the training rows.
+    """A column of categories with an order: their places, standardised over the training rows.
 
     Attributes:
         name: of the column.
@@ -207,7 +207,9 @@ def column_to_json(column: Column) -> dict[str, Any]:
 
 def column_from_json(values: dict[str, Any]) -> Column:
     """The column that `column_to_json` wrote."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name != "kind"}
+    given = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name != "kind"
+    }
     if values["kind"] == Numbers.kind:
         return Numbers(**given)
     if values["kind"] == Categories.kind:

@@ -141,8 +141,8 @@ class TablePreprocessor(Preprocessor):
         absent = [column.name for column in self.columns if column.name not in table]
         if absent:
             raise DataError(
-                f"the table has no column {', '.join(map(repr, absent))}, which the model was trained with; its columns "
-                f"are {', '.join(map(repr, table))}"
+                f"the table has no column {', '.join(map(repr, absent))}, which the model was trained with; it has "
+                f"{', '.join(map(repr, table))}"
             )
         parts = [column(table[column.name], self.missing, first) for column in self.columns]
         return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))

@@ -58,7 +58,8 @@ class TokenWindows(Dataset[Any]):
         self.files = [Path(os.path.abspath(path)) for path in files_of(files)]
         self.length, self.dtype = length, dtype
         self._mapped: list[np.ndarray] | None = None
-        sizes = [len(tokens) for tokens in self._tokens()]
+        self._sizes: list[int] = []
+        self._sizes = sizes = [len(tokens) for tokens in self._tokens()]
         self._begins = [round(part[0] * size) for size in sizes]
         counts = [max(0, (round(part[1] * size) - begin - 1) // length) for size, begin in zip(sizes, self._begins)]
         self._ends = np.cumsum(counts)
@@ -79,7 +80,12 @@ class TokenWindows(Dataset[Any]):
 
     def _tokens(self) -> list[np.ndarray]:
         if self._mapped is None:
-            self._mapped = [_mapped(path, self.dtype) for path in self.files]
+            found = [_mapped(path, self.dtype) for path in self.files]
+            if self._sizes and [len(each) for each in found] != self._sizes:
+                raise DataError(
+                    f"{self.files[0]}, or a file after it, has other tokens than when the data set was made"
+                )
+            self._mapped = found
         return self._mapped
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,7 +134,7 @@ def _mapped(path: Path, dtype: str) -> np.ndarray:
         size = path.stat().st_size
         if size % kind.itemsize:
             raise DataError(
-                f"{path} has {size:,} bytes, which is no whole number of {dtype} tokens: it was cut off, or dtype is another"
+                f"{path} has {size:,} bytes, no whole number of {dtype} tokens: it was cut off, or has another dtype"
             )
         return np.memmap(path, kind, "r") if size else np.empty(0, kind)
     except OSError as error:

@@ -45,7 +45,9 @@ class _Classes:
             )
         loss = self.loss(logits, targets, weight)
         total, weights = loss.sums()
-        if targets.is_floating_point() and targets.shape == logits.shape:  # soft: the likeliest class is compared, and shares that are all 0 are none
+        if (
+            targets.is_floating_point() and targets.shape == logits.shape
+        ):  # soft: the likeliest class is compared, and shares that are all 0 are none
             has_class = (targets != 0).any(1)
             targets = torch.where(has_class, targets.argmax(1), self.ignore_index)
         right, dtype = logits.argmax(1) == targets, sum_dtype(logits)

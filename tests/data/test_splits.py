@@ -88,8 +88,8 @@ def test_fractions_that_do_not_make_a_whole_are_refused(bad):
 
 
 def test_contradictions_and_empty_parts_are_refused_with_advice():
-    with pytest.raises(ValueError, match="stratify=False"):
-        split([0, 1], (0.5, 0.5), seed=0, stratify=True, groups=[0, 1])
+    with pytest.raises(ValueError, match="all numbers or all names"):
+        split(3, (0.5, 0.5), seed=0, groups=["a", None, "b"])
     with pytest.raises(ValueError, match="label of each example"):
         split(10, (0.5, 0.5), seed=0, stratify=True)
     with pytest.raises(ValueError, match="one entry for each of the 10"):

@@ -39,7 +39,7 @@ class Transformed(Wrapper):
             raise TypeError(f"Transformed needs a data set with __getitem__ and __len__, got {type(dataset).__name__}")
         if isinstance(transform, BatchTransform):
             raise TypeError(
-                f"{type(transform).__name__} transforms batches, not samples: give it to Loader(..., batch_transform=...)"
+                f"{type(transform).__name__} transforms batches, not samples: give it to Loader(batch_transform=...)"
             )
         if not callable(transform):
             raise TypeError(f"transform must be a function of a sample and a key, got {type(transform).__name__}")

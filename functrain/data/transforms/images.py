@@ -117,7 +117,9 @@ class RandomCrop:
         if not isinstance(self.fill, dict):
             return self.fill
         if path not in self.fill:
-            raise ValueError(f"fill has no value for the part {path!r}; it has one for {', '.join(map(repr, self.fill))}")
+            raise ValueError(
+                f"fill has no value for the part {path!r}; it has one for {', '.join(map(repr, self.fill))}"
+            )
         return self.fill[path]
 
 

@@ -111,7 +111,11 @@ class CutMix(BatchTransform):
         inputs = _in_inputs(parts.inputs, self.of, pasted)
         inside = insides[0]
         share = 1.0 - inside.double().mean().item()  # a rectangle is cut off at the border
-        if parts.targets.ndim >= 3 and parts.targets.shape[-2:] == inside.shape and not parts.targets.is_floating_point():
+        if (
+            parts.targets.ndim >= 3
+            and parts.targets.shape[-2:] == inside.shape
+            and not parts.targets.is_floating_point()
+        ):
             targets = torch.where(inside, parts.targets[others], parts.targets)
         else:
             targets = _mixed_targets(parts.targets, self.classes, share, others)

@@ -69,11 +69,15 @@ class Standardise:
                 bad = (~block.flatten(1).isfinite().all(1)).nonzero()[0].item()
                 raise DataError(f"example {first + int(bad)} has a value that is NaN or infinite: no mean is known")
             if count and len(values) != len(mean):
-                raise ValueError(f"samples have {len(mean)} and {len(values)} entries along dimension {per}: take per=None")
+                raise ValueError(
+                    f"samples have {len(mean)} and {len(values)} entries along dimension {per}: take per=None"
+                )
             # Chan, Golub, LeVeque 1979: means and squared deviations of two parts.
             size, own = values.shape[1], values.mean(1)
             apart = own - mean
-            squares = squares + (values - own[:, None]).square().sum(1) + apart.square() * (count * size / (count + size))
+            squares = (
+                squares + (values - own[:, None]).square().sum(1) + apart.square() * (count * size / (count + size))
+            )
             mean, count = mean + apart * (size / (count + size)), count + size
         if not count:
             raise DataError("the data set is empty: there is nothing to measure a mean of")
@@ -128,7 +132,9 @@ def _by_entry(block: Tensor, per: int | None) -> tuple[Tensor, tuple[int, ...]]:
     if per is None:
         return block.double().reshape(1, -1), ()
     if not -dims <= per < dims:
-        raise ValueError(f"per={per}: a sample's tensor has the shape {list(block.shape[1:])}; take per=None for numbers")
+        raise ValueError(
+            f"per={per}: a sample's tensor has the shape {list(block.shape[1:])}; take per=None for numbers"
+        )
     dim = per % dims
     values = block.double().movedim(dim + 1, 0).flatten(1)
     return values, (-1, *[1] * (dims - 1 - dim))

@@ -46,7 +46,7 @@ def read_inputs(
     |---|---|
     | `.npy` | its rows |
     | `.npz` | the rows of its array `inputs`, of its only array, or of the one that `key` names |
-    | `.csv`, `.parquet` | rows of numbers as float32, a header is left out; or what a table's preprocessor makes of them |
+    | `.csv`, `.parquet` | rows of numbers as float32, a header is left out; or as a table's preprocessor says |
     | `.png`, `.jpg`, ... | float32 `[C, H, W]` from 0 to 1, C being 1 for grey images and else 3 |
     | a folder | its images in the order of their names |
 
@@ -79,8 +79,8 @@ def read_inputs(
     if isinstance(preprocessor, TablePreprocessor) and path.suffix.lower() in TABLES:
         if key is not None:
             raise ValueError(
-                f"the columns {key!r} are chosen, but the model was trained with a table and knows its columns by name: "
-                "leave --columns out"
+                f"the columns {key!r} are chosen, but the model was trained with a table, whose columns it knows by "
+                "name: leave --columns out"
             )
         return (Sample(str(number), row) for number, row in enumerate(preprocessor.rows(path)))
     if path.suffix.lower() not in _READERS:
@@ -94,9 +94,7 @@ def _images(folder: Path, read: Callable[[Path], Tensor]) -> Iterator[Sample]:
         raise DataError(f"there is no image in {folder}; images end in {', '.join(IMAGES)}")
     stems = Counter(Path(name).stem for name in files)
     return (
-        Sample(stem if stems[stem] == 1 else name, read(folder / name))
-        for name in files
-        for stem in [Path(name).stem]
+        Sample(stem if stems[stem] == 1 else name, read(folder / name)) for name in files for stem in [Path(name).stem]
     )
 
 

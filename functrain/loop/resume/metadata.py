@@ -163,9 +163,7 @@ class RunMetadata:
 
 _NAMES = frozenset(each.name for each in dataclasses.fields(RunMetadata)) - {"own"}
 _FORMS: Mapping[str, Any] = {
-    **dict.fromkeys(
-        ("environment", "settings", "described", "log", "stream", "programs", "preprocessor"), Mapping
-    ),
+    **dict.fromkeys(("environment", "settings", "described", "log", "stream", "programs", "preprocessor"), Mapping),
     **dict.fromkeys(("records", "batch_size", "epoch", "batch_idx", "samples_seen", "bad_evaluations"), int),
     "metric_names": list,
     "lr": (int, float, type(None)),

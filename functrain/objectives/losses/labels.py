@@ -18,7 +18,6 @@ from functrain.foundation.torch_internals import is_readable
 from functrain.metrics.ones import ones
 from functrain.metrics.weighted_sums import wide
 
-
 ROUNDING = 0.02  # of a sum of shares in half precision
 
 
