@@ -116,8 +116,8 @@ def _add(found: Any, value: Any) -> None:
         _add_samples(found, value)
     else:
         raise TypeError(
-            f"an argument is a {type(value).__name__}, whose content cannot be compared. Give arrays, tensors, numbers, "
-            "texts, pathlib.Path, map-style data sets, or lists and mappings of these"
+            f"an argument is a {type(value).__name__}, whose content cannot be compared. Give arrays, tensors, "
+            "numbers, texts, pathlib.Path, map-style data sets, or lists and mappings of these"
         )
 
 

@@ -36,7 +36,7 @@ def imbalance(labels, parts, shares):
 
 
 def assert_whole_groups(groups, parts):
-    found = [set(groups[part].tolist()) for part in parts]
+    found = [set(groups[part.numpy()].tolist()) for part in parts]
     assert sum(map(len, found)) == len(set().union(*found)) == len(set(groups.tolist()))
 
 
@@ -104,7 +104,7 @@ def test_no_group_is_in_two_folds(seed, groups, stratify):
     folds = k_fold(labels, 5, seed=seed, stratify=stratify, groups=groups)
     assert_whole_groups(groups, [fold.val for fold in folds])
     for train, val in folds:
-        assert not set(groups[train].tolist()) & set(groups[val].tolist())
+        assert not set(groups[train.numpy()].tolist()) & set(groups[val.numpy()].tolist())
 
 
 def test_folds_are_a_function_of_data_and_seed_and_of_nothing_global():

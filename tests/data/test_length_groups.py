@@ -25,15 +25,16 @@ def lengths_like(shape, count, seed=0):
 
 
 @given(st.sampled_from(sorted(SHAPES)), st.integers(4000, 6000), st.sampled_from([8, 32]), st.integers(0, 999))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12)
 def test_padding_is_at_most_5_percent_and_neighbours_correlate_by_at_most_015(shape, count, batch_size, seed):
     lengths = lengths_like(shape, count, seed)
     order = grouped_order(lengths, batch_size, key=seed)
     assert torch.equal(order.sort().values, torch.arange(count))
     grouped = lengths[order]
-    sorted_padding = padding_share(lengths.sort().values, batch_size)
-    assert padding_share(grouped, batch_size) <= max(0.05, sorted_padding + 0.005)
-    if shape != "short":
+    # No order of full batches has less padding than the sorted one; of 125 batches with a heavy tail it may have more.
+    least = max(padding_share(lengths.sort(descending=way).values, batch_size) for way in (False, True))
+    assert padding_share(grouped, batch_size) <= max(0.05, least + 0.001)
+    if shape != "text" or batch_size == 8:
         assert padding_share(grouped, batch_size) <= 0.05
     full = count // batch_size
     means = grouped[: full * batch_size].view(full, batch_size).double().mean(1)
@@ -51,11 +52,11 @@ def test_any_lengths_give_a_permutation_whose_full_batches_hold_the_bound(length
 
 
 def test_batches_differ_between_epochs_and_a_shuffled_order_pads_far_more():
-    lengths = lengths_like("text", 4096)
+    lengths = lengths_like("text", 32_768)
     first, second = (grouped_order(lengths, 32, key) for key in (1, 2))
     companions = [{frozenset(rows.tolist()) for rows in order.view(-1, 32)} for order in (first, second)]
     assert not companions[0] & companions[1]
-    shuffled = padding_share(lengths[torch.randperm(4096, generator=torch.Generator().manual_seed(0))], 32)
+    shuffled = padding_share(lengths[torch.randperm(32_768, generator=torch.Generator().manual_seed(0))], 32)
     assert shuffled > 0.4
     assert padding_share(lengths[first], 32) <= 0.05
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functrain.app.commands.command import Command, name
 
 DESCRIPTION = """\
-List what a configuration can name: models, data sets, objectives, losses, optimizers, schedules, metrics, callbacks.
+List what a configuration can name: models, data sets, objectives, losses, optimizers, schedules, metrics,
+transforms, callbacks.
 With a kind the command prints a line for each name, and with a name also its parameters.
 
 Functions of your own need no registration: name them as package.module:function.

@@ -50,6 +50,7 @@ _TYPES: Mapping[Any, str] = {
     bool: "true or false",
     str: "text",
     str | list[str]: "text, or a list of text",
+    int | list[int]: "whole number, 1 or more, or a list of them",
     Sequence[str]: "list of text",
     Mapping[str, str]: "text by name",
     dict[str, Any]: "values by key",
