@@ -144,9 +144,9 @@ def _add_path(found: Any, path: Path) -> None:
             _add_text(found, file.relative_to(path).as_posix())
             _add_path(found, file)
         return
-    with path.open("rb") as file:
-        _add_text(found, f"file {os.fstat(file.fileno()).st_size}")
-        while block := file.read(_BLOCK):
+    with path.open("rb") as content:
+        _add_text(found, f"file {os.fstat(content.fileno()).st_size}")
+        while block := content.read(_BLOCK):
             found.update(block)
 
 

@@ -5,10 +5,8 @@ the batches of all blocks are then shuffled. So a batch needs little padding, an
 the next one.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
@@ -139,14 +137,14 @@ def lengths_of(dataset: Any) -> Any:
         [2, 3]
     """
     if isinstance(dataset, Subset):
-        found: Sequence[Any] | np.ndarray | Tensor = lengths_of(dataset.dataset)
-        return [int(found[index]) for index in dataset.indices]
+        of_all = lengths_of(dataset.dataset)
+        return [int(of_all[index]) for index in dataset.indices]
     if isinstance(dataset, Wrapper):
         return lengths_of(dataset.dataset)
-    found = getattr(dataset, "lengths", None)
-    if found is None:
+    lengths: Any = getattr(dataset, "lengths", None)
+    if lengths is None:
         raise TypeError(
             f"the data set ({type(dataset).__name__}) does not say its lengths: give it an attribute `lengths`, the "
             "length of each example in their order"
         )
-    return found
+    return lengths

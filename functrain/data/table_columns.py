@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -205,9 +205,9 @@ def column_to_json(column: Column) -> dict[str, Any]:
     return {"kind": column.kind, **values}
 
 
-def column_from_json(values: dict[str, Any]) -> Column:
+def column_from_json(values: Mapping[str, Any]) -> Column:
     """The column that `column_to_json` wrote."""
-    given = {
+    given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name != "kind"
     }
     if values["kind"] == Numbers.kind:

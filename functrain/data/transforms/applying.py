@@ -65,7 +65,7 @@ class TransformedBatch:
         [torch.Size([2, 2]), torch.Size([2, 3])]
     """
 
-    transform: Callable[[Any, int], Any]
+    transform: Any
     collate_fn: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
