@@ -17,7 +17,7 @@ GPU_PACKAGES := optree|pydantic|pydantic_core|annotated-types|typing-inspection|
 LIBRARIES := transformers timm torchvision torch_geometric peft diffusers
 TRAINERS := lightning accelerate transformers pytorch-ignite jax optax
 
-.PHONY: demo test test-all test-zoo test-versions kill-table check format bench bench-peers gpu-check gpu-wheels clean
+.PHONY: demo test test-all test-zoo test-versions kill-table check docs format bench bench-peers gpu-check gpu-wheels clean
 
 demo: $(READY)
 	$(BIN)/functrain train configs/digits.yaml --resume never
@@ -47,6 +47,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mkdocs build --quiet
+
+# The site of the documentation, in site/: open site/index.html. A broken link or a warning is an error (mkdocs.yml).
+docs: $(READY)
+	$(BIN)/mkdocs build
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
@@ -100,4 +105,4 @@ $(VENV_LOWEST)/.ready $(VENV_NEWEST)/.ready: %/.ready: pyproject.toml tests/vers
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_NEWEST) $(PEERS) $(ZOO) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_NEWEST) $(PEERS) $(ZOO) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

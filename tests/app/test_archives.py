@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -52,6 +53,16 @@ def test_another_interpreter_predicts_the_same_bits_without_the_models_source(fu
         [sys.executable, "-c", ELSEWHERE, *arguments], cwd=elsewhere, env=environment, check=True, timeout=300
     )
     assert bits(torch.load(elsewhere / "found.pt")) == bits(predicted(runs / "tiny", batches))
+
+
+def test_the_python_of_the_page_on_files_runs(functrain, runs):
+    """That of exchange.md."""
+    assert functrain("export", "runs/tiny", "digits.zip")[0] == 0
+    page = Path(__file__).parents[2] / "docs" / "exchange.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    known = {"ft": ft, "loader": [torch.randn(4, 2)], "images": torch.randn(3, 2)}
+    exec(compile(block, page, "exec"), known)
+    assert len(known["outputs"]) == 3
 
 
 def test_an_archive_may_hold_the_averages(functrain, runs, bits):
