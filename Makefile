@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 WORKERS ?= 2
 PEERS := .venv-peers
 PINS := benchmarks/peers/constraints.txt
@@ -47,11 +48,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/mkdocs build --quiet
+	$(MKDOCS) build --quiet
 
 # The site of the documentation, in site/: open site/index.html. A broken link or a warning is an error (mkdocs.yml).
 docs: $(READY)
-	$(BIN)/mkdocs build
+	$(MKDOCS) build
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
