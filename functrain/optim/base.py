@@ -19,7 +19,7 @@ from functrain.optim.foreach import aligned_leaves, are_ours, foreach, overwrite
 class Optimizer(NamedTuple):
     """A gradient transformation: two functions without side effects.
 
-    Args:
+    Attributes:
         init: `init(params) -> opt_state`. `params` is any tree of tensors; the state is a tree of tensors.
         update: `update(grads, opt_state, params) -> (updates, opt_state)`. `grads` and `updates` have the
             structure of `params`; the new state has the structure, shapes and dtypes of the old one.
