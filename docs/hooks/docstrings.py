@@ -39,5 +39,9 @@ def _entries(match: re.Match[str]) -> str:
 
 def _parameter(own: inspect.Parameter) -> griffe.Parameter:
     default = None if own.default is own.empty else repr(own.default)
-    kind = griffe.ParameterKind.keyword_only if own.kind is own.KEYWORD_ONLY else griffe.ParameterKind.positional_or_keyword
+    kind = (
+        griffe.ParameterKind.keyword_only
+        if own.kind is own.KEYWORD_ONLY
+        else griffe.ParameterKind.positional_or_keyword
+    )
     return griffe.Parameter(own.name, annotation=inspect.formatannotation(own.annotation), kind=kind, default=default)

@@ -32,7 +32,9 @@ def on_files(files: Files, *, config: Any) -> Files:
     """Add the pages, and put the pages of a folder where the navigation names it."""
     made = {page: _shown(ROOT / source) for page, source in _sources().items()}
     made["examples/index.md"] = _listing("Examples", "examples", "Each runs as it is: `python examples/01_fit.py`.")
-    made["configs/index.md"] = _listing("Configurations", "configs", "Each trains: `functrain train configs/digits.yaml`.")
+    made["configs/index.md"] = _listing(
+        "Configurations", "configs", "Each trains: `functrain train configs/digits.yaml`."
+    )
     made["commands.md"] = _commands()
     for page, text in sorted((made | api_pages()).items()):
         files.append(File.generated(config, page, content=text))
