@@ -26,6 +26,7 @@ API = {
     "checkpoint": ("ft.checkpoint", "functrain.checkpoint"),
     "distributed": ("ft.distributed", "functrain.distributed"),
 }
+KINDS = (ast.FunctionDef, ast.ClassDef, ast.AnnAssign, ast.Assign)  # in this order
 NOT_PUBLIC = ("step", "compiler", "loop", "objectives")  # modules: of these, only what `functrain` itself shows
 
 
@@ -35,6 +36,7 @@ class Name(NamedTuple):
     name: str
     path: str  # where it is defined
     summary: str
+    kind: int  # of KINDS
 
 
 def api_pages() -> dict[str, str]:
@@ -72,7 +74,7 @@ def _names(module: str, only_at_top: bool) -> list[Name]:
     if only_at_top:
         names = [name for name in names if name in _exported("functrain")]
     found = [_defined(module, name) for name in names]
-    return [each for each in found if each is not None]
+    return sorted((each for each in found if each is not None), key=lambda each: (each.kind, each.name.lower()))
 
 
 def _exported(module: str) -> list[str]:
@@ -83,7 +85,7 @@ def _exported(module: str) -> list[str]:
             return list(ast.literal_eval(node.value))
         if isinstance(node, ast.ImportFrom):
             names += [each.name for each in node.names if each.name == each.asname]
-    return sorted(names, key=str.lower)
+    return names
 
 
 def _defined(module: str, name: str) -> Name | None:
@@ -93,10 +95,17 @@ def _defined(module: str, name: str) -> Name | None:
             source = next(each.name for each in node.names if (each.asname or each.name) == name)
             is_module = _file(f"{node.module}.{source}").exists() and not _defines(node.module, source)
             return None if is_module else _defined(str(node.module), source)
-    node = next(each for each in _tree(_file(module)).body if name in _names_of(each))
-    is_object = isinstance(node, ast.ClassDef | ast.FunctionDef)
-    text = ast.get_docstring(node) if is_object else ""
-    return Name(name, f"{module}.{name}", (text or "").partition("\n")[0])
+    body = _tree(_file(module)).body
+    at = next(at for at, node in enumerate(body) if name in _names_of(node))
+    text = _docstring(body[at], body[at + 1 : at + 2])
+    return Name(name, f"{module}.{name}", text.partition("\n")[0], KINDS.index(type(body[at])))
+
+
+def _docstring(node: ast.stmt, following: list[ast.stmt]) -> str:
+    """Of a function or class its own; of a constant the text after it."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return ast.get_docstring(node) or ""
+    return ast.get_docstring(ast.Module(following, [])) or ""
 
 
 def _defines(module: str | None, name: str) -> bool:

@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
-from api_pages import api_pages, docstring_of
+from api_pages import API, api_pages, docstring_of
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(\]\()([^)\s#]+)")
@@ -44,7 +44,11 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Let links to files of the repository lead to their pages here."""
+    """Let links to files of the repository lead to their pages here, and give two blocks side by side more room."""
+    if '<div class="grid"' in markdown:
+        page.meta["hide"] = ["toc"]
+    if page.file.src_uri == "index.md":  # alone in its section
+        page.meta["hide"] = ["navigation"]
     own = _sources().get(page.file.src_uri, f"docs/{page.file.src_uri}")
     pages = {source: page for page, source in _sources().items()}
 
@@ -59,16 +63,16 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
 
 
 def _expanded(entry: Any, pages: Iterable[str]) -> Any:
-    """An entry of the navigation, with the pages of a folder in the place of its path: the index, then by name."""
+    """An entry of the navigation, with the pages of a folder in the place of its path: the index first."""
     if isinstance(entry, Mapping):
         return {title: _expanded(value, pages) for title, value in entry.items()}
     if isinstance(entry, list):
         return [_expanded(value, pages) for value in entry]
     if not entry.endswith("/"):
         return entry
-    return sorted(
-        (page for page in pages if page.startswith(entry)), key=lambda page: (not page.endswith("/index.md"), page)
-    )
+    order = ["index", *API]  # by name where it says nothing
+    names = {page: page.removeprefix(entry).removesuffix(".md") for page in pages if page.startswith(entry)}
+    return sorted(names, key=lambda page: (order.index(names[page]) if names[page] in order else len(order), page))
 
 
 @cache
