@@ -8,6 +8,7 @@ from typing import Any
 import griffe
 
 EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
+MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")
 SEVERAL = re.compile(r"^    ((?:\w+, )+\w+)(: .*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
@@ -39,9 +40,7 @@ def _entries(match: re.Match[str]) -> str:
 
 def _parameter(own: inspect.Parameter) -> griffe.Parameter:
     default = None if own.default is own.empty else repr(own.default)
-    kind = (
-        griffe.ParameterKind.keyword_only
-        if own.kind is own.KEYWORD_ONLY
-        else griffe.ParameterKind.positional_or_keyword
-    )
-    return griffe.Parameter(own.name, annotation=inspect.formatannotation(own.annotation), kind=kind, default=default)
+    annotation = MODULES.sub("", inspect.formatannotation(own.annotation))
+    is_keyword = own.kind is own.KEYWORD_ONLY
+    kind = griffe.ParameterKind.keyword_only if is_keyword else griffe.ParameterKind.positional_or_keyword
+    return griffe.Parameter(own.name, annotation=annotation, kind=kind, default=default)
