@@ -60,7 +60,7 @@ def test_the_python_of_the_page_on_files_runs(functrain, runs):
     assert functrain("export", "runs/tiny", "digits.zip")[0] == 0
     page = Path(__file__).parents[2] / "docs" / "exchange.md"
     (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    known = {"ft": ft, "loader": [torch.randn(4, 2)], "images": torch.randn(3, 2)}
+    known = {"ft": ft, "loader": iter([torch.randn(4, 2)]), "images": torch.randn(3, 2)}
     exec(compile(block, page, "exec"), known)
     assert len(known["outputs"]) == 3
 
