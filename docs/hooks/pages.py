@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from api_pages import API, api_pages, docstring_of
 
 ROOT = Path(__file__).parents[2]
+REST = "..."  # in the navigation: the pages of docs/ that it does not name
 LINK = re.compile(r"(\]\()([^)\s#]+)")
 
 
@@ -39,7 +40,9 @@ def on_files(files: Files, *, config: Any) -> Files:
     for page, text in sorted((made | api_pages()).items()):
         files.append(File.generated(config, page, content=text))
     found = [file.src_uri for file in files.documentation_pages()]
-    config.nav = [_expanded(entry, found) for entry in config.nav]
+    named = _paths(config.nav)
+    rest = [page for page in found if not page.startswith(tuple(named)) and "/" not in page]
+    config.nav = [_expanded(entry, found, sorted(rest)) for entry in config.nav]
     return files
 
 
@@ -62,12 +65,20 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     return LINK.sub(here, markdown)
 
 
-def _expanded(entry: Any, pages: Iterable[str]) -> Any:
+def _paths(entry: Any) -> list[str]:
+    """All paths in the navigation, or in a part of it."""
+    if isinstance(entry, str):
+        return [entry]
+    return [path for value in (entry.values() if isinstance(entry, Mapping) else entry) for path in _paths(value)]
+
+
+def _expanded(entry: Any, pages: Iterable[str], rest: list[str]) -> Any:
     """An entry of the navigation, with the pages of a folder in the place of its path: the index first."""
     if isinstance(entry, Mapping):
-        return {title: _expanded(value, pages) for title, value in entry.items()}
+        return {title: _expanded(value, pages, rest) for title, value in entry.items()}
     if isinstance(entry, list):
-        return [_expanded(value, pages) for value in entry]
+        without_rest = [_expanded(value, pages, rest) for value in entry if value != REST]
+        return without_rest + (rest if REST in entry else [])
     if not entry.endswith("/"):
         return entry
     order = ["index", *API]  # by name where it says nothing
