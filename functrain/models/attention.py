@@ -270,11 +270,15 @@ class MultiHeadAttention(nn.Module):
         query, heads = self._heads(self.query(kept(queries, query_mask))), self._keys(kept(own, given), past)
         visible = _visible(mask, queries.shape[1], total, causal=causal, device=queries.device)
         query = query / math.sqrt(query.shape[-1])  # before the product, which might overflow in fp16
-        weights = masked_softmax(query @ heads.keys.transpose(2, 3), visible)
-        mixed = self.dropout(weights) @ heads.values
-        features = self.output(mixed.transpose(1, 2).flatten(2))
+        scores = query @ heads.keys.transpose(2, 3)
+        if visible is not None:
+            scores = scores + _lowering(visible, scores.dtype)
+        weights = scores.softmax(-1)
+        features = self.output((self.dropout(weights) @ heads.values).transpose(1, 2).flatten(2))
         if mask is not None and visible is not None:
-            features = kept(features, visible.any(-1).squeeze(1))  # the bias of what sees no key is left out
+            seeing = visible.any(-1)
+            features = kept(features, seeing.squeeze(1))  # without the bias, and without a gradient
+            weights = kept(weights, seeing) if need_weights else weights
         return Attended(kept(features, query_mask), weights if need_weights else None, heads)
 
     def _keys(self, context: Tensor, past: Heads | None) -> Heads:
@@ -295,3 +299,12 @@ def _visible(mask: Tensor | None, queries: int, keys: int, *, causal: bool, devi
         raise ValueError(f"causal attention takes at most as many queries as keys, got {queries} and {keys}")
     before = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
     return before if visible is None else visible & before
+
+
+def _lowering(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a key is visible, -inf elsewhere; 0 in rows without any, where -inf gives NaN.
+
+    Masked keys are 0 before they are projected, so that their scores are finite, and a sum suffices. `torch.where` on
+    all scores takes longer: 0.25 s in place of 0.21 s for a step of a small GPT on one core.
+    """
+    return torch.where(visible | ~visible.any(-1, keepdim=True), 0.0, -math.inf).to(dtype)
