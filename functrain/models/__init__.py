@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from functrain.models.lora import lora_state_dict as lora_state_dict
     from functrain.models.lora import merge_lora as merge_lora
     from functrain.models.mlp import MLP as MLP
+    from functrain.models.multimodal import AttentionMultimodal as AttentionMultimodal
+    from functrain.models.multimodal import CrossModalAttention as CrossModalAttention
+    from functrain.models.multimodal import EncodedMultimodal as EncodedMultimodal
+    from functrain.models.multimodal import GatedFusion as GatedFusion
+    from functrain.models.multimodal import SpectraTFTEncoder as SpectraTFTEncoder
+    from functrain.models.multimodal import TabularStaticEncoder as TabularStaticEncoder
+    from functrain.models.multimodal import TFTLoss as TFTLoss
+    from functrain.models.multimodal import TFTMultimodal as TFTMultimodal
+    from functrain.models.multimodal import attention_multimodal as attention_multimodal
     from functrain.models.registry import REGISTRY as REGISTRY
     from functrain.models.resnet import ResNet as ResNet
     from functrain.models.transformer import TransformerBlock as TransformerBlock
@@ -33,6 +42,17 @@ _NAMES = {
     "gpt": ("GPT",),
     "lora": ("add_lora", "load_lora", "lora_state_dict", "merge_lora"),
     "mlp": ("MLP",),
+    "multimodal": (
+        "AttentionMultimodal",
+        "CrossModalAttention",
+        "EncodedMultimodal",
+        "GatedFusion",
+        "SpectraTFTEncoder",
+        "TabularStaticEncoder",
+        "TFTLoss",
+        "TFTMultimodal",
+        "attention_multimodal",
+    ),
     "registry": ("REGISTRY",),
     "resnet": ("ResNet",),
     "transformer": ("TransformerBlock",),

@@ -32,6 +32,7 @@ class _Imported(Mapping[str, Callable[..., Any]]):
 
 REGISTRY: Mapping[str, Callable[..., Any]] = _Imported(
     {
+        "attention_multimodal": ("multimodal", "attention_multimodal"),
         "byte_transformer": ("byte_transformer", "ByteTransformer"),
         "cnn": ("cnn", "CNN"),
         "dense_vit": ("vit", "DenseViT"),
@@ -41,6 +42,7 @@ REGISTRY: Mapping[str, Callable[..., Any]] = _Imported(
         "masked_autoencoder": ("vit", "MaskedAutoencoder"),
         "mlp": ("mlp", "MLP"),
         "resnet": ("resnet", "ResNet"),
+        "tft_multimodal": ("multimodal", "TFTMultimodal"),
         "unet": ("unet", "UNet"),
         "vit": ("vit", "ViT"),
     }

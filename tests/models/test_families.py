@@ -6,15 +6,20 @@ import torch
 import functrain as ft
 from functrain.models import REGISTRY
 from functrain.objectives.outputs import output_of
+from functrain.objectives.supervised import call
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 BYTES = torch.arange(4 * 9).view(4, 9) % 7
 SMALL_VIT = {"size": 8, "patch": 4, "width": 8, "layers": 1, "heads": 2}
 CLASSES, PIXELS = torch.arange(4) % 3, torch.arange(4 * 64).view(4, 8, 8) % 3
+SPECTRA = torch.randn(4, 2, 20, generator=torch.Generator().manual_seed(1))
+SPECTRA_BATCH = ((SPECTRA, torch.ones(4, 2, dtype=torch.bool), SPECTRA[:, 0, :5]), CLASSES)
+SMALL_MULTIMODAL = {"tab_dim": 5, "spec_len": 20, "spec_emb": 8, "tab_emb": 6, "num_classes": 3, "fusion_dim": 8}
 PIXEL_BATCH, IMAGE_BATCH, TEXT_BATCH = (IMAGES, PIXELS), (IMAGES, CLASSES), (BYTES[:, :-1], BYTES[:, 1:])
 
 # name -> arguments, objective, batch, shape of the first output
 CASES = {
+    "attention_multimodal": ({**SMALL_MULTIMODAL, "hidden_dims": (8,)}, ft.classification(), SPECTRA_BATCH, (4, 3)),
     "byte_transformer": ({"width": 8, "layers": 1, "heads": 2}, ft.language_modelling(), TEXT_BATCH, (4, 8, 256)),
     "cnn": ({"num_classes": 3, "widths": (2, 4)}, ft.classification(), IMAGE_BATCH, (4, 3)),
     "dense_vit": ({**SMALL_VIT, "out_channels": 3}, ft.segmentation(), PIXEL_BATCH, (4, 3, 8, 8)),
@@ -29,6 +34,7 @@ CASES = {
         IMAGE_BATCH,
         (4, 3),
     ),
+    "tft_multimodal": (SMALL_MULTIMODAL, ft.classification(), SPECTRA_BATCH, (4, 3)),
     "unet": ({"out_channels": 3, "width": 2, "dropout": 0.1}, ft.segmentation(), PIXEL_BATCH, (4, 3, 8, 8)),
     "vit": ({**SMALL_VIT, "num_classes": 3}, ft.classification(), IMAGE_BATCH, (4, 3)),
 }
@@ -43,7 +49,8 @@ def test_a_network_gives_what_its_docstring_says_and_trains(name):
     arguments, objective, batch, shape = CASES[name]
     torch.manual_seed(0)
     model = REGISTRY[name](**arguments)
-    assert output_of(model.eval()(batch[0]), None, "prediction").shape == shape
+    first = "prediction" if name == "masked_autoencoder" else "logits"
+    assert output_of(call(model.eval(), batch[0]), None, first).shape == shape
     state = ft.init_state(model.train(), objective, ft.optim.sgd(0.1), seed=3)
     moved, metrics = ft.train_step(state, batch)
     assert metrics["loss"].isfinite()
