@@ -93,8 +93,9 @@ class TFTLoss(nn.Module):
             pair = PROJECTIONS if PROJECTIONS[0] in outputs else EMBEDDINGS
             queries, keys = (_output(outputs, each) for each in pair)
             return _mean(info_nce(queries, keys, temperature=self.temperature, weight=(labels != IGNORED).to(queries)))
-        options = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
-        return _mean(cross_entropy(_output(outputs, LOGITS[name]), labels, **options))
+        smoothing, weights = self.label_smoothing, self.class_weights
+        logits = _output(outputs, LOGITS[name])
+        return _mean(cross_entropy(logits, labels, label_smoothing=smoothing, class_weights=weights))
 
 
 def _mean(loss: PerExample) -> Tensor:
