@@ -1,6 +1,6 @@
-"""Train your own network with `fit`.   Usage: python examples/01_fit.py [run_dir]
+"""Train your own network with `fit`.   Usage: python examples/01_fit.py [folder]
 
-Interrupt it with Ctrl-C and start it again with a run_dir: it goes on at the very batch.
+Interrupt it with Ctrl-C and start it again with a folder: it goes on at the very batch.
 """
 
 import sys

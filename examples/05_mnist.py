@@ -18,7 +18,7 @@ model = nn.Sequential(
 )
 schedule = ft.schedules.cosine(3e-3, total_steps=8 * len(train), warmup_steps=40)
 state = ft.init_state(model, ft.classification(), ft.optim.adamw(schedule, weight_decay=0.05))
-state = ft.fit(state, train, eval_loader=val, epochs=8, metrics=["f1"]).state
+state = ft.fit(state, train, eval_loader=val, epochs=8, metrics=["f1"], run_dir=f"{folder}/run").state
 
 report = ft.evaluation_report(state, test)
 ft.write_report(report, folder, title="MNIST, 1,000 test images")

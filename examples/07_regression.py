@@ -12,6 +12,7 @@ from torch import nn
 
 import functrain as ft
 
+folder = sys.argv[1] if len(sys.argv) > 1 else "regression"
 data = {part: ft.data.diabetes(part) for part in ("train", "val", "test")}
 line = Ridge(alpha=10.0).fit(*(tensor.numpy() for tensor in data["train"].tensors))
 
@@ -19,9 +20,9 @@ torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 1))
 state = ft.init_state(model, ft.regression(), ft.optim.adamw(3e-3, weight_decay=0.1))
 train, val, test = (ft.data.Loader(data[part], 32, shuffle=part == "train") for part in data)
-network = ft.fit(state, train, eval_loader=val, epochs=40)
+network = ft.fit(state, train, eval_loader=val, epochs=40, run_dir=f"{folder}/run")
 
 models = {"network": network, "line": lambda inputs: line.predict(inputs.numpy()).reshape(-1, 1)}
 found = ft.compare_models(models, test, metrics=["r2", "rmse", "mae"])
 print(found)
-ft.write_comparison(found, sys.argv[1] if len(sys.argv) > 1 else "regression")
+ft.write_comparison(found, folder)

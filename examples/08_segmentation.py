@@ -16,7 +16,7 @@ torch.manual_seed(0)
 model = EncoderDecoder(in_channels=1, out_channels=11, width=16, depth=2)
 schedule = ft.schedules.cosine(5e-3, total_steps=10 * len(train), warmup_steps=20)
 state = ft.init_state(model, ft.segmentation(), ft.optim.adamw(schedule), clip_norm=1.0)
-state = ft.fit(state, train, epochs=10, metrics=["dice"]).state
+state = ft.fit(state, train, epochs=10, metrics=["dice"], run_dir=f"{folder}/run").state
 
 report = ft.evaluation_report(state, test, labels=["none", *map(str, range(10))])
 ft.write_report(report, folder, title="Ink of the digits")

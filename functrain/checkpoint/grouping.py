@@ -8,12 +8,14 @@ a saved one must be seen to be the same counter.
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import optree
 import torch
 
 from functrain.foundation.trees import NAMESPACE, Tree
+
+Forms = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]  # name (group/path) of each saved tensor -> dtype and shape
 
 
 @runtime_checkable
@@ -37,11 +39,11 @@ class Fitting(Protocol):
 
     left_out: ClassVar[tuple[str, ...]]
 
-    def fitted(self, saved: Callable[[], Mapping[str, tuple[torch.dtype, tuple[int, ...]]]]) -> "Fitting":
+    def fitted(self, saved: Callable[[], Forms]) -> "Fitting":
         """The tree with room for what was saved.
 
         Args:
-            saved: asked only if it is needed; name (group/path) of each saved tensor -> dtype and shape.
+            saved: asked only if it is needed; its names begin at this tree.
         """
 
 
@@ -132,6 +134,61 @@ def split(tree: Tree) -> GroupedTree:
     for (group, path), leaf in zip(named.places, leaves, strict=True):
         groups[group][path] = leaf
     return GroupedTree(groups, spec)
+
+
+class Liberties(NamedTuple):
+    """How a checkpoint may differ from the tree that it is restored into.
+
+    Attributes:
+        added: group and path of each leaf that it may lack, and the number that this one is filled with.
+        left_out: beginnings of the names (group/path) of leaves that the tree may lack.
+    """
+
+    added: Mapping[tuple[str, str], float]
+    left_out: tuple[str, ...]
+
+
+def fitted(tree: Tree, saved: Callable[[], Forms]) -> Tree:
+    """The tree with room for what was saved: for a state, or for each of several states in a dictionary.
+
+    Args:
+        tree: any tree.
+        saved: asked only if it is needed.
+    """
+    paths, parts, spec = _parts(tree)
+
+    def below(path: tuple[Any, ...]) -> Callable[[], Forms]:
+        start = "".join(f"{name}/" for name in _names(path))
+        return lambda: {name.removeprefix(start): form for name, form in saved().items() if name.startswith(start)}
+
+    made = [part.fitted(below(path)) if isinstance(part, Fitting) else part for path, part in zip(paths, parts)]
+    return optree.tree_unflatten(spec, made)
+
+
+def liberties(tree: Tree) -> Liberties:
+    """What the tree, or each state in it, allows."""
+    added: dict[tuple[str, str], float] = {}
+    left_out: list[str] = []
+    for path, part in zip(*_parts(tree)[:2]):
+        if isinstance(part, Growing):
+            for place, number in part.added_leaves.items():
+                group, *rest = (*_names(path), *place)
+                added[group, "/".join(rest)] = number
+        if isinstance(part, Fitting):
+            left_out += ["/".join((*_names(path), start)) for start in part.left_out]
+    return Liberties(added, tuple(left_out))
+
+
+def _parts(tree: Tree) -> tuple[list[tuple[Any, ...]], list[Any], optree.PyTreeSpec]:
+    """The states in a tree, and the leaves beside them, with their paths."""
+    return optree.tree_flatten_with_path(
+        tree, lambda part: isinstance(part, (Fitting, Growing)), none_is_leaf=True, namespace=NAMESPACE
+    )
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    """The entries of a path as they stand in the names of leaves: the first one is a group."""
+    return [str(path[0]), *map(_escape, path[1:])] if path else []
 
 
 def full_path(group: str, path: str) -> str:

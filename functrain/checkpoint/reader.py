@@ -13,7 +13,7 @@ import torch
 from functrain.checkpoint import arrays, bundles, orbax_io
 from functrain.checkpoint.descriptors import FOR_READING, require_descriptors
 from functrain.checkpoint.errors import DamagedCheckpointError, describe, is_damage, passing, reading_error
-from functrain.checkpoint.grouping import Fitting, Growing, full_path, split
+from functrain.checkpoint.grouping import Liberties, fitted, full_path, liberties, split
 from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_index
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
 from functrain.checkpoint.inventory import check_inventory
@@ -61,13 +61,10 @@ def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterabl
         ...     read_checkpoint(f"{directory}/step-00000004", like).tree
         {'params': {'w': tensor([1., 1.])}, 'key': 18446744073709551615}
     """
-    if isinstance(like, Fitting):
-        like = like.fitted(lambda: _forms(checkpoint_directory(path)))
+    like = fitted(like, lambda: _forms(checkpoint_directory(path)))
     grouped = split(like)
-    left_out = like.left_out if isinstance(like, Fitting) else ()
     chosen = None if groups is None else list([groups] if isinstance(groups, str) else groups)
-    added = like.added_leaves if isinstance(like, Growing) else {}
-    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, added, left_out))
+    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, liberties(like)))
     return Restored(grouped.rebuild(leaves), info)
 
 
@@ -75,20 +72,16 @@ def _read_groups(
     path: str | os.PathLike[str],
     like: Mapping[str, Mapping[str, Any]],
     groups: list[str] | None,
-    added: Mapping[tuple[str, str], float],
-    left_out: tuple[str, ...],
+    allowed: Liberties,
 ) -> tuple[dict[str, list[Any]], CheckpointInfo]:
-    """The values of each group of `like` in its order, and what the checkpoint says about itself.
-
-    A tensor that is `added` is filled with its number where the checkpoint does not have it.
-    """
+    """The values of each group of `like` in its order, and what the checkpoint says about itself."""
     directory = checkpoint_directory(path)
     index = load_index(directory)
     chosen = list(dict.fromkeys([*like, *index.groups])) if groups is None else _known_groups(directory, groups, like)
     targets = {group: like.get(group, {}) for group in chosen}
-    check_fit(directory, index, targets, added, left_out)
+    check_fit(directory, index, targets, allowed.added, allowed.left_out)
     values = _read_leaves(directory, index, _records(index, targets), targets)
-    for (group, leaf), number in added.items():
+    for (group, leaf), number in allowed.added.items():
         if (group, leaf) not in values and isinstance(tensor := targets.get(group, {}).get(leaf), torch.Tensor):
             values[group, leaf] = torch.full_like(tensor, number, device="cpu" if tensor.is_meta else None)
     # A leaf without a value is None on both sides, or None here and absent there.

@@ -1,0 +1,61 @@
+"""A curriculum: data chosen by epoch.   Usage: python examples/11_curriculum.py [folder]
+
+Is the number of ones in a row of bits odd? A recurrent network that is trained on rows of all lengths does not find
+out. One that begins with short rows, and gets longer ones with each epoch, does. Both see as many rows.
+"""
+
+import sys
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+
+import functrain as ft
+
+LONGEST, ROWS = 32, 2048
+
+
+class Parity(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.last = nn.GRU(1, 32, batch_first=True), nn.Linear(32, 1)
+
+    def forward(self, rows):
+        return self.last(self.recurrent(rows.unsqueeze(2))[0][:, -1])
+
+
+class Curriculum(Sampler):
+    """Draws as many rows in each epoch, of lengths up to `first + epoch`; `fit` tells it the epoch and seeds it."""
+
+    def __init__(self, lengths, first):
+        self.lengths, self.first = lengths, first
+
+    def set_epoch(self, epoch):
+        self.chosen = (self.lengths <= self.first + epoch).nonzero().squeeze(1)
+
+    def __len__(self):
+        return ROWS
+
+    def __iter__(self):
+        return iter(self.chosen[torch.randint(len(self.chosen), (ROWS,))].tolist())
+
+
+def train(first, folder=None, seed=0):
+    """The share of new rows of the greatest length that are answered right."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, LONGEST + 1, (20 * ROWS,), generator=generator)
+    bits = torch.randint(2, (len(lengths) + ROWS, LONGEST), generator=generator).float()
+    bits[: len(lengths)] *= torch.arange(LONGEST) >= LONGEST - lengths.unsqueeze(1)  # zeros before a short row
+    odd = bits.sum(1, keepdim=True) % 2
+    data, test = (ft.data.Arrays(bits[part], odd[part]) for part in (slice(len(lengths)), slice(len(lengths), None)))
+    torch.manual_seed(seed)
+    state = ft.init_state(Parity(), ft.binary_classification(), ft.optim.adam(3e-3), seed=seed, clip_norm=1.0)
+    loader = DataLoader(data, 64, sampler=Curriculum(lengths, first))
+    state = ft.fit(state, loader, epochs=40, run_dir=folder, compile=False).state
+    return ft.evaluate(state, ft.data.Loader(test, 512, shuffle=False))["accuracy"]
+
+
+if __name__ == "__main__":
+    folder = sys.argv[1] if len(sys.argv) > 1 else "curriculum"
+    found = {name: train(first, f"{folder}/{name}") for name, first in {"growing": 1, "all": LONGEST}.items()}
+    print(", ".join(f"rows of {name} lengths: test accuracy {accuracy:.1%}" for name, accuracy in found.items()))
