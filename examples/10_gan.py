@@ -1,7 +1,6 @@
 """A GAN: two networks, two states, one compiled step.   Usage: python examples/10_gan.py [folder] [epochs]
 
-The generator draws digits of given classes; the discriminator tells them from real ones. Both states are in one
-checkpoint, and the same call goes on with it. At the end each real digit is read by the nearest drawn one.
+Both states are in one checkpoint, with which the same call goes on. At the end the nearest drawn digit reads real ones.
 """
 
 import sys
@@ -49,7 +48,7 @@ stream, step = ft.data.Loader(ft.data.digits("train"), 64, drop_last=True).strea
 with ft.Checkpointer(sys.argv[1] if len(sys.argv) > 1 else "gan") as checkpoints:
     if checkpoints.names():
         states = checkpoints.restore(like=states).tree
-    for epoch in range(states["generator"].epoch, int(sys.argv[2]) if len(sys.argv) > 2 else 100):
+    for epoch in range(states["generator"].epoch, int(sys.argv[2]) if len(sys.argv) > 2 else 200):
         for batch in stream.batches(epoch):
             states = step(states, batch)
         states = {name: state.after_epochs(epoch + 1) for name, state in states.items()}

@@ -31,7 +31,7 @@ def cross_validate(folder=None, seed=0):
         loader = ft.data.Loader(ft.data.Arrays(scaled[train], labels[train]), 32)
         run_dir = folder and f"{folder}/fold-{fold}"
         state = ft.fit(state, loader, epochs=15, run_dir=run_dir, compile=False, progress=False).state
-        logits[test] = ft.predict(state, [scaled[test]])
+        logits[test] = ft.predict(state, ft.data.Loader(ft.data.Arrays(scaled[test], labels[test]), 128, shuffle=False))
         folds[test] = fold
     return labels, logits, folds
 

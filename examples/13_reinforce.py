@@ -41,20 +41,18 @@ def reinforce(policy, batch):
     seen, right, stood = played(policy, batch[0])
     still = stood.flip(0).cumsum(0).flip(0).float()  # how many moves the pole will stand from here on: the return
     advantage = (still - still.mean(1, keepdim=True)) * stood  # against the other carts at that time
-    logits = policy(seen).squeeze(2)
-    losses = F.binary_cross_entropy_with_logits(logits, right.float(), reduction="none") * advantage
+    losses = F.binary_cross_entropy_with_logits(policy(seen).squeeze(2), right.float(), reduction="none") * advantage
     return ft.Loss(losses.sum() / LONGEST, len(batch[0]), {"moves": stood.sum()})
 
 
 def train(folder=None, seed=0):
     """The mean number of moves, of 200, for which the pole stands on carts that the policy has not seen."""
-    starts = torch.rand(2048, 4, generator=torch.Generator().manual_seed(seed)) / 10 - 0.05
-    train, test = (ft.data.Loader(ft.data.Arrays(part), 64) for part in (starts[:1024], starts[1024:]))
     torch.manual_seed(seed)
+    carts, others = (ft.data.Loader(ft.data.Arrays(torch.rand(1024, 4) / 10 - 0.05), 64) for _ in range(2))
     state = ft.init_state(MLP(4, 1, width=32, depth=1), reinforce, ft.optim.adam(1e-2), seed=seed)
-    before = ft.evaluate(state, test)["moves"]
-    state = ft.fit(state, train, epochs=10, run_dir=folder, compile=False).state
-    return before, ft.evaluate(state, test)["moves"]
+    before = ft.evaluate(state, others)["moves"]
+    state = ft.fit(state, carts, epochs=10, run_dir=folder, compile=False).state
+    return before, ft.evaluate(state, others)["moves"]
 
 
 if __name__ == "__main__":

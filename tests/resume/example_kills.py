@@ -9,6 +9,7 @@ imported everything, since importing takes longer than some runs.
 
 import argparse
 import ast
+import functools
 import multiprocessing
 import os
 import random
@@ -26,7 +27,9 @@ from typing import NamedTuple
 import torch
 from stage_kills import kill
 
+import functrain as ft
 from functrain.checkpoint.reader import read_arrays
+from functrain.step.execution import eager
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGE = Path(__file__).parents[2] / "docs" / "recipes" / "index.md"
@@ -44,47 +47,42 @@ def examples() -> list[str]:
     return sorted(name for name, text in documented.items() if USAGE.search(text))
 
 
-def train(name: str, folder: str, arguments: Sequence[str], backend: str) -> None:
+def train(name: str, folder: str, arguments: Sequence[str], compiled: bool) -> None:
     """What a process does: run an example in a folder of its own; what it prints goes to files.
 
     Args:
         name: of the example.
         folder: the process's working directory. The example gets "run", a folder in it.
         arguments: of the example, after the folder.
-        backend: what compiles the example's own steps.
+        compiled: whether `ft.compile` compiles. It takes longer than a short run, and each start repeats part of it.
     """
     os.chdir(folder)
     for descriptor, file in ((1, "printed.txt"), (2, "errors.txt")):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
-    if backend != "inductor":
-        import functools
-
-        import functrain as ft
-
-        ft.compile = functools.partial(ft.compile, backend=backend)
+    if not compiled:
+        ft.compile = lambda step: functools.partial(step, run=eager)
     sys.argv = [name, "run", *arguments]
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 def start(
-    name: str, folder: Path, arguments: Sequence[str] = (), backend: str = "inductor"
+    name: str, folder: Path, arguments: Sequence[str] = (), compiled: bool = True
 ) -> multiprocessing.process.BaseProcess:
     """Start or continue an example in a folder, in a process of its own."""
-    preload = ["functrain.app.runs.stages", "orbax.checkpoint", "matplotlib.pyplot", "sklearn.datasets"]
-    _context.set_forkserver_preload(["torch", *preload])
+    _context.set_forkserver_preload(["torch", "functrain.loop.fit", "functrain.evaluation", "orbax.checkpoint"])
     folder.mkdir(exist_ok=True)
-    process = _context.Process(target=train, args=(name, str(folder), tuple(arguments), backend))
+    process = _context.Process(target=train, args=(name, str(folder), tuple(arguments), compiled))
     process.start()
     return process
 
 
-def finish(name: str, folder: Path, arguments: Sequence[str] = (), backend: str = "inductor") -> None:
+def finish(name: str, folder: Path, arguments: Sequence[str] = (), compiled: bool = True) -> None:
     """Continue an example to its end.
 
     Raises:
         RuntimeError: it fails.
     """
-    process = start(name, folder, arguments, backend)
+    process = start(name, folder, arguments, compiled)
     process.join(PATIENCE)
     if process.exitcode != 0:
         errors = (folder / "errors.txt").read_text()
@@ -127,15 +125,15 @@ class Killed(NamedTuple):
 
 
 def killed(
-    name: str, count: int = KILLS, seed: int = 0, arguments: Sequence[str] = (), backend: str = "inductor"
+    name: str, count: int = KILLS, seed: int = 0, arguments: Sequence[str] = (), compiled: bool = True
 ) -> Killed:
     """Kill an example so many times at random moments; one that ends before is begun anew."""
     dice, landed, wrong = random.Random(f"{seed} {name}"), 0, []
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch, "whole")
-        finish(name, Path(scratch, "first"), arguments, backend)  # starts the server, and fills the cache of programs
+        finish(name, Path(scratch, "first"), arguments, compiled)  # starts the server, and fills the cache of programs
         begun = time.perf_counter()
-        finish(name, whole, arguments, backend)
+        finish(name, whole, arguments, compiled)
         seconds = time.perf_counter() - begun
         expected = outcome(whole)
         if len(expected) == 1:
@@ -144,9 +142,9 @@ def killed(
         while landed < count:
             folder, runs = Path(scratch, f"run-{runs}"), runs + 1
             longest = 2 * seconds / (count + 1)  # so that some five kills fit into a run
-            while landed < count and kill(start(name, folder, arguments, backend), dice.uniform(0.0, longest)):
+            while landed < count and kill(start(name, folder, arguments, compiled), dice.uniform(0.0, longest)):
                 landed += 1
-            finish(name, folder, arguments, backend)
+            finish(name, folder, arguments, compiled)
             wrong += [f"run {runs}: {part}" for part in differing(expected, outcome(folder))]
     return Killed(name, seconds, landed, wrong)
 
