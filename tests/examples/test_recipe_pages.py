@@ -27,5 +27,5 @@ def test_the_index_names_every_page():
 
 
 def _unindented(source):
-    """The lines without the spaces around them: a block may stand further to the left than in the example."""
-    return "".join(f"{line.strip()}\n" for line in source.splitlines())
+    """The lines that are not empty, without the spaces around them: the formatter aligns a block to the left."""
+    return "".join(f"{line.strip()}\n" for line in source.splitlines() if line.strip())
