@@ -172,8 +172,8 @@ def liberties(tree: Tree) -> Liberties:
     for path, part in zip(*_parts(tree)[:2]):
         if isinstance(part, Growing):
             for place, number in part.added_leaves.items():
-                group, *rest = (*_names(path), *place)
-                added[group, "/".join(rest)] = number
+                names = [*_names(path), *place]
+                added[names[0], "/".join(names[1:])] = number
         if isinstance(part, Fitting):
             left_out += ["/".join((*_names(path), start)) for start in part.left_out]
     return Liberties(added, tuple(left_out))
