@@ -124,7 +124,7 @@ def test_balanced_batches_and_a_tuned_threshold_are_compared(short):
 
 @pytest.mark.slow
 def test_balanced_batches_with_a_tuned_threshold_have_a_higher_f1_than_neither(short):
-    short(30)
+    short(20)
     module, both, neither = load("06_imbalanced.py"), [], []
     for seed in SEEDS:
         states, loaders = module["train"](seed=seed)
