@@ -20,10 +20,8 @@ def cross_validate(folder=None, seed=0):
     """The labels of all patients, the logits of the networks that have not seen them, and the fold of each patient."""
     values, benign = (torch.tensor(array) for array in load_breast_cancer(return_X_y=True))
     labels = (benign == 0).float().unsqueeze(1)
-    parts = ft.data.split(benign, [1 / FOLDS] * FOLDS, seed=seed)  # each with its share of malignant tumours
     logits, folds = torch.zeros_like(labels), torch.zeros(len(labels), dtype=torch.int64)
-    for fold, test in enumerate(parts):
-        train = torch.cat([part for part in parts if part is not test])
+    for fold, (train, test) in enumerate(ft.data.k_fold(benign, FOLDS, seed=seed)):
         scaled = ((values - values[train].mean(0)) / values[train].std(0)).float()
         torch.manual_seed(seed)
         model = MLP(30, 1, width=32, depth=1, dropout=0.3)
