@@ -79,6 +79,7 @@ class BinaryClassification(Collector):
             panels=_panels(sums, whole, shown, tuned),
             scores={name: file.array() for name, file in scores.items()},
             predictions=self._predictions(count, tuned if tuned is not None else DEFAULT),
+            threshold=tuned,
         )
 
     def _labels(self) -> "_Labels":

@@ -91,6 +91,7 @@ class Report(NamedTuple):
         panels: the figures.
         scores: arrays with a row for each example, to compute other numbers from.
         predictions: a row for each example, to be read by people and other programs.
+        threshold: of probabilities, chosen on the tuning data of a yes-or-no classifier; None: there were none.
     """
 
     task: str
@@ -100,6 +101,7 @@ class Report(NamedTuple):
     panels: tuple[Panel, ...]
     scores: dict[str, NDArray[Any]]
     predictions: Table | None = None
+    threshold: float | None = None
 
 
 class Collector(ABC):
