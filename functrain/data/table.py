@@ -68,7 +68,8 @@ def table(
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     rows = [f"{i},{'ab'[i % 2]},{'no' if i < 10 else 'yes'}" for i in range(20)]
-        ...     _ = Path(folder, "table.csv").write_text("\\n".join(["size,kind,ill", *rows]))
+        ...     with open(f"{folder}/table.csv", "w") as file:
+        ...         _ = file.write("\\n".join(["size,kind,ill", *rows]))
         ...     data = table("train", path=f"{folder}/table.csv", target="ill")
         >>> data.preprocessor.features, [part.shape for part in data.tensors]
         (['size', 'kind=a', 'kind=b'], [torch.Size([12, 3]), torch.Size([12])])

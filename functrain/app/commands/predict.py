@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = """\
-Predict with a run's checkpoint, for inputs in a file or folder: images, .npy, .npz, .csv or .parquet. Inputs must be as
-the run's data set gives them to the model: of the same shape, scaled alike.
+Predict with a run's checkpoint, for inputs in a file or folder: images, .npy, .npz, .csv or .parquet. A run of a table
+or a folder of images prepares raw rows and images as it did for training. Other inputs must be as the run's data set
+gives them to the model: of the same shape, scaled alike.
 
 A classifier's classes and probabilities, and a regression's values, go to predictions.csv; classes of pixels go to
 masks/*.png, and anything else to arrays/*.npy. One batch at a time is in memory.
