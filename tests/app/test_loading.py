@@ -55,8 +55,8 @@ def test_the_demos_configuration_is_good():
         (
             GOOD + "  # x\nfoo: 1",
             "c.yaml:7:1: unknown key 'foo' at the top level; allowed: name, stage, seed, code, model, data, objective, "
-            "optimizer, training, compile, evaluation, checkpoint, logging, transforms, metrics, init_from, freeze, callbacks, "
-            "sweep",
+            "optimizer, training, compile, evaluation, checkpoint, logging, transforms, metrics, init_from, freeze, "
+            "callbacks, sweep",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, epochss: 4"),
@@ -118,8 +118,8 @@ def test_the_demos_configuration_is_good():
         (
             GOOD.replace("{name: digits}", "digits"),
             "c.yaml:2:1: data must be a section with keys of its own (name, batch_size, eval_batch_size, balanced, "
-            "collate_fn, "
-            "pad_to, group_by_length, drop_last, num_workers, pin_memory, persistent_workers, prefetch_factor); got 'digits'",
+            "collate_fn, pad_to, group_by_length, drop_last, num_workers, pin_memory, persistent_workers, "
+            "prefetch_factor); got 'digits'",
         ),
         (
             "name: a/b" + GOOD,
