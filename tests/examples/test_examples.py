@@ -28,7 +28,7 @@ GALLERY = {
     "06_imbalanced.py": (r"auroc +(0\.\d+)", 0.6, ["model_comparison.png", "roc_comparison.png"]),
     "07_regression.py": (r"r2 +(0\.\d+)", 0.3, ["model_comparison.png", "paired_tests.csv"]),
     "08_segmentation.py": (r"ten digits ([\d.]+)", 0.7, ["report.html", "confusion_matrix.png"]),
-    "17_language_model.py": (r"bits_per_token ([\d.]+)", 2.3, []),
+    "17_language_model.py": (r"bits a byte ([\d.]+)", 2.3, []),
 }
 
 
