@@ -20,8 +20,9 @@ from functrain.models.transformer import TransformerBlock
 
 
 class GPT(nn.Module):
-    """A causal transformer as GPT-2: normalised before each part, with learned positions, and one table of tokens for
-    input and output.
+    """A language model as GPT-2: a causal transformer that predicts the next token, and continues texts.
+
+    Each part is normalised before; positions are learned; input and output have one table of tokens.
 
     Args:
         vocabulary: number of tokens; 256 for bytes.

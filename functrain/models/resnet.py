@@ -11,7 +11,7 @@ from functrain.models.checks import at_least, images_of, share, sizes_at_least
 
 
 class ResNet(nn.Module):
-    """A residual network.
+    """A residual network: one for photographs, such as ResNet-18 and ResNet-50, or a small one for small images.
 
     | network | `blocks` | `bottleneck` | `width` | `stem` |
     |---|---|---|---|---|

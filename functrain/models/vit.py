@@ -44,8 +44,6 @@ class Encoder(nn.Module):
         ValueError: if an argument is out of range.
     """
 
-    positions: Tensor
-
     def __init__(
         self, size: Size, in_channels: int, patch: int, width: int, layers: int, heads: int, ratio: int, dropout: float
     ) -> None:
@@ -56,7 +54,7 @@ class Encoder(nn.Module):
             raise ValueError(f"size must be a multiple of patch, got {size!r} and {patch!r}")
         self.in_channels, self.patch = in_channels, patch
         self.grid = (self.size[0] // patch, self.size[1] // patch)
-        self.register_buffer("positions", grid_positions(self.grid, width), persistent=False)
+        require_multiple_of_4(width)
         self.embed = linear(in_channels * patch * patch, width)
         self.dropout = dropout_of(dropout)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, ratio, dropout) for _ in range(layers))
@@ -74,7 +72,7 @@ class Encoder(nn.Module):
             ValueError: for images of another shape.
         """
         images_of(images, self.in_channels, "a vision transformer", self.size)
-        pixels, positions = patches(images, self.patch), self.positions
+        pixels, positions = patches(images, self.patch), grid_positions(self.grid, self.norm.weight)
         if visible is not None:
             pixels, positions = _chosen(pixels, visible), positions[visible]
         features = self.dropout(self.embed(pixels) + positions)
@@ -247,8 +245,6 @@ class MaskedAutoencoder(nn.Module):
         (torch.Size([5, 16, 4]), tensor([12, 12, 12, 12, 12]))
     """
 
-    positions: Tensor
-
     def __init__(
         self,
         size: Size = 28,
@@ -273,7 +269,7 @@ class MaskedAutoencoder(nn.Module):
         if not 0 < self.visible < count:
             raise ValueError(f"a fraction of {fraction!r} of {count} patches hides {count - self.visible} of them")
         self.normalize_pixels = normalize_pixels
-        self.register_buffer("positions", grid_positions(self.encoder.grid, decoder_width), persistent=False)
+        require_multiple_of_4(decoder_width)
         self.embed = linear(width, decoder_width)
         self.mask_token = nn.Parameter(torch.randn(decoder_width) * 0.02)  # in place of a hidden patch
         self.decoder = nn.ModuleList(
@@ -303,7 +299,8 @@ class MaskedAutoencoder(nn.Module):
         seen = self.encoder(images, order[:, : self.visible]).features
         embedded = self.embed(seen)
         hidden = self.mask_token.to(embedded.dtype).expand(len(images), order.shape[1] - self.visible, -1)
-        features = _chosen(torch.cat([embedded, hidden], dim=1), places) + self.positions
+        features = _chosen(torch.cat([embedded, hidden], dim=1), places)
+        features = features + grid_positions(self.encoder.grid, self.mask_token)
         for block in self.decoder:
             features = block(features).features
         return {
@@ -370,21 +367,37 @@ def images_from(pixels: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     return cut.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-def grid_positions(grid: tuple[int, int], width: int) -> Tensor:
-    """Positions in a grid, `[rows * columns, width]`: half of the features tell the row, half the column.
+def grid_positions(grid: tuple[int, int], like: Tensor) -> Tensor:
+    """Positions in a grid: half of the features tell the row, half the column.
 
-    Raises:
-        ValueError: if the width is no multiple of 4.
+    They are computed in each pass. As a buffer, they would tie an encoder's checkpoints to one size of images.
+
+    Args:
+        grid: number of rows and columns.
+        like: a tensor `[D]` with the width, dtype and device of the positions.
+
+    Returns:
+        `[rows * columns, D]`.
 
     Example:
-        >>> grid_positions((2, 3), 8).shape
+        >>> grid_positions((2, 3), torch.zeros(8)).shape
         torch.Size([6, 8])
     """
-    if width < 4 or width % 4:
-        raise ValueError(f"a width must be a multiple of 4 for positions in images, got {width!r}")
-    rows, columns = (sinusoids(torch.arange(count), width // 2) for count in grid)
+    width = len(like)
+    rows, columns = (sinusoids(torch.arange(count, device=like.device), width // 2) for count in grid)
     both = torch.cat([rows[:, None].expand(*grid, -1), columns[None].expand(*grid, -1)], dim=-1)
-    return both.flatten(0, 1)
+    return both.flatten(0, 1).to(like.dtype)
+
+
+def require_multiple_of_4(width: int) -> None:
+    """Refuse a width that rows and columns, sines and cosines cannot share.
+
+    Raises:
+        ValueError: for such a width.
+    """
+    at_least(1, width=width)
+    if width % 4:
+        raise ValueError(f"a width must be a multiple of 4 for positions in images, got {width!r}")
 
 
 def _chosen(features: Tensor, places: Tensor) -> Tensor:

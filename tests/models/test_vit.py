@@ -99,6 +99,7 @@ def test_an_encoder_fits_all_three_networks(autoencoder):
         for name, model in (("mae", autoencoder), ("vit", ViT(**SIZES)), ("dense", DenseViT(**SIZES)))
     }
     assert parts["mae"].keys() == parts["vit"].keys() == parts["dense"].keys()
+    assert not list(autoencoder.buffers())  # nothing else of an encoder must fit
     vit = ViT(**SIZES).eval()
     vit.load_state_dict(parts["mae"], strict=False)
     assert torch.equal(vit.encoder(IMAGES).features, autoencoder.encoder(IMAGES).features)
@@ -113,7 +114,7 @@ def test_an_encoder_sees_chosen_patches_in_any_order():
 
 
 def test_positions_differ():
-    found = grid_positions((6, 9), 16)
+    found = grid_positions((6, 9), torch.zeros(16))
     assert torch.cdist(found, found).add(torch.eye(54)).min() > 0.1
 
 
