@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 import functrain as ft
+from functrain.evaluation import panels
 from functrain.evaluation.figures import check_figure, curves_figure, learning_rate_range, training_curves, with_corners
+from functrain.evaluation.panels.classes import class_scores
 
 STEPS = [
     {"kind": "step", "epoch": 1 + n // 10, "step": n, "samples": n, "loss": 2.0 / n, "accuracy": 0.5, "lr": 1e-3 * n}
@@ -107,6 +109,16 @@ def test_the_two_marks_of_a_range_test_differ_without_colour(tmp_path, monkeypat
     shapes = [line.get_marker() for line in figures[0].axes[0].get_lines() if len(line.get_xdata()) == 1]
     assert len(shapes) == len(set(shapes)) == 2
     assert figures[0].axes[0].get_ylabel() == "loss"
+
+
+def test_a_legend_covers_no_bars(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("functrain.evaluation.figures.style.saved", lambda figure, path: figures.append(figure) or path)
+    scores = {"dice": [0.99] * 11, "iou": [0.98] * 11}
+    panels.draw(class_scores("classes", "Overlap", [str(number) for number in range(11)], scores), tmp_path / "a.png")
+    figures[0].draw_without_rendering()
+    (axes,) = figures[0].axes
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
 
 
 def test_draws_the_history_of_fit(tmp_path):

@@ -20,7 +20,7 @@ _SAME_FILE = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"Crea
 GREY = "#777777"
 HEIGHT = 3.9  # inches, of a panel
 WIDTH = 4.6
-_WITHIN = 6  # entries of a legend; more stand beside the axes, where they cover nothing
+_WITHIN = 6  # entries of a legend; more stand beside the axes, where they cover nothing, and so do those of bars
 
 
 def check_figure(path: str | Path) -> None:
@@ -93,6 +93,8 @@ def whole_numbers(*axes: "Axis") -> None:
 
 def tidy(axes: "Axes") -> None:
     """Grid, frame and legend as all figures have them."""
+    from matplotlib.container import BarContainer
+
     axes.tick_params(labelsize=8)
     if not axes.get_images():
         axes.grid(color="#dddddd", linewidth=0.6)
@@ -100,5 +102,6 @@ def tidy(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
-        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(handles) > _WITHIN else {}
+        covers = len(handles) > _WITHIN or any(isinstance(each, BarContainer) for each in axes.containers)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if covers else {}
         axes.legend(frameon=False, fontsize=8, **beside)
