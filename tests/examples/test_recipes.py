@@ -43,10 +43,13 @@ def test_real_digits_are_read_by_the_nearest_drawn_one(tmp_path, monkeypatch, ca
     assert drawn_digits(tmp_path, monkeypatch, capsys) >= 80.0
 
 
-def test_a_policy_keeps_the_pole_up_for_longer_after_a_few_updates(short):
+def test_a_policy_learns_to_keep_the_pole_up_for_50_moves(short):
     short(1)
-    before, after = load("13_reinforce.py")["train"]()
-    assert after > 2 * before
+    train = load("13_reinforce.py")["train"]
+    train.__globals__["LONGEST"] = 50
+    before, after = train(seed=2)
+    assert before < 15.0
+    assert after >= 45.0
 
 
 @pytest.mark.slow
@@ -105,13 +108,13 @@ def test_with_a_curriculum_the_parity_of_long_rows_is_learned_and_without_it_is_
 
 
 @pytest.mark.slow
-def test_one_network_for_two_tasks_is_within_a_point_of_two_networks(short):
+def test_one_network_for_two_tasks_is_within_two_points_of_two_networks(short):
     short(20)
     train = load("03_multi_task.py")["train"]
     both = [train(seed=seed) for seed in SEEDS]
     for task, metric in (("digit", "eval_accuracy"), ("even", "eval_even_accuracy")):
         alone = [train((task,), seed=seed)[metric] for seed in SEEDS]
-        assert p_value([found[metric] + 0.01 for found in both], alone) < 0.01
+        assert p_value([found[metric] + 0.02 for found in both], alone) < 0.01
 
 
 def test_balanced_batches_and_a_tuned_threshold_are_compared(short):
