@@ -142,7 +142,7 @@ def killed(
         runs = 0
         while landed < count:
             folder, runs = Path(scratch, f"run-{runs}"), runs + 1
-            longest = 2 * seconds / (count + 1)  # so that some five kills fit into a run
+            longest = 2 * seconds / (count + 1)  # so that most kills come before the run's end
             while landed < count and kill(start(name, folder, arguments, compiled), dice.uniform(0.0, longest)):
                 landed += 1
             finish(name, folder, arguments, compiled)

@@ -6,12 +6,12 @@ import pytest
 from example_kills import KILLS, examples, killed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-EPOCHS = "6"
+EPOCHS = "4"
 
 
 def test_two_states_that_are_killed_in_a_loop_of_the_users_own_end_with_the_same_bits():
-    found = killed("10_gan.py", count=2, arguments=[EPOCHS], compiled=False)
-    assert (found.kills, found.wrong) == (2, [])
+    found = killed("10_gan.py", count=1, arguments=[EPOCHS], compiled=False)
+    assert (found.kills, found.wrong) == (1, [])
 
 
 @pytest.mark.slow
