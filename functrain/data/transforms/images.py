@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from functrain.data.transforms.parts import Parts, changed, parts_of
-from functrain.foundation.keys import generator
+from functrain.data.transforms.parts import Parts, changed, parts_of, uniforms
 from functrain.foundation.numbers import is_integer, is_number
 
 Size = int | Sequence[int]
@@ -53,7 +52,7 @@ class Flip:
 
     def __call__(self, sample: Any, key: int) -> Any:
         """The sample, mirrored or not."""
-        across, down = torch.rand(2, generator=generator(key), dtype=torch.float64).tolist()
+        across, down = uniforms(key, 2)
         dims = [dim for dim, does in ((-1, across < self.horizontal), (-2, down < self.vertical)) if does]
 
         def mirrored(image: Tensor) -> Tensor:
@@ -95,7 +94,7 @@ class RandomCrop:
     def __call__(self, sample: Any, key: int) -> Any:
         """The sample with its window."""
         height, width = checked_size(self.size)
-        down, across = torch.rand(2, generator=generator(key), dtype=torch.float64).tolist()
+        down, across = uniforms(key, 2)
 
         def cut(image: Tensor, fill: float) -> Tensor:
             _require_image("RandomCrop", image)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from functrain.data.transforms.noise import require_floating
-from functrain.data.transforms.parts import BatchTransform, changed
+from functrain.data.transforms.parts import BatchTransform, changed, uniforms
 from functrain.foundation.keys import fold_in, generator
 from functrain.foundation.numbers import is_integer, is_number
 from functrain.objectives.batch import Parts as BatchParts
@@ -99,7 +99,7 @@ class CutMix(BatchTransform):
     def __call__(self, batch: Any, key: int) -> Any:
         """The batch, mixed."""
         parts, share, others = _drawn(batch, self.alpha, key)
-        centre = torch.rand(2, generator=generator(fold_in(key, "centre")), dtype=torch.float64).tolist()
+        centre = uniforms(fold_in(key, "centre"), 2)
         insides: list[Tensor] = []
 
         def pasted(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from functrain.foundation.keys import fold_in
 from functrain.objectives.batch import replaced
 
 Parts = str | Sequence[str] | None
@@ -71,6 +72,16 @@ def parts_of(sample: Any, of: Parts) -> list[str]:
             raise ValueError(f"the sample has the parts {_listed(sample)}: say which one to transform, of=...")
         return ["inputs"]
     return [""]
+
+
+def uniforms(key: int, count: int) -> list[float]:
+    """Numbers from 0 to below 1 that belong to a key, by hashing: a tenth of the time that a new generator takes.
+
+    Example:
+        >>> uniforms(7, 2) == uniforms(7, 2), all(0 <= each < 1 for each in uniforms(7, 100))
+        (True, True)
+    """
+    return [(fold_in(key, place) >> 11) * 2.0**-53 for place in range(count)]
 
 
 def part_at(sample: Any, path: str) -> Tensor:
