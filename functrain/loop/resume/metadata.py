@@ -126,7 +126,8 @@ class RunMetadata:
         Raises:
             CheckpointError: the loader's state has something else in it.
         """
-        values = {name: getattr(self, name) for name in _NAMES - {"log", "stream", "metric_names"}}
+        left_out = {"log", "stream", "metric_names", *([] if self.preprocessor else ["preprocessor"])}
+        values = {name: getattr(self, name) for name in _NAMES - left_out}
         plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
         lists = {"metric_names": list(self.metric_names), "stream": _to_json(self.stream)}
         return {**self.own, **plain, **lists, "log": dataclasses.asdict(self.log)}
