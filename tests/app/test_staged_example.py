@@ -1,4 +1,4 @@
-"""The shipped example of stages: masked reconstruction of the digits, then a class for each pixel."""
+"""The shipped example of stages: masked pre-training on the digits, then a class for each pixel."""
 
 from pathlib import Path
 
@@ -37,13 +37,13 @@ def test_the_example_is_what_its_comments_say():
     assert (first.objective.name, second.objective.name) == ("regression", "segmentation")
     assert (second.init_from.stage, second.init_from.which, second.init_from.new) == (
         "pretrain",
-        "best",
-        ["decoder.*", "head.*"],
+        "last",
+        ["head.*"],
     )
 
 
 def test_the_models_and_data_refuse_what_they_cannot_do(functrain, project):
-    for text in ("model.depth=0", "model.width=0", "stages.pretrain.data.patch=3", "stages.pretrain.data.fraction=1.0"):
+    for text in ("model.layers=0", "model.width=0", "model.patch=3", "stages.pretrain.data.fraction=1.0"):
         code, _, err = functrain("train", EXAMPLE, "--all-stages", text)
         assert (code, err.count("\n")) == (2, 1), err
     assert load_config(EXAMPLE, stage="dense").model.parameters["out_channels"] == 11

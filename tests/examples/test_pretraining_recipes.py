@@ -41,6 +41,12 @@ def test_a_probe_is_the_same_one_at_each_start(silent, tmp_path):
     assert train() == first
 
 
+def test_pretraining_and_what_begins_anew_end_with_other_numbers(silent):
+    silent(1)
+    for accuracy in load("15_masked_pretraining.py")["train"]():
+        assert 0.0 < accuracy < 1.0
+
+
 def test_the_teachers_average_is_a_leaf_of_its_state(silent, tmp_path):
     silent(1)
     states, accuracy = load("16_distillation.py")["train"](tmp_path)
@@ -70,6 +76,12 @@ def test_adapters_alone_are_trained_and_saved(silent, tmp_path, monkeypatch, cap
 def test_contrastive_pretraining_beats_an_untrained_encoder_by_20_points():
     learned, untrained = zip(*(load("14_contrastive.py")["train"](seed=seed) for seed in SEEDS), strict=True)
     assert over_seeds("contrastive", learned, [found + 0.2 for found in untrained]) < 0.01
+
+
+@pytest.mark.slow
+def test_masked_pretraining_beats_beginning_anew_at_10_labels_a_class():
+    pretrained, anew = zip(*(load("15_masked_pretraining.py")["train"](seed=seed) for seed in SEEDS), strict=True)
+    assert over_seeds("masked pre-training", pretrained, anew) < 0.01
 
 
 @pytest.mark.slow
