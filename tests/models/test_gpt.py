@@ -9,7 +9,7 @@ import functrain as ft
 from functrain.models import GPT
 from functrain.models.gpt import Sampling
 
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=8, deadline=None)
 LENGTH = 10
 
 
@@ -113,7 +113,7 @@ def test_generating_changes_neither_mode_nor_generator(model):
     model.train()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=9),
     st.sampled_from([0.5, 1.0, 2.0]),
