@@ -2,6 +2,7 @@
 
 from functrain.data import transforms as transforms
 from functrain.data.caching import cached, clear_cache
+from functrain.data.coffee import COFFEE_ORIGINS, coffee, coffee_spectra
 from functrain.data.datasets import Arrays, digits
 from functrain.data.digit_pixels import masked_digits, segmented_digits
 from functrain.data.folds import Fold, k_fold
@@ -16,6 +17,7 @@ from functrain.data.padding import pad_batch
 from functrain.data.portions import Portion, first_batches, part_of_length
 from functrain.data.preprocessing import Preprocessor
 from functrain.data.sampling import balanced_weights
+from functrain.data.spectra import Spectra, pad_scans
 from functrain.data.splits import split
 from functrain.data.standard_library import standard_library
 from functrain.data.streams import Stream, as_stream, glimpse
@@ -28,6 +30,7 @@ from functrain.data.transforms import Compose, Standardise, Transformed, Transfo
 from functrain.objectives.batch import batch_length
 
 __all__ = [
+    "COFFEE_ORIGINS",
     "Arrays",
     "Compose",
     "DataWarning",
@@ -38,6 +41,7 @@ __all__ = [
     "PaddedCollate",
     "Portion",
     "Preprocessor",
+    "Spectra",
     "Standardise",
     "Stream",
     "TablePreprocessor",
@@ -53,6 +57,8 @@ __all__ = [
     "breast_cancer",
     "cached",
     "clear_cache",
+    "coffee",
+    "coffee_spectra",
     "diabetes",
     "digits",
     "epoch_order",
@@ -65,6 +71,7 @@ __all__ = [
     "mnist",
     "pad_batch",
     "pad_length",
+    "pad_scans",
     "part_of_length",
     "segmented_digits",
     "split",

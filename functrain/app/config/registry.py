@@ -19,6 +19,7 @@ from functrain import metrics, models, optim
 from functrain.app.config.suggestions import did_you_mean
 from functrain.data import (
     breast_cancer,
+    coffee,
     diabetes,
     digits,
     image_folder,
@@ -50,6 +51,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "model": models.REGISTRY,
     "data": {
         "breast_cancer": breast_cancer,
+        "coffee": coffee,
         "diabetes": diabetes,
         "digits": digits,
         "image_folder": image_folder,

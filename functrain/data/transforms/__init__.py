@@ -9,6 +9,7 @@ from functrain.data.transforms.images import CenterCrop, Flip, RandomCrop, Resiz
 from functrain.data.transforms.mixing import CutMix, MixUp
 from functrain.data.transforms.noise import Noise
 from functrain.data.transforms.parts import BatchTransform, Transform
+from functrain.data.transforms.spectra import SNV, Derivative, Resample, SpectralCrop, standardise_scans
 from functrain.data.transforms.standardising import Standardise
 
 # What a configuration can name: random changes of the training data.
@@ -22,17 +23,22 @@ REGISTRY: Mapping[str, Callable[..., Any]] = {
 
 __all__ = [
     "REGISTRY",
+    "SNV",
     "BatchTransform",
     "CenterCrop",
     "Compose",
     "CutMix",
+    "Derivative",
     "Flip",
     "MixUp",
     "Noise",
     "RandomCrop",
+    "Resample",
     "Resize",
+    "SpectralCrop",
     "Standardise",
     "Transform",
     "Transformed",
     "TransformedBatch",
+    "standardise_scans",
 ]
