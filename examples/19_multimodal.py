@@ -42,12 +42,12 @@ if __name__ == "__main__":
     right = 0
     for fold in range(5):
         state, held_out = train(fold, folder)
-        predicted = ft.predict(state, held_out)["logits"].argmax(1)
-        right += int((predicted == held_out.dataset.targets).sum())
+        right += int((ft.predict(state, held_out)["logits"].argmax(1) == held_out.dataset.targets).sum())
     print(f"cross-validation: {right} of 60 spectra right, test accuracy {right / 60:.1%}")
 
     test = ft.data.Loader(ft.data.coffee("val", scans=3, bands=BANDS, fold=4), 12, shuffle=False)
-    print(ft.evaluate(state, test, metrics=["accuracy", "modality_consistency", "attention_entropy"]))
+    found = ft.evaluate(state, test, metrics=["accuracy", "modality_consistency", "attention_entropy"])
+    print(", ".join(f"{name} {found[name]:.3f}" for name in ("accuracy", "modality_consistency", "attention_entropy")))
     ft.write_report(ft.evaluation_report(state, test, labels=ORIGINS), folder, title="Origin of coffee")
     everything = ft.data.Loader(ft.data.coffee("train", scans=3, bands=BANDS, fold=4), 48, shuffle=False)
     ft.write_observed(ft.observe(state, everything), folder, names=COLUMNS, labels=ORIGINS, with_tsne=True)
