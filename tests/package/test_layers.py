@@ -1,6 +1,7 @@
 """What import-linter cannot see of the layers: which functions and attributes a module uses."""
 
 import ast
+import functools
 from pathlib import Path
 
 import functrain as ft
@@ -14,6 +15,7 @@ OF_TORCH = {
 }  # fmt: skip
 
 
+@functools.cache
 def nodes(folder: str) -> list[tuple[str, ast.AST]]:
     paths = sorted((PACKAGE / folder).rglob("*.py"))
     return [(str(path.relative_to(PACKAGE)), node) for path in paths for node in ast.walk(ast.parse(path.read_text()))]
