@@ -11,6 +11,7 @@ from torch import Tensor
 from functrain.app.config.build import build_loader, build_state
 from functrain.app.runs.directory import trusted_run
 from functrain.app.runs.evaluation import load_state, split_loader
+from functrain.app.screen import busy
 from functrain.app.tables import print_lines, print_table
 from functrain.data import Loader
 from functrain.evaluation import Explanation, explain, observe, write_explanation, write_observed
@@ -76,7 +77,8 @@ def explain_run(path: Path, out: Path | None, asked: Asked, trust: bool, console
     if asked.method == "gradient_shap":
         references = build_loader(config, "train") or loader
         baseline = _joined(map(inputs_of, _spread(references, REFERENCES)))
-    found = _explained(state, _joined(map(inputs_of, _spread(loader, asked.examples))), baseline, asked)
+    with busy(console, f"{asked.method} of {counted(asked.examples, 'example')} of split {asked.split}"):
+        found = _explained(state, _joined(map(inputs_of, _spread(loader, asked.examples))), baseline, asked)
     title = f"{run.path.resolve().name}, {asked.split}: {asked.method.replace('_', ' ')}"
     about = {"run": str(run.path), "checkpoint": name, "split": asked.split, "precision": asked.precision}
     try:

@@ -3,12 +3,12 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from functrain.app.config.suggestions import did_you_mean
+from functrain.app.screen import busy
 from functrain.app.sweeps.asked import Sweep
 from functrain.app.sweeps.board import Board
 from functrain.app.sweeps.conclusion import conclude, write_csv
@@ -67,7 +67,7 @@ class Driver:
         """Train all members; returns the exit code."""
         members: list[Member] = []
         if self._asked.optuna is None:
-            with self._busy("reading configurations, data and code"):
+            with busy(self._console, "reading configurations, data and code"):
                 members = self._planned(points)
         self._say_head(members)
         try:
@@ -88,9 +88,6 @@ class Driver:
             raise
         conclude(self._console, self._folder, self._plan.members, self._statuses)
         return MEMBER_FAILED if FAILED in self._statuses.values() else 0
-
-    def _busy(self, text: str) -> AbstractContextManager[object]:
-        return self._console.status(text) if self._console.is_terminal else nullcontext()
 
     def _planned(self, points: Sequence[Point], search: str = "") -> list[Member]:
         """Plan a member for each of these points, and record the plan.
