@@ -138,7 +138,7 @@ MISTAKES = [
     ),
     (
         ["train", "tiny.yaml", "model.name=''"],
-        "override \"model.name=''\": unknown model ''; known: byte_transformer, cnn, dense_vit",
+        "override \"model.name=''\": unknown model ''; known: attention_multimodal, byte_transformer",
     ),
     (
         ["train", "tiny.yaml", "model=digits_cnn"],
