@@ -138,7 +138,7 @@ MISTAKES = [
     ),
     (
         ["train", "tiny.yaml", "model.name=''"],
-        "override \"model.name=''\": unknown model ''; known: attention_multimodal, byte_transformer",
+        "override \"model.name=''\": unknown model ''; known: attention_multimodal, ",
     ),
     (
         ["train", "tiny.yaml", "model=digits_cnn"],

