@@ -17,10 +17,10 @@ def train(folder=None, seed=0):
     train = ft.data.Loader(ft.data.standard_library("train"), 16)
     test = ft.data.Loader(ft.data.standard_library("test"), 64, shuffle=False)
     torch.manual_seed(seed)
-    schedule = ft.schedules.cosine(3e-3, total_steps=4 * len(train), warmup_steps=100)
+    schedule = ft.schedules.cosine(3e-3, total_steps=3 * len(train), warmup_steps=100)
     optimizer = ft.optim.adamw(schedule, weight_decay=0.1, weight_decay_mask=ft.optim.no_decay_1d)
     state = ft.init_state(GPT(), ft.language_modelling(), optimizer, seed=seed, clip_norm=1.0)
-    state = ft.fit(state, train, epochs=4, save_every=100, run_dir=folder).state
+    state = ft.fit(state, train, epochs=3, save_every=100, run_dir=folder).state
     [bits] = [number for number in ft.evaluation_report(state, test).numbers if number.name == "bits_per_token"]
     text = ft.to_module(state).generate(torch.tensor(list(b"def __init__(self, ")), 200, temperature=0.7, key=seed)
     return bits, bytes(text.tolist()).decode(errors="replace")
