@@ -6,7 +6,8 @@ import torch
 import functrain as ft
 from functrain.data import digits
 from functrain.models import DenseViT, MaskedAutoencoder, ViT
-from functrain.models.vit import Encoder, grid_positions, patches
+from functrain.models.patches import grid_positions, patches
+from functrain.models.vit import Encoder
 from functrain.objectives import masked_reconstruction
 
 SIZES = {"size": (8, 12), "in_channels": 2, "patch": 4, "width": 8, "layers": 2, "heads": 2}
