@@ -7,17 +7,9 @@ leaf of the training state, so it is saved, resumed and evaluated like the param
 import sys
 
 import torch
-from torch.nn.functional import kl_div
 
 import functrain as ft
 from functrain.models import DigitsCNN
-
-
-def imitation(logits, taught) -> ft.losses.PerExample:
-    """How far the probabilities are from the teacher's, both softened by a temperature of 4."""
-    own, theirs = (logits / 4).log_softmax(1), (taught / 4).log_softmax(1)
-    values = 16 * kl_div(own, theirs, reduction="none", log_target=True).sum(1)
-    return ft.losses.PerExample(values, torch.ones_like(values))
 
 
 def trained(model, objective, data, seed, run_dir):
@@ -38,7 +30,8 @@ def train(folder=None, seed=0):
     learned = ft.classification(label_smoothing=0.1)
     teacher = trained(large, learned, data["train"], seed, folder and f"{folder}/teacher")
     taught = ft.data.Arrays(data["train"].tensors[0], ft.predict(teacher, in_order["train"], ema=True))
-    student = trained(small, ft.supervised(imitation), taught, seed, folder and f"{folder}/student")
+    imitation = ft.supervised("distillation", options={"temperature": 4.0})
+    student = trained(small, imitation, taught, seed, folder and f"{folder}/student")
     states, labels = {"teacher": teacher, "student": student}, data["test"].tensors[1]
     answers = {name: ft.predict(state, in_order["test"], ema=True).argmax(1) for name, state in states.items()}
     return states, {name: (found == labels).double().mean().item() for name, found in answers.items()}

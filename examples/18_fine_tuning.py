@@ -4,7 +4,6 @@ A network that reads upright digits learns to read turned ones, from 10 images o
 are compared with training anew. The adapters are saved alone.
 """
 
-import copy
 import sys
 
 import torch
@@ -26,25 +25,24 @@ def adamw(lr):
 def train(folder=None, seed=0):
     """The states, by how they were trained, and their test accuracy on turned digits."""
 
-    def trained(name, model, optimizer, images, labels):
-        loader = ft.data.Loader(ft.data.Arrays(images.flatten(1), labels), 50, num_samples=1500)
-        state = ft.init_state(model, ft.classification(), optimizer, seed=seed, clip_norm=1.0)
+    def trained(name, data, model, optimizer, freeze=()):
+        loader = ft.data.Loader(ft.data.Arrays(data[0].flatten(1), data[1]), 50, num_samples=1500)
+        state = ft.init_state(model, ft.classification(), optimizer, seed=seed, clip_norm=1.0, freeze=freeze)
         return ft.fit(state, loader, epochs=10, run_dir=folder and f"{folder}/{name}", compile=False).state
 
     torch.manual_seed(seed)
     images, labels = ft.data.digits("train", seed=seed).tensors
-    base = ft.to_module(trained("base", MLP(64, 10), adamw(3e-3), images, labels))
-    frozen = copy.deepcopy(base)
-    frozen.layers[0].requires_grad_(False)
+    base = ft.to_module(trained("base", (images, labels), MLP(64, 10), adamw(3e-3)))
     by_layer = {"layers.6.*": adamw(1e-3), "layers.3.*": adamw(2e-3), "*": adamw(4e-3)}
     ways = {
         "anew": (MLP(64, 10), adamw(3e-3)),
-        "frozen": (frozen, adamw(3e-3)),
+        "frozen": (base, adamw(3e-3), "layers.0.*"),
         "layer-wise": (base, ft.optim.partition(by_layer)),
         "adapters": (add_lora(base, rank=4), adamw(1e-2)),
     }
     few = torch.cat([(labels == digit).nonzero()[:10, 0] for digit in range(10)])
-    states = {name: trained(name, *way, turned(images[few]), labels[few]) for name, way in ways.items()}
+    few_turned = turned(images[few]), labels[few]
+    states = {name: trained(name, few_turned, *way) for name, way in ways.items()}
     images, labels = ft.data.digits("test", seed=seed).tensors
     test = ft.data.Loader(ft.data.Arrays(turned(images).flatten(1), labels), 128, shuffle=False)
     return states, {name: ft.evaluate(state, test)["accuracy"] for name, state in states.items()}

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from functrain.objectives import binary_classification as binary_classification
     from functrain.objectives import classification as classification
     from functrain.objectives import contrastive as contrastive
+    from functrain.objectives import distillation as distillation
     from functrain.objectives import l1_penalty as l1_penalty
     from functrain.objectives import l2_penalty as l2_penalty
     from functrain.objectives import language_modelling as language_modelling
@@ -107,6 +108,7 @@ _NAMES = {
         "binary_classification",
         "classification",
         "contrastive",
+        "distillation",
         "l1_penalty",
         "l2_penalty",
         "language_modelling",

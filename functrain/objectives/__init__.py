@@ -5,6 +5,7 @@ from functrain.objectives import losses as losses
 from functrain.objectives.combined import learned_terms as learned_terms
 from functrain.objectives.combined import weighted_sum as weighted_sum
 from functrain.objectives.composing import composed as composed
+from functrain.objectives.distilling import distillation as distillation
 from functrain.objectives.labelled import binary_classification as binary_classification
 from functrain.objectives.labelled import classification as classification
 from functrain.objectives.labelled import language_modelling as language_modelling

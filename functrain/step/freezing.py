@@ -10,14 +10,15 @@ from functrain.step.modules import without_compilers
 
 
 @contextlib.contextmanager
-def frozen(model: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
+def frozen(model: nn.Module, patterns: str | Sequence[str]) -> Iterator[None]:
     """Within, parameters whose names fit a pattern have `requires_grad=False`, so that `init_state` freezes them.
 
     Args:
-        model: any module. It is as before at the end.
-        patterns: names, or patterns such as "encoder.*". A tied parameter is frozen by any of its names.
+        model: any module. It is as before at the end. What is none is refused by `init_state`.
+        patterns: a name or a pattern such as "encoder.*", or several. A tied parameter is frozen by any of its names.
 
     Raises:
+        TypeError: a pattern is no text.
         ValueError: a pattern fits no parameter.
 
     Example:
@@ -28,7 +29,13 @@ def frozen(model: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
         >>> all(p.requires_grad for p in net.parameters())
         True
     """
-    named = list(without_compilers(model).named_parameters(remove_duplicate=False)) if patterns else []
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    if any(not isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"freeze takes names of parameters or patterns of names, such as 'encoder.*'; got {patterns!r}")
+    if not patterns or not isinstance(model, nn.Module):
+        yield
+        return
+    named = list(without_compilers(model).named_parameters(remove_duplicate=False))
     names = [name for name, _ in named]
     for pattern in patterns:
         if not any(fits(name, [pattern]) for name in names):

@@ -13,6 +13,7 @@ from functrain.optim import Ema, Optimizer, early_stopping, plateau
 from functrain.step.arguments import check_arguments, check_trains, check_whole_batches, one_average
 from functrain.step.devices import usable_device
 from functrain.step.execution import refuse_inference_mode
+from functrain.step.freezing import frozen
 from functrain.step.modules import without_compilers
 from functrain.step.network import Network
 from functrain.step.scaling import LossScaling, initial_loss_scale
@@ -36,6 +37,7 @@ def init_state(
     activation_checkpointing: str | Sequence[str] = (),
     activations: bool = False,
     metrics: Any = None,
+    freeze: str | Sequence[str] = (),
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -69,12 +71,14 @@ def init_state(
             included. False costs nothing.
         metrics: what steps measure beside the objective's own metrics, such as `["f1", "auroc"]`, as `fit` takes
             them; see docs/metrics.md.
+        freeze: names of parameters that are not trained, or patterns such as "encoder.*": they have no gradient, no
+            optimizer state, no update and no weight decay, and keep every bit. Buffers still change.
         device: where the state goes; default: where the model is.
 
     Raises:
         TypeError: for a model, objective or optimizer of the wrong kind.
-        ValueError: for a value that is not allowed, a model without trainable parameters, or a lazy one, or an
-            optimizer that freezes all of them.
+        ValueError: for a value that is not allowed, a pattern that fits no parameter, a model without trainable
+            parameters, or a lazy one, or an optimizer that freezes all of them.
         FunctrainError: within `torch.inference_mode()`.
 
     Example:
@@ -84,35 +88,36 @@ def init_state(
         (['bias', 'weight'], 0)
     """
     refuse_inference_mode()
-    check_arguments(
-        model,
-        objective,
-        optimizer,
-        precision=precision,
-        accumulate=accumulate,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        loss_scale=loss_scale,
-        statistics=statistics,
-        activations=activations,
-    )
-    average, device = one_average(ema_decay, ema), usable_device(device)
-    model = without_compilers(model)
-    recipe = Recipe(
-        network=Network(model, activation_checkpointing),
-        objective=objective,
-        optimizer=optimizer,
-        precision=precision,
-        accumulate=accumulate,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        ema=average,
-        loss_scale=loss_scale,
-        statistics=statistics,
-        activations=activations,
-        metrics=measures(metrics),
-    )
-    return _first_state(recipe, model, device, seed)
+    with frozen(model, freeze):
+        check_arguments(
+            model,
+            objective,
+            optimizer,
+            precision=precision,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            loss_scale=loss_scale,
+            statistics=statistics,
+            activations=activations,
+        )
+        average, device = one_average(ema_decay, ema), usable_device(device)
+        model = without_compilers(model)
+        recipe = Recipe(
+            network=Network(model, activation_checkpointing),
+            objective=objective,
+            optimizer=optimizer,
+            precision=precision,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            ema=average,
+            loss_scale=loss_scale,
+            statistics=statistics,
+            activations=activations,
+            metrics=measures(metrics),
+        )
+        return _first_state(recipe, model, device, seed)
 
 
 def _first_state(recipe: Recipe, model: nn.Module, device: torch.device | str | None, seed: int) -> TrainState:

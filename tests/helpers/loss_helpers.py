@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from functrain.metrics.weighted_sums import times_example_weight
-from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, VALUES
+from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, TEACHERS, VALUES
 
 every_loss = pytest.mark.parametrize("name", REGISTRY)
-GROUPS = {"classes": CLASSES, "binary": BINARY, "values": VALUES, "pairs": PAIRS}
+GROUPS = {"classes": CLASSES, "binary": BINARY, "values": VALUES, "pairs": PAIRS, "teachers": TEACHERS}
 SIZE = (3, 2)  # positions of an example
 
 
@@ -21,6 +21,8 @@ def arguments(name, examples, generator, dtype=torch.float64):
 
     if name in VALUES:
         return normal(examples, *SIZE), normal(examples, *SIZE)
+    if name in TEACHERS:
+        return normal(examples, 5, *SIZE), normal(examples, 5, *SIZE)
     if name in PAIRS:
         return normal(examples, 4), normal(examples, 4)
     if name in CLASSES:

@@ -13,7 +13,7 @@ from loss_helpers import GROUPS, arguments, every_loss, seeded, sums
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from functrain.objectives import losses, supervised
-from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, VALUES
+from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, TEACHERS, VALUES
 
 
 @every_loss
@@ -42,7 +42,7 @@ def test_values_and_weights_have_one_shape_and_the_dtype_of_the_predictions_floa
 @every_loss
 def test_under_autocast_it_is_the_loss_in_float32_of_what_the_model_gave(name):
     predictions, targets = arguments(name, 3, seeded(0), torch.bfloat16)
-    if name in {**VALUES, **PAIRS}:
+    if name in {**VALUES, **PAIRS, **TEACHERS}:
         targets = targets.float() + 1e-3  # not rounded with the predictions
     with torch.autocast("cpu", torch.bfloat16):
         found = REGISTRY[name](predictions, targets)

@@ -14,7 +14,7 @@ from torch import nn
 import functrain as ft
 from functrain.foundation import trees
 from functrain.objectives import contrastive, term, weighted_sum
-from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, VALUES
+from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, TEACHERS, VALUES
 
 OPTIMIZERS = sorted(ft.optim.REGISTRY)
 UPDATES = 4
@@ -48,6 +48,7 @@ def objective():
     terms |= {name: term(name, output="binary", target="binary") for name in BINARY}
     terms |= {name: term(name, output="values", target="values") for name in VALUES}
     terms |= {name: contrastive("first", "second") for name in PAIRS}
+    terms |= {name: term(name, output="classes", target="taught") for name in TEACHERS}
     assert terms.keys() == REGISTRY.keys()
     return weighted_sum(terms, {"huber": ft.schedules.linear(1.0, 10)})
 
@@ -80,6 +81,7 @@ def batch(seed, dtype=torch.float64):
         "classes": labels,
         "binary": torch.randint(2, (6, 12), generator=generator),
         "values": torch.randn(6, 12, generator=generator, dtype=dtype),
+        "taught": torch.randn(6, 4, 3, generator=generator, dtype=dtype),
     }
     return inputs, targets, torch.tensor([1.0, 0.0, 2.0, 1.0, 1.0, 0.5], dtype=dtype)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import functrain as ft
 from functrain.objectives import contrastive, weighted_sum
-from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY
+from functrain.objectives.losses import BINARY, CLASSES, PAIRS, REGISTRY, TEACHERS
 
 UPDATES = 3
 OPTIONS = {"class_weights": (0.5, 1.0, 2.0, 1.5), "pos_weight": 1.5}
@@ -33,7 +33,7 @@ class TwoHeads(nn.Module):
         hidden = torch.tanh(self.body(x))
         if self.name in PAIRS:
             return {"first": self.head(hidden), "second": hidden @ self.head.weight.T}
-        return self.head(hidden).unflatten(1, (4, 2)) if self.name in CLASSES else self.head(hidden)
+        return self.head(hidden).unflatten(1, (4, 2)) if self.name in {**CLASSES, **TEACHERS} else self.head(hidden)
 
 
 def objective(name):
@@ -67,6 +67,8 @@ def targets_for(name, size, group, generator):
         labels = torch.randint(4, (size, 2), generator=generator)
     elif name in BINARY:
         labels = torch.randint(2, (size, 8), generator=generator)
+    elif name in TEACHERS:
+        return torch.randn(size, 4, 2, generator=generator, dtype=torch.float64)
     else:
         return torch.randn(size, 8, generator=generator, dtype=torch.float64)
     ignored = torch.rand(labels.shape, generator=generator) < 0.2

@@ -165,3 +165,40 @@ def test_objectives_made_of_a_partial_are_taken():
 
     state = ft.init_state(**(GOOD | {"objective": functools.partial(objective, factor=2.0)}))
     assert ft.train_step(state, torch.ones(2, 2))[0].step == 1
+
+
+def test_frozen_by_a_pattern_is_frozen_by_requires_grad_and_the_model_is_as_before(bits):
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+
+    by_pattern, by_flag = model(), model()
+    by_flag[0].requires_grad_(False)
+    options = {"objective": ft.regression(), "optimizer": ft.optim.adamw(0.1)}
+    states = [ft.init_state(by_pattern, freeze="0.*", **options), ft.init_state(by_flag, **options)]
+    assert all(parameter.requires_grad for parameter in by_pattern.parameters())
+    assert states[0].recipe.network.frozen == ("0.weight", "0.bias")
+    batch = (torch.ones(4, 2), torch.ones(4, 1))
+    stepped = [ft.train_step(state, batch)[0] for state in states]
+    assert bits(stepped[0]) == bits(stepped[1])
+    assert torch.equal(stepped[0].params["0.weight"], by_pattern[0].weight)
+    assert not torch.equal(stepped[0].params["1.weight"], by_pattern[1].weight)
+    assert ft.init_state(model(), freeze=["0.weight", "1.*"], **options).recipe.network.trainable == ("0.bias",)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "error", "message"),
+    [
+        ("wieght", ValueError, "freeze: the pattern 'wieght' fits no parameter; did you mean 'weight'"),
+        (["*"], ValueError, "has no trainable parameter"),
+        ([nn.Linear(1, 1)], TypeError, "freeze takes names of parameters or patterns of names, such as 'encoder.*'"),
+    ],
+)
+def test_patterns_that_freeze_nothing_or_everything_are_refused(freeze, error, message):
+    with pytest.raises(error, match=message):
+        ft.init_state(**GOOD, freeze=freeze)
+
+
+def test_a_model_of_the_wrong_kind_is_told_before_its_patterns():
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module"):
+        ft.init_state(**(GOOD | {"model": "linear"}), freeze="body.*")

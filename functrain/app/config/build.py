@@ -4,11 +4,10 @@ import copy
 import functools
 import operator
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from functrain import optim
 from functrain.app.config.keys import Section
@@ -32,7 +31,6 @@ from functrain.objectives import LearnedWeights, learned_terms
 from functrain.optim import Optimizer, Schedule, no_decay_1d, schedules
 from functrain.step import LossScaling, TrainState, init_state
 from functrain.step.devices import devices, usable_device
-from functrain.step.freezing import frozen
 
 SPLITS = ("train", "val", "test")
 
@@ -202,24 +200,24 @@ def build_state(config: Config, length: Length | None) -> TrainState:
         objective = _build_objective(config)
         if learned := learned_terms(objective):
             model = LearnedWeights(model, learned)
-        with frozen(model, config.freeze) if isinstance(model, nn.Module) else nullcontext():
-            return init_state(
-                model,
-                objective,
-                _build_optimizer(config, length),
-                seed=config.seed,
-                precision=training.precision,
-                accumulate=training.accumulate,
-                clip_norm=training.clip_norm,
-                clip_value=training.clip_value,
-                ema=_build_average(config),
-                loss_scale=_loss_scale(training),
-                statistics=training.statistics,
-                activation_checkpointing=training.activation_checkpointing,
-                activations=training.activations,
-                metrics=build_metrics(config),
-                device=device,
-            )
+        return init_state(
+            model,
+            objective,
+            _build_optimizer(config, length),
+            seed=config.seed,
+            precision=training.precision,
+            accumulate=training.accumulate,
+            clip_norm=training.clip_norm,
+            clip_value=training.clip_value,
+            ema=_build_average(config),
+            loss_scale=_loss_scale(training),
+            statistics=training.statistics,
+            activation_checkpointing=training.activation_checkpointing,
+            activations=training.activations,
+            metrics=build_metrics(config),
+            freeze=config.freeze,
+            device=device,
+        )
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
 

@@ -37,6 +37,7 @@ from functrain.objectives import (
     binary_classification,
     classification,
     composed,
+    distillation,
     language_modelling,
     losses,
     masked_reconstruction,
@@ -66,6 +67,7 @@ REGISTRY: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "objective": {
         "binary_classification": binary_classification,
         "classification": classification,
+        "distillation": distillation,
         "language_modelling": language_modelling,
         "masked_reconstruction": masked_reconstruction,
         "model_loss": model_loss,

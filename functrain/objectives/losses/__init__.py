@@ -25,4 +25,6 @@ from functrain.objectives.losses.registry import BINARY as BINARY
 from functrain.objectives.losses.registry import CLASSES as CLASSES
 from functrain.objectives.losses.registry import PAIRS as PAIRS
 from functrain.objectives.losses.registry import REGISTRY as REGISTRY
+from functrain.objectives.losses.registry import TEACHERS as TEACHERS
 from functrain.objectives.losses.registry import VALUES as VALUES
+from functrain.objectives.losses.teachers import distillation as distillation

@@ -11,6 +11,7 @@ from functrain.objectives.losses.classes import cross_entropy, focal
 from functrain.objectives.losses.contrastive import info_nce
 from functrain.objectives.losses.difference import absolute_error, huber, smooth_l1, squared_error
 from functrain.objectives.losses.overlap import binary_dice, binary_iou, dice, iou
+from functrain.objectives.losses.teachers import distillation
 
 CLASSES: Mapping[str, LossFunction] = {"cross_entropy": cross_entropy, "focal": focal, "dice": dice, "iou": iou}
 """Logits `[B, C, ...]`, targets int64 `[B, ...]`; take `ignore_index`."""
@@ -34,5 +35,8 @@ VALUES: Mapping[str, LossFunction] = {
 PAIRS: Mapping[str, LossFunction] = {"info_nce": info_nce}
 """Two embeddings `[B, D]` of each example; take `weight` and `groups`."""
 
-REGISTRY: Mapping[str, LossFunction] = {**CLASSES, **BINARY, **VALUES, **PAIRS}
+TEACHERS: Mapping[str, LossFunction] = {"distillation": distillation}
+"""Logits of a student and of its teacher, `[B, C, ...]` of one shape."""
+
+REGISTRY: Mapping[str, LossFunction] = {**CLASSES, **BINARY, **VALUES, **PAIRS, **TEACHERS}
 """All of them: what a configuration can name."""
