@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from functrain.data.gathering import gather_from
 from functrain.data.randomness import Randomness
-from functrain.data.reading import gather_from, one_thread, owners_of
+from functrain.data.reading import one_thread, owners_of
 from functrain.foundation.keys import generator
 
 WHOLE_NBYTES = 2**24

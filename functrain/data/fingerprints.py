@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from functrain.data.gathering import gather_from
 from functrain.data.randomness import Randomness
-from functrain.data.reading import gather_from, owners_of
+from functrain.data.reading import owners_of
 from functrain.foundation.keys import fold_in
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))

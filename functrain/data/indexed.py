@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 
 from functrain.data.contents import content_digest, weights_digest
 from functrain.data.forking import start_iterating
+from functrain.data.gathering import chain_of
 from functrain.data.plans import ArithmeticPlan, Plan, Task, check_reached
-from functrain.data.reading import Collate, Drawing, Reader, chain_of
+from functrain.data.reading import Collate, Drawing, Reader
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in, generator
 

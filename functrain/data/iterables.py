@@ -8,9 +8,9 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from functrain.data.forking import start_iterating
+from functrain.data.gathering import AT_ONCE
 from functrain.data.plans import check_reached, set_epoch, sized
 from functrain.data.randomness import Randomness
-from functrain.data.reading import AT_ONCE
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.trees import nbytes

@@ -1,28 +1,24 @@
 """Reading one micro-batch: samples, their seeds, collation. Runs in the training process or in a worker."""
 
-import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset, TensorDataset, default_collate, default_convert, get_worker_info
+from torch.utils.data import default_collate, default_convert, get_worker_info
 
 from functrain.data.collating import collated
-from functrain.data.datasets import Arrays, Wrapper
+from functrain.data.datasets import Wrapper
+from functrain.data.gathering import chain_of, gather_from, stores_samples
 from functrain.data.plans import Task, name_of
 from functrain.data.randomness import KINDS, Randomness
+from functrain.data.transforms.applying import TransformedBatch
 from functrain.foundation.keys import fold_in
 
 Collate = Callable[[Any], Any]
-
-# Bytes of small batches that are prepared together: they stay in a processor's second cache beside a small network.
-AT_ONCE = 256 * 1024
-ALIGNMENT = 64  # bytes; torch's allocator on the CPU. Sums of MKL's depend on it.
-
 
 # "samples" and "collate" -> the global generators that they are known to draw from; without what was not run yet.
 Drawing = dict[str, frozenset[str]]
@@ -46,13 +42,16 @@ class Reader:
     def __init__(self, dataset: Any, collate_fn: Collate, key: int, batched: bool, drawing: Drawing | None = None):
         self.dataset, self.collate_fn, self.key, self.batched = dataset, collate_fn, key, batched
         source = list(chain_of(dataset))[-1]
-        self.stores_samples = _stores_samples(source)
+        self.stores_samples = stores_samples(source)
         self.collates_plainly = collate_fn in (default_collate, default_convert)
         self.randomness = Randomness(*owners_of(dataset))
         # Subset has __getitems__ always; only its source tells whether samples come singly or not
         self.reads_batches = callable(getattr(source, "__getitems__", None))
-        gathers = batched and self.stores_samples and collate_fn is default_collate
-        self.gather = gather_from(dataset) if gathers else None
+        gathers = batched and self.stores_samples
+        self.gather = gather_from(dataset) if gathers and collate_fn is default_collate else None
+        self.transform, self.gather_to_transform = None, None
+        if gathers and isinstance(collate_fn, TransformedBatch) and collate_fn.collates_plainly:
+            self.transform, self.gather_to_transform = collate_fn.of_collated, gather_from(dataset)
         self.drawing: Drawing = {} if drawing is None else drawing
 
     def __call__(self, task: Task) -> Any:
@@ -74,13 +73,20 @@ class Reader:
             return self._plainly_collated(self._read_samples(task))
         again = True  # a collate_fn that imports is called once more, as in Randomness.read
         while True:
-            samples = self._read_samples(task)  # anew each time: a collate_fn may change them
+            collate = self._to_collate(task)  # anew each time: a collate_fn may change the samples
             modules = len(sys.modules)
-            batch, further = self._attempt("collate", partial(self._collated, task, samples))
+            batch, further = self._attempt("collate", partial(self._collated, task, collate))
             imported = len(sys.modules) != modules
             if not further and not (imported and again):
                 return batch
             again = again and not imported
+
+    def _to_collate(self, task: Task) -> Callable[[], Any]:
+        """What collates the samples; their tensors, if there is only a transform of the batch to do."""
+        if self.gather_to_transform is not None and (batch := self.gather_to_transform(task.indices)) is not None:
+            assert self.transform is not None
+            return partial(self.transform, batch)
+        return partial(self.collate_fn, self._read_samples(task))
 
     def _read_samples(self, task: Task) -> Any:
         if self.stores_samples:
@@ -107,9 +113,9 @@ class Reader:
         self.drawing[part] = known | further
         return value, bool(further)
 
-    def _collated(self, task: Task, samples: Any, seeds: frozenset[str]) -> Any:
+    def _collated(self, task: Task, collate: Callable[[], Any], seeds: frozenset[str]) -> Any:
         self.randomness.seed(fold_in(self.key, "batch", task.epoch, task.position), seeds)
-        return self.collate_fn(samples)
+        return collate()
 
     def _samples(self, task: Task, seeds: frozenset[str]) -> Any:
         indices = task.indices.tolist() if isinstance(task.indices, Tensor) and self.batched else task.indices
@@ -146,67 +152,6 @@ class Reader:
             raise
 
 
-@dataclasses.dataclass(frozen=True)
-class Gather:
-    """Collects a whole batch from tensors at once, about 15 times as fast as sample by sample.
-
-    It gives the bits and containers of `default_collate([dataset[i] for i in indices])`, or None for
-    indices that it does not understand.
-    """
-
-    tensors: tuple[Tensor, ...]
-    rows: Tensor | None  # which rows of the tensors the examples are; None: all of them
-
-    def __call__(self, indices: Any) -> list[Tensor] | None:
-        """The batch, or None."""
-        rows = indices if isinstance(indices, Tensor) else _as_rows(indices)
-        if rows is None:
-            return None
-        if self.rows is not None:
-            rows = self.rows.index_select(0, rows)
-        return [tensor.index_select(0, rows) for tensor in self.tensors]
-
-    def at_once(self, batch_size: int) -> int:
-        """How many batches of so many examples to gather together: that of small ones takes hardly longer than of one.
-
-        1 where a batch would then lie in memory otherwise than one that is gathered alone.
-        """
-        sizes = [batch_size * (tensor.nbytes // max(len(tensor), 1)) for tensor in self.tensors]
-        if any(size % ALIGNMENT for size in sizes):
-            return 1
-        return max(1, AT_ONCE // max(sum(sizes), 1))
-
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
-        """The batches of the examples in this order, the last one maybe smaller: views of what was gathered at once."""
-        block = batch_size * self.at_once(batch_size)
-        for first in range(0, len(order), block):
-            gathered = self(order[first : first + block])
-            assert gathered is not None
-            yield from map(list, zip(*(tensor.split(batch_size) for tensor in gathered)))
-
-
-def gather_from(dataset: Any) -> Gather | None:
-    """The `Gather` of a data set of tensors or of a subset of one; None where samples must be read singly."""
-    *subsets, source = chain_of(dataset)
-    if not _stores_samples(source) or not all(map(_is_plain, source.tensors)):
-        return None
-    rows: Tensor | None = None
-    for subset in subsets:
-        own = _as_rows(subset.indices)
-        if own is None:
-            return None
-        rows = own if rows is None else own[rows]
-    return Gather(source.tensors, rows)
-
-
-def chain_of(dataset: Any) -> Iterator[Any]:
-    """A data set and, behind subsets, the ones that it is taken from."""
-    yield dataset
-    while type(dataset) is Subset:
-        dataset = dataset.dataset
-        yield dataset
-
-
 def owners_of(dataset: Any) -> Iterator[Any]:
     """A data set and all that it reads from: the owners of the generators that its samples may draw from."""
     *subsets, source = chain_of(dataset)
@@ -214,30 +159,6 @@ def owners_of(dataset: Any) -> Iterator[Any]:
     yield source
     if isinstance(source, Wrapper):
         yield from owners_of(source.dataset)
-
-
-def _stores_samples(source: Any) -> bool:
-    """Whether reading a sample is known to draw nothing at random."""
-    return type(source) is TensorDataset or (type(source) is Arrays and source.transform is None)
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether `index_select` gives what stacking rows gives: same bits, strides and no gradient."""
-    return (
-        type(tensor) is Tensor
-        and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
-        and not (tensor.requires_grad or tensor.is_quantized)
-    )
-
-
-def _as_rows(indices: Sequence[Any] | Tensor) -> Tensor | None:
-    """Indices as int64 `[B]`, or None if they are anything but non-negative integers."""
-    try:
-        rows = torch.as_tensor(indices)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return rows if rows.dtype is torch.int64 and rows.ndim == 1 and int(rows.min()) >= 0 else None
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from functrain.metrics.classes import accuracy_sums
@@ -15,7 +14,7 @@ from functrain.objectives import losses
 from functrain.objectives.batch import has_labels, unpack
 from functrain.objectives.binding import BoundLoss, bind, takes
 from functrain.objectives.loss import Loss
-from functrain.objectives.losses.labels import are_shares, check_label_smoothing, class_numbers
+from functrain.objectives.losses.labels import are_shares, are_soft, check_label_smoothing, class_numbers, likeliest
 from functrain.objectives.outputs import Key, output_of
 from functrain.objectives.supervised import Objective, call
 
@@ -45,11 +44,8 @@ class _Classes:
             )
         loss = self.loss(logits, targets, weight)
         total, weights = loss.sums()
-        if (
-            targets.is_floating_point() and targets.shape == logits.shape
-        ):  # soft: the likeliest class is compared, and shares that are all 0 are none
-            has_class = (targets != 0).any(1)
-            targets = torch.where(has_class, targets.argmax(1), self.ignore_index)
+        if are_soft(logits, targets):
+            targets = likeliest(targets, self.ignore_index)
         right, dtype = logits.argmax(1) == targets, sum_dtype(logits)
         if self.loss.is_ours and loss.weights.shape == right.shape and are_ones(loss.weights):  # every label counts
             accuracy = right.sum(dtype=dtype), weights.to(dtype)

@@ -23,7 +23,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
-from functrain.data import Arrays, Loader, Stream, as_stream, batch_indices, epoch_order, reading
+from functrain.data import Arrays, Loader, Stream, as_stream, batch_indices, epoch_order, gathering
 from functrain.data.plans import DRAWN_AT_ONCE, SampledPlan
 from functrain.foundation.errors import DataError
 
@@ -167,7 +167,7 @@ def test_batches_gathered_together_are_those_gathered_alone_in_the_same_alignmen
     start = data.draw(st.integers(0, stream.length(0)))
     order = epoch_order(key, 0, 101, shuffle=True, replacement=replacement)
     rows = [batch_indices(order, size, p, drop_last) for p in range(start, stream.length(0))]
-    with mock.patch.object(reading, "AT_ONCE", nbytes):
+    with mock.patch.object(gathering, "AT_ONCE", nbytes):
         batches = list(stream.batches(0, start))
     assert same_bits(batches, [[tensor[which] for tensor in tensors_] for which in rows])
     # A product's last bits may depend on where a matrix begins, as a multiple of 64 bytes or not.

@@ -1,5 +1,7 @@
 """Transforms are pure functions of a sample and a key; workers and resumes change none of their draws."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,36 @@ def test_workers_and_resume_change_no_bit(kind):
     workers = as_stream(LOADERS[kind](1), 5)
     assert same_bits(whole, list(workers.batches(1)))
     workers.close()
+
+
+@pytest.mark.parametrize("mixing", [MixUp(classes=4), CutMix(classes=4)])
+@pytest.mark.parametrize("rows", [range(len(LABELS)), range(3, 20)])
+def test_batches_that_come_from_tensors_at_once_are_mixed_as_those_of_single_samples(mixing, rows):
+    class Read(Dataset):
+        def __len__(self):
+            return len(rows)
+
+        def __getitem__(self, index):
+            return IMAGES[rows[index]], LABELS[rows[index]]
+
+    stored = Subset(Arrays(IMAGES, LABELS), rows)
+    one, other = (as_stream(Loader(data, 4, batch_transform=mixing), 5) for data in (stored, Read()))
+    with mock.patch.object(Arrays, "__getitem__", side_effect=AssertionError("a sample was read singly")):
+        at_once = list(one.batches(1))
+    singly = list(other.batches(1))
+    assert same_bits(at_once, singly)
+    assert [type(batch) for batch in at_once] == [type(batch) for batch in singly]
+
+
+def test_a_transform_that_draws_from_other_generators_is_repeatable_on_batches_from_tensors():
+    def shaken(batch, key):
+        return [batch[0] + torch.rand(()) + np.random.rand() + key % 7, batch[1]]
+
+    stream = as_stream(Loader(Arrays(IMAGES, LABELS), 4, batch_transform=shaken), 5)
+    whole = list(stream.batches(1))
+    assert same_bits(whole, list(stream.batches(1)))
+    assert same_bits(whole[2:], list(stream.batches(1, start=2)))
+    assert not same_bits(whole, list(stream.batches(2)))
 
 
 def test_a_sample_does_not_depend_on_its_companions():

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import functrain as ft
+from functrain.data.transforms import CutMix, MixUp
+from functrain.objectives.judged import judged
 from functrain.objectives.losses import cross_entropy
 
 LOGITS = torch.randn(6, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -75,3 +77,32 @@ def test_soft_tokens_have_their_classes_last():
     first, second = objective(nn.Identity(), (logits, hard)), objective(nn.Identity(), (logits, soft))
     torch.testing.assert_close(first.total, second.total, rtol=1e-12, atol=1e-12)
     assert first.totals().means()["accuracy"] == second.totals().means()["accuracy"]
+
+
+@pytest.mark.parametrize("mixing", [MixUp(classes=4), CutMix(classes=4)])
+def test_metrics_of_mixed_batches_count_the_class_with_the_greatest_share(mixing):
+    images, labels = torch.rand(64, 1, 4, 4), torch.arange(64) % 4
+    labels[5] = -100
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    state = ft.init_state(model, ft.classification(), ft.optim.sgd(0.1), metrics=["f1", "recall"])
+    inputs, shares = mixing((images, labels), 3)
+    likeliest = torch.where(shares.sum(1) > 0, shares.argmax(1), -100)
+    assert (shares.max(1).values < 1).any()
+    _, soft = ft.train_step(state, (inputs, shares))
+    _, hard = ft.train_step(state, (inputs, likeliest))
+    assert soft["loss"] != hard["loss"]
+    for name in ("accuracy", "f1", "recall"):
+        assert torch.equal(soft[name], hard[name]), name
+
+
+def test_metrics_of_soft_tokens_and_of_a_weighted_sum_count_the_likeliest_class():
+    logits = LOGITS
+    soft = LOGITS.flip(0).softmax(1)
+    pixels = judged(ft.segmentation(), logits, (None, soft))
+    assert torch.equal(pixels.targets, soft.argmax(1))
+    tokens = judged(ft.language_modelling(next_token=False), logits.movedim(1, -1), (None, soft.movedim(1, -1)))
+    assert torch.equal(tokens.targets, soft.argmax(1))
+    summed = judged(ft.weighted_sum({"main": ft.term("cross_entropy", target="y")}), logits, (None, {"y": soft}))
+    assert torch.equal(summed.targets, soft.argmax(1))
+    several = judged(ft.binary_classification(), logits, (None, soft))
+    assert torch.equal(several.targets, soft)

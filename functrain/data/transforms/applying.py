@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 from functrain.data.collating import collated
 from functrain.data.datasets import Wrapper
@@ -75,8 +76,17 @@ class TransformedBatch:
 
     def __call__(self, samples: Any) -> Any:
         """The batch."""
-        key = drawn_key()
+        key = drawn_key()  # first: what the collate_fn draws must not change it
         return self.transform(collated(samples) if self.collate_fn is None else self.collate_fn(samples), key)
+
+    @property
+    def collates_plainly(self) -> bool:
+        """Whether samples are only put together before the transform, so that a batch may come from tensors at once."""
+        return self.collate_fn is None or self.collate_fn is default_collate
+
+    def of_collated(self, batch: Any) -> Any:
+        """The batch of samples that were put together already."""
+        return self.transform(batch, drawn_key())
 
 
 def drawn_key() -> int:

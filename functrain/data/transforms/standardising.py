@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from functrain.data.reading import gather_from
+from functrain.data.gathering import gather_from
 from functrain.data.transforms.noise import require_floating
 from functrain.data.transforms.parts import changed, part_at, parts_of
 from functrain.foundation.errors import DataError

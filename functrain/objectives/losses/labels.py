@@ -93,6 +93,21 @@ def are_shares(targets: Tensor) -> Tensor:
     return (targets >= 0).all(1) & (targets.sum(1) <= 1.0 + ROUNDING)
 
 
+def are_soft(logits: Tensor, targets: Tensor) -> bool:
+    """Whether targets are the share of each class: floating-point numbers of the logits' shape, `[B, C, ...]`."""
+    return targets.is_floating_point() and targets.shape == logits.shape and targets.ndim >= 2
+
+
+def likeliest(shares: Tensor, ignore_index: int) -> Tensor:
+    """The class with the greatest share, int64 `[B, ...]`; `ignore_index` where no class has any.
+
+    Example:
+        >>> likeliest(torch.tensor([[0.2, 0.8], [0.0, 0.0]]), -100)
+        tensor([   1, -100])
+    """
+    return torch.where((shares != 0).any(1), shares.argmax(1), ignore_index)
+
+
 def _way_out(logits: Tensor, targets: Tensor) -> str:
     """What to do about targets of another form, where it can be told."""
     places = (logits.shape[0], *logits.shape[2:])
