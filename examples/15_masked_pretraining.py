@@ -27,7 +27,7 @@ def train(folder=None, seed=0):
     torch.manual_seed(seed)
     hidden = ft.data.Loader(ft.data.masked_digits("train", fraction=0.75, seed=seed), 64, num_samples=3840)
     run_dir = folder and f"{folder}/pretraining"
-    state = trained(DenseViT(**sizes, out_channels=1), ft.regression(), hidden, 10, 3e-3, seed, run_dir)
+    state = trained(DenseViT(**sizes, out_channels=1), ft.regression(), hidden, 20, 3e-3, seed, run_dir)
 
     fresh = DenseViT(**sizes, out_channels=11)
     pretrained = copy.deepcopy(fresh)
@@ -38,7 +38,7 @@ def train(folder=None, seed=0):
     loader = ft.data.Loader(labelled, 50, num_samples=1500)
     test, right = ft.data.Loader(ft.data.segmented_digits("test", seed=seed), 128, shuffle=False), []
     for name, model in (("dense", pretrained), ("dense_anew", fresh)):
-        state = trained(model, ft.segmentation(), loader, 10, 2e-3, seed, folder and f"{folder}/{name}")
+        state = trained(model, ft.segmentation(), loader, 10, 4e-3, seed, folder and f"{folder}/{name}")
         right.append(ft.evaluate(state, test)["accuracy"])
     return right
 

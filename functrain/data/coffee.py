@@ -69,6 +69,7 @@ def coffee(
         countries[rows],
         mask=mask,
         tabular=_scaled(_summaries(measured), train)[rows],
+        classes=COFFEE_ORIGINS,
     )
 
 

@@ -28,6 +28,30 @@ class Preprocessor(ABC):
         return scores
 
 
+def class_names(loader: Any) -> tuple[str, ...]:
+    """The names of the classes that a loader's data set predicts, in their order; empty if it does not know them.
+
+    They are the `classes` of its preprocessor, or else of the data set itself, as torchvision's data sets have them.
+
+    Args:
+        loader: functrain's or torch's; others have no data set that is known.
+
+    Example:
+        >>> import torch
+        >>> from functrain.data import Arrays
+        >>> class_names(Loader(Arrays(torch.zeros(2)), 1))
+        ()
+    """
+    if not isinstance(loader, (Loader, DataLoader)):
+        return ()
+    for owner in owners_of(loader.dataset):
+        for source in (getattr(owner, "preprocessor", None), owner):
+            names = getattr(source, "classes", None)
+            if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
+                return tuple(names)
+    return ()
+
+
 def preprocessor_of(loader: Any) -> Mapping[str, Any]:
     """The preprocessor of a loader's data set as JSON; empty if there is none.
 

@@ -27,6 +27,7 @@ class Spectra(Dataset[Any]):
         mask: bool `[N, S]`, True for scans that there are; None: all that were given.
         tabular: floating `[N, D]`, NaN where a value is missing; None: there is no table.
         transform: called as `transform(inputs, target)` for every sample that is read, returns the sample to use.
+        classes: the names of the classes in their order, for reports and figures; empty: they are numbers.
 
     Raises:
         DataError: if there is no example, or one whose scans have another number of bands.
@@ -47,6 +48,7 @@ class Spectra(Dataset[Any]):
         mask: Numbers | None = None,
         tabular: Numbers | None = None,
         transform: Callable[..., Any] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         if not isinstance(spectra, (Tensor, np.ndarray)):
             if mask is not None:
@@ -62,7 +64,7 @@ class Spectra(Dataset[Any]):
         columns = {"spectra": spectra, "mask": mask, **tables}
         self._names = tuple(columns)
         self.arrays = Arrays(*columns.values(), targets)
-        self.transform = transform
+        self.transform, self.classes = transform, tuple(classes)
 
     @property
     def inputs(self) -> dict[str, Tensor]:

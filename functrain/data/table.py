@@ -3,14 +3,18 @@
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from functrain.data.columns import Columns, read_columns
 from functrain.data.datasets import SPLITS, Arrays
+from functrain.data.folds import k_fold
 from functrain.data.splits import split as index_split
 from functrain.data.table_columns import MISSING, are_numbers, text_of
 from functrain.data.table_preprocessor import Missing, TablePreprocessor, TargetKind
 from functrain.foundation.errors import DataError
+from functrain.foundation.numbers import is_integer
+
+FRACTIONS = (0.6, 0.2, 0.2)
 
 
 def table(
@@ -26,7 +30,9 @@ def table(
     missing: Missing = "mean",
     missing_values: Sequence[str] = MISSING,
     most_categories: int = 100,
-    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    fractions: Sequence[float] = FRACTIONS,
+    fold: int | None = None,
+    folds: int = 5,
     group: str | None = None,
     seed: int = 0,
     delimiter: str = ",",
@@ -51,7 +57,10 @@ def table(
         most_categories: more in a column are refused: they may name the rows.
         fractions: shares of the rows for "train", "val" and "test"; 0: there is no such split. Classes have equal
             shares in all splits.
-        group: a column, such as the patient: all rows of a group are in one split. It is not used otherwise.
+        fold: of a cross-validation, 0 to `folds` - 1: this part of the rows is "val", and all others are "train". There
+            is no "test" then, and `fractions` cannot be given.
+        folds: parts of the cross-validation, 2 or more.
+        group: a column, such as the patient: all rows of a group are in one split, or fold. It is not used otherwise.
         seed: of the split.
         delimiter: between the cells of a CSV file.
 
@@ -80,13 +89,15 @@ def table(
         raise ValueError(
             f"fractions must be the shares of train, val and test, the first above 0; got {list(fractions)}"
         )
+    _check_fold(fold, folds, fractions)
     columns = _read(os.path.abspath(path), delimiter, _state_of(path))
     for argument, name in (("target", target), ("group", group)):
         if name is not None and name not in columns:
             raise ValueError(f"{argument}: {path} has no column {name!r}; it has {', '.join(map(repr, columns))}")
     marks = tuple(missing_values)
     has_classes = target_is != "number" and (target_is == "classes" or not are_numbers(columns[target], marks))
-    rows = _rows_of_splits(columns, target if has_classes else None, group, marks, fractions, seed)
+    labelled = _Labelled(columns, target if has_classes else None, group, marks)
+    rows = labelled.splits(fractions, seed) if fold is None else labelled.of_fold(fold, folds, seed)
     preprocessor = TablePreprocessor.fit(
         _part(columns, rows["train"]),
         target=target,
@@ -106,28 +117,56 @@ def table(
     return Arrays(preprocessor(chosen), preprocessor.targets(chosen), preprocessor=preprocessor)
 
 
-def _rows_of_splits(
-    columns: Columns,
-    target: str | None,
-    group: str | None,
-    missing: tuple[str, ...],
-    fractions: Sequence[float],
-    seed: int,
-) -> dict[str, list[int]]:
-    """The rows of each split that there is; `target` is a column of classes, whose shares are equal."""
+class _Labelled(NamedTuple):
+    """Rows that are divided.
 
-    def names(column: str) -> list[str]:
-        return [text_of(cell, missing) or "" for cell in columns[column]]
+    Attributes:
+        columns: of the table.
+        target: a column of classes, which every part has equal shares of; None: there are none.
+        group: a column whose rows of one value stay together.
+        missing: cells that count as missing.
+    """
 
-    parts = index_split(
-        len(next(iter(columns.values()))) if target is None else names(target),
-        [fraction for fraction in fractions if fraction],
-        seed=seed,
-        stratify=target is not None,
-        groups=None if group is None else names(group),
-    )
-    present = [name for name, fraction in zip(SPLITS, fractions, strict=True) if fraction]
-    return {name: part.tolist() for name, part in zip(present, parts, strict=True)}
+    columns: Columns
+    target: str | None
+    group: str | None
+    missing: tuple[str, ...]
+
+    def splits(self, fractions: Sequence[float], seed: int) -> dict[str, list[int]]:
+        """The rows of each split that there is."""
+        shares = [fraction for fraction in fractions if fraction]
+        parts = index_split(self._labels, shares, seed=seed, stratify=self.target is not None, groups=self._groups)
+        present = [name for name, fraction in zip(SPLITS, fractions, strict=True) if fraction]
+        return {name: part.tolist() for name, part in zip(present, parts, strict=True)}
+
+    def of_fold(self, fold: int, folds: int, seed: int) -> dict[str, list[int]]:
+        """The rows that train and validate in a fold."""
+        found = k_fold(self._labels, folds, seed=seed, stratify=self.target is not None, groups=self._groups)[fold]
+        return {"train": found.train.tolist(), "val": found.val.tolist()}
+
+    @property
+    def _labels(self) -> int | list[str]:
+        return len(next(iter(self.columns.values()))) if self.target is None else self._texts(self.target)
+
+    @property
+    def _groups(self) -> list[str] | None:
+        return None if self.group is None else self._texts(self.group)
+
+    def _texts(self, column: str) -> list[str]:
+        return [text_of(cell, self.missing) or "" for cell in self.columns[column]]
+
+
+def _check_fold(fold: int | None, folds: int, fractions: Sequence[float]) -> None:
+    if not is_integer(folds, 2):
+        raise ValueError(f"folds must be a whole number >= 2, got {folds!r}")
+    if fold is None:
+        return
+    if not is_integer(fold, 0) or fold >= folds:
+        raise ValueError(f"fold must be a whole number from 0 to {folds - 1}, got {fold!r}")
+    if tuple(fractions) != FRACTIONS:
+        raise ValueError(
+            f"give fold or fractions, not both: the shares of {folds} folds are equal; got {list(fractions)}"
+        )
 
 
 def _part(columns: Columns, rows: Sequence[int]) -> Columns:

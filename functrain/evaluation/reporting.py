@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from functrain.data import as_stream
 from functrain.data.indexed import IndexedStream
+from functrain.data.preprocessing import class_names
 from functrain.evaluation.kept_rows import KeptRows
 from functrain.evaluation.prediction import answers
 from functrain.evaluation.rankings import best_threshold
@@ -42,7 +43,7 @@ def evaluation_report(
         ema: report on the averaged parameters.
         compile: compile the forward pass first, which pays for long loaders only.
         tuning: a loader of other examples, of which a yes-or-no classifier's threshold is chosen: the best F1.
-        labels: names of the classes, labels or outputs.
+        labels: names of the classes, labels or outputs; None: those that the data set has as `classes`, or numbers.
         keep: a folder for what is known of the examples so far. A process that is killed leaves it there, and the same
             call goes on with it. It needs a loader that is found by position, as functrain's `Loader` is; with any
             other one the examples are computed anew. Remove the folder after the report was written. None: a
@@ -95,7 +96,7 @@ def _collected(asked: _Asked, loader: Any, folder: Path | None) -> TaskCollector
     state, objective = asked.state, asked.state.recipe.objective
     about = None if folder is None else _about(asked, loader)
     rows = KeptRows(folder, about)
-    collector = TaskCollector(objective, rows)
+    collector = TaskCollector(objective, rows, class_names(loader))
 
     def computed(start: int) -> Generator[tuple[Any, Any]]:
         return answers(state, loader, ema=asked.ema, compile=asked.compile, with_targets=True, start=start)

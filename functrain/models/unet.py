@@ -59,7 +59,7 @@ class UNet(nn.Module):
         share(dropout=dropout)
         if norm not in NORMS:
             raise ValueError(f'norm must be "batch" or "instance", got {norm!r}')
-        self.in_channels = in_channels
+        self.in_channels, self.norm = in_channels, norm
         self.encoder, self.decoder, self.head = parts(in_channels, out_channels, width, depth, NORMS[norm])
         self.dropout = nn.Dropout(dropout)
         for module in self.modules():
@@ -76,11 +76,17 @@ class UNet(nn.Module):
             Floating `[B, out_channels, H, W]`.
 
         Raises:
-            ValueError: for images of another shape.
+            ValueError: for images of another shape; with instance normalisation, for images of which one pixel is left
+                at the lowest level.
         """
         images_of(images, self.in_channels, "UNet")
         height, width = images.shape[2:]
         step = 2 ** len(self.decoder)
+        if self.norm == "instance" and max(height, width) <= step:
+            raise ValueError(
+                f"images of {height} x {width} pixels, halved {len(self.decoder)} times, leave one pixel, which "
+                'instance normalisation would make 0. Take a smaller depth, or norm="batch"'
+            )
         extended = F.pad(images, (0, -width % step, 0, -height % step))
         *finer, lowest = encoded(self.encoder, extended)
         features = decoded(self.decoder, [*finer, self.dropout(lowest)])

@@ -10,7 +10,6 @@ from functrain.objectives.batch import unpack
 from functrain.objectives.losses.labels import are_soft, likeliest
 from functrain.objectives.tasks import compared_by, ignored_by, task_of
 
-
 CHOICES = ("classification", "segmentation", "language_modelling")  # one class among several
 
 

@@ -238,3 +238,44 @@ def test_rows_are_numbered_over_the_whole_file(tmp_path, monkeypatch):
         list(fitted.rows(tmp_path / "new.csv"))
     assert len(list(fitted.rows(tmp_path / "t.csv"))) == ROWS
     assert math.isfinite(float(next(fitted.rows(tmp_path / "t.csv")).sum()))
+
+
+@pytest.mark.parametrize("group", [None, "patient"])
+def test_each_row_validates_in_one_fold_and_is_measured_in_the_others(tmp_path, group):
+    columns = write(tmp_path / "t.csv")
+    columns["age"] = [f"{i}" for i in range(ROWS)]  # names the row
+    write(tmp_path / "t.csv", age=columns["age"])
+    options = {"path": str(tmp_path / "t.csv"), "target": "ill", "group": group, "folds": 3}
+    options["ignore"] = ["id", *(["patient"] if group is None else [])]
+    seen = []
+    for fold in range(3):
+        train, val = (table(split, fold=fold, **options) for split in ("train", "val"))
+        assert table("test", fold=fold, **options) is None
+        fitted = train.preprocessor.columns[0]
+        rows = [
+            [round(float(age) * fitted.std + fitted.mean) for age in part.tensors[0][:, 0]] for part in (train, val)
+        ]
+        assert sorted(rows[0] + rows[1]) == list(range(ROWS))
+        assert fitted.mean == pytest.approx(np.mean(rows[0]), rel=1e-12)
+        if group is None:
+            assert val.tensors[1].sum() == 5  # a third of the 15
+        else:
+            assert not {row // 4 for row in rows[0]} & {row // 4 for row in rows[1]}
+        seen += rows[1]
+    assert sorted(seen) == list(range(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": 5}, "fold must be a whole number from 0 to 4, got 5"),
+        ({"fold": -1, "folds": 3}, "from 0 to 2, got -1"),
+        ({"fold": True}, "got True"),
+        ({"folds": 1}, "folds must be a whole number >= 2, got 1"),
+        ({"fold": 0, "fractions": (0.5, 0.5, 0.0)}, "give fold or fractions, not both"),
+    ],
+)
+def test_folds_that_there_are_not_are_refused(tmp_path, options, message):
+    write(tmp_path / "t.csv")
+    with pytest.raises(ValueError, match=message):
+        parts(tmp_path / "t.csv", **options)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 import functrain as ft
 from functrain.evaluation import panels
@@ -160,3 +161,36 @@ def test_names_of_classes_are_shown():
     assert report.panels[0].data["labels"] == ["cat", "dog", "owl"]
     with pytest.raises(ValueError, match="3 classes, but 2 labels"):
         report_of("classification", labels=["cat", "dog"])
+
+
+class Named(TensorDataset):
+    """A data set that knows the names of its classes, as torchvision's do."""
+
+    def __init__(self, classes, *tensors):
+        super().__init__(*tensors)
+        self.classes = classes
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"), [(["cat", "dog", "owl"], ["cat", "dog", "owl"]), (["cat"], ["0", "1", "2"])]
+)
+def test_names_that_the_data_set_knows_are_shown_if_they_fit(classes, expected):
+    state = ft.init_state(nn.Linear(4, 3), ft.classification(), ft.optim.sgd(0.1))
+    data = Named(classes, torch.randn(24, 4), torch.arange(24) % 3)
+    for dataset in (data, Subset(data, range(20))):
+        report = ft.evaluation_report(state, ft.data.Loader(dataset, 10, shuffle=False))
+        assert [row[0] for row in report.tables[0].rows] == expected
+        assert report.panels[0].data["labels"] == expected
+    own = ft.evaluation_report(state, ft.data.Loader(data, 10, shuffle=False), labels=["a", "b", "c"])
+    assert own.panels[0].data["labels"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_two_names_of_a_yes_or_no_are_those_of_its_confusion_matrix(outputs):
+    state = ft.init_state(nn.Linear(4, outputs), ft.binary_classification(), ft.optim.sgd(0.1))
+    data = Named(
+        ["benign", "malignant"], torch.randn(24, 4), (torch.arange(24 * outputs) % 2).view(24, outputs).float()
+    )
+    report = ft.evaluation_report(state, ft.data.Loader(data, 10, shuffle=False))
+    matrix = next(panel for panel in report.panels if panel.name == "confusion_matrix")
+    assert matrix.data["labels"] == (["benign", "malignant"] if outputs == 1 else ["no", "yes"])

@@ -82,6 +82,20 @@ def test_images_do_not_depend_on_each_other_with_instance_normalisation():
     assert not list(model.buffers())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_normalisation_refuses_images_of_which_one_pixel_is_left(training):
+    torch.manual_seed(0)
+    model = UNet(1, 2, width=2, depth=2, norm="instance").train(training)
+    for size in ((1, 1), (4, 3)):
+        with pytest.raises(
+            ValueError, match=f"images of {size[0]} x {size[1]} pixels, halved 2 times, leave one pixel"
+        ):
+            model(torch.zeros(2, 1, *size))
+    for size in ((5, 1), (4, 5)):  # two pixels are left
+        assert model(torch.randn(2, 1, *size)).isfinite().all()
+    assert UNet(1, 2, width=2, depth=2).train(training)(torch.zeros(2, 1, 1, 1)).shape == (2, 2, 1, 1)
+
+
 def test_a_cnn_takes_images_of_any_size_and_learns_digits():
     torch.manual_seed(0)
     model = CNN(widths=(8, 16))

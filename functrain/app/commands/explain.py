@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--layout", choices=("table", "spectrum", "image"), help="what the inputs are (default: by their shape)"
     )
     parser.add_argument("--features", type=name, metavar="A,B", help="names of a table's features")
-    parser.add_argument("--labels", type=name, metavar="A,B", help="names of the classes")
+    parser.add_argument("--labels", type=name, metavar="A,B", help="names of the classes (default: those of the data)")
     parser.add_argument(
         "--layer",
         type=name,

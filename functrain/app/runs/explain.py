@@ -14,6 +14,7 @@ from functrain.app.runs.evaluation import load_state, split_loader
 from functrain.app.screen import busy
 from functrain.app.tables import print_lines, print_table
 from functrain.data import Loader
+from functrain.data.preprocessing import class_names
 from functrain.evaluation import Explanation, explain, observe, write_explanation, write_observed
 from functrain.evaluation.explaining.observing import spread_examples
 from functrain.evaluation.explaining.projections import check_tsne
@@ -22,6 +23,7 @@ from functrain.evaluation.prediction import inputs_of
 from functrain.foundation.errors import ConfigError, FunctrainError
 from functrain.foundation.trees import tree_map
 from functrain.loop.output.progress_line import counted
+from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 
 REFERENCES = 100  # of the training data, for gradient SHAP
@@ -79,6 +81,8 @@ def explain_run(path: Path, out: Path | None, asked: Asked, trust: bool, console
         baseline = _joined(map(inputs_of, _spread(references, REFERENCES)))
     with busy(console, f"{asked.method} of {counted(asked.examples, 'example')} of split {asked.split}"):
         found = _explained(state, _joined(map(inputs_of, _spread(loader, asked.examples))), baseline, asked)
+    if asked.labels is None:
+        asked = asked._replace(labels=_known_labels(state, loader, found))
     title = f"{run.path.resolve().name}, {asked.split}: {asked.method.replace('_', ' ')}"
     about = {"run": str(run.path), "checkpoint": name, "split": asked.split, "precision": asked.precision}
     try:
@@ -100,6 +104,13 @@ def explain_run(path: Path, out: Path | None, asked: Asked, trust: bool, console
     print_lines(console, [f"{what}, {run.path}, checkpoint {name} ({where})"])
     _print(console, found)
     print_lines(console, [f"written: {file}" for file in files if file.parent.name != "figures"])
+
+
+def _known_labels(state: TrainState, loader: Loader, found: Explanation) -> Sequence[str] | None:
+    """The names that the data set has for the classes, if they are what is explained."""
+    known = class_names(loader)
+    of_classes = task_of(state.recipe.objective) in ("classification", "segmentation")
+    return known if of_classes and known and int(found.target.max()) < len(known) else None
 
 
 def _explained(state: TrainState, inputs: Any, baseline: Any, asked: Asked) -> Explanation:

@@ -76,11 +76,15 @@ class BinaryClassification(Collector):
             examples=len(self.rows),
             numbers=_numbers(sums.confused) + _areas(whole) + sums.proper.numbers(),
             tables=tuple(tables),
-            panels=_panels(sums, whole, shown, tuned),
+            panels=_panels(sums, whole, shown, tuned, self._answers(count)),
             scores={name: file.array() for name, file in scores.items()},
             predictions=self._predictions(count, tuned if tuned is not None else DEFAULT),
             threshold=tuned,
         )
+
+    def _answers(self, count: int) -> list[str]:
+        """The names of 0 and 1."""
+        return list(self._known) if count == 1 and len(self._known) == 2 else ["no", "yes"]
 
     def _labels(self) -> "_Labels":
         nan, counted = NotANumber(), 0
@@ -246,10 +250,10 @@ def _tuned(at_default: Numbers, at_tuned: Numbers, tuned: float) -> Table:
 
 
 def _panels(
-    sums: _Sums, whole: rankings.Ranking, shown: Sequence[curves.Curves], tuned: float | None
+    sums: _Sums, whole: rankings.Ranking, shown: Sequence[curves.Curves], tuned: float | None, answers: list[str]
 ) -> tuple[Panel, ...]:
     return (
-        confusion.confusion_matrix(sums.confused, ["no", "yes"]),
+        confusion.confusion_matrix(sums.confused, answers),
         curves.roc(shown),
         curves.precision_recall(shown),
         probabilities.calibration(sums.proper.calibration.total, SAID),

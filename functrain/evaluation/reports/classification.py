@@ -50,7 +50,7 @@ class Classification(Collector):
         """The report over all batches."""
         [classes] = self.rows.row_shape("logits")
         examples = self._checked(classes)
-        names = names_of(classes, labels, "classes")
+        names = names_of(classes, labels, "classes", self._known)
         scores = {"probabilities": self.rows.new_file("probabilities", np.float32, [classes])}
         scores["targets"] = self.rows.new_file("truth", np.int64)
         columns = self.rows.new_columns("columns", np.float64, examples, classes)

@@ -110,13 +110,14 @@ class Collector(ABC):
     Args:
         ignore_index: a label that does not count.
         rows: where rows are kept; None: in a temporary folder.
+        known: names of the classes that the data set knows. They are used if there are as many as the model has.
 
     Attributes:
         rows: likewise.
     """
 
-    def __init__(self, ignore_index: int = -100, rows: KeptRows | None = None) -> None:
-        self._ignore = ignore_index
+    def __init__(self, ignore_index: int = -100, rows: KeptRows | None = None, known: Sequence[str] = ()) -> None:
+        self._ignore, self._known = ignore_index, known
         self.rows = KeptRows() if rows is None else rows
 
     def add(self, scores: Tensor, targets: Tensor) -> None:
@@ -137,19 +138,21 @@ class Collector(ABC):
 
         Args:
             tuned: a threshold of probabilities that was chosen on other data.
-            labels: names of the classes.
+            labels: names of the classes; None: those that are known, or numbers.
 
         Raises:
             DataError: if there is nothing to report on.
         """
 
 
-def names_of(count: int, labels: Sequence[str] | None, what: str) -> list[str]:
-    """The given names, or numbers.
+def names_of(count: int, labels: Sequence[str] | None, what: str, known: Sequence[str] = ()) -> list[str]:
+    """The given names, the known ones if there are as many, or numbers.
 
     Raises:
         ValueError: for another number of names.
     """
+    if labels is None and len(known) == count:
+        return list(known)
     if labels is None:
         return [str(number) for number in range(count)]
     if len(labels) != count:

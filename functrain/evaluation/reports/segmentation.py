@@ -56,7 +56,7 @@ class Segmentation(Collector):
     def report(self, tuned: float | None = None, labels: Sequence[str] | None = None) -> Report:  # noqa: ARG002
         """The report over all batches."""
         _, classes = self.rows.row_shape("sums")
-        names = names_of(classes, labels, "classes")
+        names = names_of(classes, labels, "classes", self._known)
         blocks = bootstrap.BlockSums(len(self.rows), SUMS * classes)
         for (part,) in self.rows.parts("sums"):
             blocks.add(part.reshape(len(part), -1))

@@ -1,5 +1,6 @@
 """Which report an objective asks for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class TaskCollector:
     Args:
         objective: with a `task`.
         rows: where rows are kept.
+        known: names of the classes that the data set knows.
 
     Attributes:
         rows: likewise.
@@ -39,8 +41,9 @@ class TaskCollector:
         ValueError: if the objective names a task that does not exist.
     """
 
-    def __init__(self, objective: Any, rows: KeptRows) -> None:
-        self.rows, self._objective, self._task = rows, objective, task_of(objective)
+    def __init__(self, objective: Any, rows: KeptRows, known: Sequence[str] = ()) -> None:
+        self.rows, self._known = rows, known
+        self._objective, self._task = objective, task_of(objective)
         if self._task not in REPORTS:
             raise ValueError(f"an objective's task must be one of {', '.join(REPORTS)}; got {self._task!r}")
 
@@ -61,7 +64,7 @@ class TaskCollector:
         return self.rows.kind == kind and self.rows.begins_with(self._made(kind).of_batch(scores, targets))
 
     def _made(self, kind: str) -> Collector:
-        return REPORTS[kind](ignored_by(self._objective), self.rows)
+        return REPORTS[kind](ignored_by(self._objective), self.rows, self._known)
 
     def _compared(self, outputs: Any, targets: Any) -> tuple[str, Tensor, Tensor]:
         """The kind of report, and what it compares."""
