@@ -16,7 +16,7 @@ from functrain.compiler.shapes import LIMIT, Shapes
 from functrain.foundation.keys import one_thread_draws, torch_seed
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core, Results, Runner
-from functrain.step.state import DonatedState, TrainState
+from functrain.step.state import TrainState, consume
 
 
 @dataclass
@@ -290,12 +290,6 @@ def _dense(tensor: Tensor) -> Tensor:
     if tensor.is_contiguous() or torch.empty_like(tensor, device="meta").stride() == tensor.stride():
         return tensor
     return tensor.clone(memory_format=torch.contiguous_format)
-
-
-def consume(state: Any) -> None:
-    """Mark a training state whose storage was taken over: any use of it raises from now on."""
-    if isinstance(state, TrainState):
-        object.__setattr__(state, "__class__", DonatedState)
 
 
 def _without_aliases(tensors: list[Tensor]) -> list[Tensor]:

@@ -183,6 +183,34 @@ def all_reduced(tensor: Tensor, group: Any) -> Tensor:
     return total
 
 
+def gathered(tensor: Tensor, ranks: int) -> Tensor:
+    """A tensor of all processes, `[ranks, ...]`; it must have one shape on all."""
+    found = tensor.new_empty(ranks, *tensor.shape)
+    gather = getattr(torch.distributed, "all_gather_single", None) or torch.distributed.all_gather_into_tensor
+    gather(found.view(-1), tensor.reshape(-1))
+    return found
+
+
+_DispatchMode: Any = _find("torch.utils._python_dispatch", "TorchDispatchMode")
+
+
+def operators_of(fn: Callable[[], Any]) -> list[tuple[Any, tuple[Tensor, ...]]] | None:
+    """torch's operators that a call comes to, each with the tensors that it takes; None where torch cannot say."""
+    if _DispatchMode is None:
+        return None
+    found: list[tuple[Any, tuple[Tensor, ...]]] = []
+
+    class Recording(_DispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            taken = torch.utils._pytree.tree_leaves((args, kwargs or {}))
+            found.append((func, tuple(each for each in taken if isinstance(each, Tensor))))
+            return func(*args, **(kwargs or {}))
+
+    with Recording():
+        fn()
+    return found
+
+
 @functools.cache
 def _collectives() -> Any:
     """torch's traceable collectives, imported with the first sum over ranks; None in a release without them."""

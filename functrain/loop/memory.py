@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.compiler.runner import consume
 from functrain.data import pad_batch
 from functrain.distributed import World
 from functrain.foundation.errors import OutOfMemoryError
@@ -23,7 +22,7 @@ from functrain.foundation.trees import flatten, leaves, unflatten
 from functrain.objectives.examples import count_examples, length_of, map_examples, require_examples, takes_lists
 from functrain.objectives.supervised import Objective, takes_weight
 from functrain.step.execution import Core, Runner
-from functrain.step.state import DonatedState, TrainState, empty_accumulator
+from functrain.step.state import DonatedState, TrainState, consume, empty_accumulator
 from functrain.step.train import ACCUMULATE, UPDATE
 
 # What allocators and libraries say in a plain RuntimeError: the CPU's (on Linux, on Windows), CUDA's libraries'.

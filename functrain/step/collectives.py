@@ -1,16 +1,20 @@
 """What a step asks of the processes that train one state together.
 
 A step knows nothing else of them. How parameters are kept and gradients are summed (replicas, shards, an exact order of
-summation) is a value of the recipe, which `functrain.distributed` puts there.
+summation) is a value of the recipe, which `functrain.distributed` puts there: `Collectives` that work inside a step's
+graph, or an `Exchange` between its phases.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
 
 from functrain.optim import global_norm
+
+if TYPE_CHECKING:
+    from functrain.step.state import Part, TrainState
 
 
 class Collectives(Protocol):
@@ -46,6 +50,68 @@ class Collectives(Protocol):
 
         With the reduced sum of the losses it decides whether an update is refused, so all processes decide alike.
         """
+
+
+class Share(NamedTuple):
+    """Which micro-batches of a window a process computes.
+
+    Attributes:
+        first: the number of its first one within the window.
+        count: how many.
+        stream: a number that its random draws differ by from those of other processes in one micro-batch.
+    """
+
+    first: int
+    count: int
+    stream: int
+
+
+class Exchange(Protocol):
+    """The processes that train one state, as one of them sees it between the phases of a step. Immutable.
+
+    A state that is kept in shards has whole buffers and counters, and parts of other leaves: `whole` and `kept` turn
+    one form into the other. Every process calls the same methods in the same order.
+    """
+
+    @property
+    def ranks(self) -> int:
+        """How many processes there are."""
+
+    @property
+    def in_tree(self) -> bool:
+        """Whether the micro-batches of a window are the leaves of one binary tree of sums, whoever computes them."""
+
+    def share(self, accumulate: int) -> Share:
+        """The micro-batches of a window that this process computes."""
+
+    def params(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The whole parameters, of those in a kept state."""
+
+    def sum(self, part: "Part", counts: Sequence[int]) -> tuple["Part", list[int]]:
+        """The sum over the processes.
+
+        Args:
+            part: this process's, with whole gradients.
+            counts: other numbers. The first is that of micro-batches: a process without one takes no part in the sum.
+
+        Returns:
+            The sum, its gradients as the optimizer takes them; and the summed counts.
+        """
+
+    def norm(self, grads: dict[str, Tensor]) -> Tensor:
+        """The global norm of such gradients, 0-d and the same on all."""
+
+    def to_update(self, state: "TrainState") -> "TrainState":
+        """The state as the optimizer takes it: no leaf shares memory with a kept state that lives on."""
+
+    def updated(self, new: "TrainState") -> "TrainState":
+        """The state as it is kept, of one that the optimizer has updated."""
+
+    def whole(self, state: "TrainState") -> "TrainState":
+        """The state with whole leaves, equal on all processes."""
+
+    def kept(self, state: "TrainState") -> "TrainState":
+        """A whole state as this process keeps it."""
 
 
 @dataclass(frozen=True)

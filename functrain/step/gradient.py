@@ -71,7 +71,7 @@ def gradient(state: TrainState, batch: Any, buffers: Params, *, watch: bool = Fa
     if state.loss_scale is not None:
         grads = divided(grads, factor)
     is_alone = recipe.collectives is ALONE
-    if state.accumulator is not None or not is_alone:
+    if state.accumulator is not None or not is_alone or recipe.exchange is not None:
         grads, totals = _counted(grads, totals)
     mine = Pass(grads, Used(here), totals, new_buffers, activations if watch else None)
     return mine if is_alone else _over_ranks(recipe.collectives, mine)

@@ -62,10 +62,16 @@ def with_accumulators(state: TrainState, batch: Any) -> tuple[TrainState, tuple[
             "a state that was asked for metrics needs room for them before its first compiled step: call "
             "functrain.train_step once outside of torch.compile, and go on with the state that it returns"
         )
+    if batch is None:
+        raise FunctrainError(
+            "metrics were asked for, and the first window has no micro-batch for this process: an epoch must have a "
+            "batch for each process at least"
+        )
     register_containers(batch)
-    core = Core(_totals, "measure", carries_state=False)
+    core, exchange = Core(_totals, "measure", carries_state=False), state.recipe.exchange
+    start = state if exchange is None else state.replace(params=exchange.params(state.params))
     with torch.no_grad(), preserved_generators(), state.recipe.network.put_back():
-        totals: Totals = eager(core, state, batch, key=partial(fold_in, state.key, "names"), device=state.device)
+        totals: Totals = eager(core, start, batch, key=partial(fold_in, state.key, "names"), device=state.device)
     assert totals.measured is not None
     window = state.accumulator
     if window is not None:

@@ -20,7 +20,7 @@ from functrain.optim import (
     Optimizer,
     PlateauState,
 )
-from functrain.step.collectives import ALONE, Collectives
+from functrain.step.collectives import ALONE, Collectives, Exchange
 from functrain.step.network import Network
 from functrain.step.scaling import DEFAULT, LossScale, LossScaling
 from functrain.step.summary import as_html, as_text, facts_of
@@ -48,6 +48,7 @@ class Recipe:
     activations: bool = False
     metrics: Measures | None = None
     collectives: Collectives = ALONE  # functrain.distributed sets others
+    exchange: Exchange | None = None  # likewise: then a step runs in phases
 
     def name_in_graphs(self) -> str:
         """A name by which a graph of the user's own torch.compile finds this recipe, as long as it lives."""
@@ -72,6 +73,39 @@ class Recipe:
 
 
 @node
+class Part:
+    """What some micro-batches of a window come to.
+
+    Attributes:
+        grads, sums, used, metrics: as of an `Accumulator`.
+        buffers: after the last of them; of a sum in a tree, the sums of the floating-point ones.
+        names: which metric a slot of `sums` holds.
+    """
+
+    grads: Params
+    sums: Tensor
+    buffers: Params
+    used: Tensor
+    metrics: Measured | None = None
+    names: tuple[str, ...] = static(default=())
+
+
+@node
+class OpenWindow:
+    """A window that a step in phases has begun, on this process.
+
+    Attributes:
+        parts: sums of its micro-batches so far, each of fewer than the one before.
+        params: the whole parameters.
+        examples: in the micro-batches so far (host integer).
+    """
+
+    parts: tuple[Part, ...]
+    params: Params
+    examples: int
+
+
+@node
 class Accumulator:
     """The open accumulation window.
 
@@ -83,6 +117,8 @@ class Accumulator:
         count: micro-batches in the window so far (host integer).
         used: which of the trainable parameters, in the network's order, the window's losses depend on, bool `[n]`.
         metrics: accumulators of the window, if metrics were asked for.
+        open: what a step in phases has of the window; then the sums above are those of nothing, and `count` is that of
+            this process.
     """
 
     grads: Params
@@ -91,6 +127,7 @@ class Accumulator:
     count: int
     used: Tensor
     metrics: Measured | None = None
+    open: OpenWindow | None = None
 
 
 @node
@@ -175,6 +212,17 @@ class TrainState:
             epoch=number, batch_idx=0, epoch_totals=torch.zeros_like(self.epoch_totals), epoch_metrics=metrics
         )
 
+    def at_window_start(self) -> "TrainState":
+        """The state before the window that a step in phases has begun, whose micro-batches will come again."""
+        window = self.accumulator
+        if window is None or window.open is None:
+            return self
+        return self.replace(
+            accumulator=dataclasses.replace(window, count=0, open=None),
+            batch_idx=self.batch_idx - window.count,
+            samples_seen=self.samples_seen - window.open.examples,
+        )
+
     def __repr__(self) -> str:
         """A few lines, not the numbers."""
         return as_text("TrainState", facts_of(self))
@@ -208,6 +256,12 @@ class TrainState:
     def micro_step(self) -> int:
         """Micro-batches in the open accumulation window; 0 between windows."""
         return 0 if self.accumulator is None else self.accumulator.count
+
+
+def consume(state: Any) -> None:
+    """Mark a training state whose storage was taken over: any use of it raises from now on."""
+    if isinstance(state, TrainState):
+        object.__setattr__(state, "__class__", DonatedState)
 
 
 class DonatedState(TrainState):

@@ -57,8 +57,8 @@ def only_used(used: Used, names: tuple[str, ...], after: Any, before: Any) -> An
     if all(used.here):
         return after
     (new, spec), (old, _) = flatten(after), flatten(before)
-    owners = _owners(spec, names)
-    return unflatten(spec, [_chosen(used, *each) for each in zip(owners, new, old, strict=True)])
+    found = owners(spec, names)
+    return unflatten(spec, [_chosen(used, *each) for each in zip(found, new, old, strict=True)])
 
 
 def _chosen(used: Used, owner: int | None, after: Any, before: Any) -> Any:
@@ -86,7 +86,7 @@ def depends_on(result: Tensor, tensors: Sequence[Tensor]) -> tuple[bool, ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _owners(spec: optree.PyTreeSpec, names: tuple[str, ...]) -> list[int | None]:
+def owners(spec: optree.PyTreeSpec, names: tuple[str, ...]) -> list[int | None]:
     """For each leaf the number of the parameter that it belongs to."""
     numbers = {name: number for number, name in enumerate(names)}
 

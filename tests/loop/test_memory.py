@@ -13,7 +13,7 @@ from loop_helpers import make_loader
 from torch import nn
 
 import functrain as ft
-from functrain.compiler.runner import consume
+from functrain.step.state import consume
 from functrain.distributed import World
 from functrain.foundation import trees
 from functrain.foundation.errors import DonatedStateError, OutOfMemoryError

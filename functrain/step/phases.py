@@ -1,0 +1,230 @@
+"""A step in phases, for a state whose recipe has an `Exchange`: passes, sums over processes, the update.
+
+    g_v  = grad(total)  of each micro-batch v of the window, by whichever process has it      one program
+    g    = the sum of all g_v: in a binary tree over v, or in the order in which they come    the exchange
+    params, opt_state = optimizer(clip(g / sum of weights))                                   another program
+
+A pass is the same program on the same tensors whatever the number of processes and however they keep the state, and so
+has the same bits. With sums in a tree (`Exchange.in_tree`) a window has, too: a process's micro-batches are the leaves
+of whole branches. There each micro-batch begins with the buffers of the window's start, and the window ends with the
+mean of what they leave (BatchNorm's statistics).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from functrain.foundation.keys import fold_in
+from functrain.foundation.trees import node
+from functrain.metrics.totals import Totals, no_totals
+from functrain.objectives.examples import count_examples
+from functrain.objectives.unfit import raise_explained
+from functrain.optim.foreach import foreach
+from functrain.step.collectives import Exchange
+from functrain.step.execution import Core
+from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
+from functrain.step.gradient import divided, gradient
+from functrain.step.state import Accumulator, OpenWindow, Params, Part, TrainState, consume
+from functrain.step.used import Used
+
+
+def step_in_phases(
+    state: TrainState, batch: Any, *, examples: int | None, end_window: bool, run: Callable[..., Any]
+) -> tuple[TrainState, Metrics]:
+    """`train_step` for a recipe with an exchange.
+
+    Args:
+        state: the state before, as this process keeps it.
+        batch: this process's next micro-batch of the window; None: it has none in this window.
+        examples, end_window, run: as of `train_step`.
+    """
+    exchange = _exchange(state)
+    share = exchange.share(state.recipe.accumulate)
+    window, metrics = _opened(state, exchange), Metrics()
+    done = state.micro_step
+    if batch is not None:
+        key = partial(fold_in, state.key, "step", state.step, share.first + done, share.stream)
+        part, metrics = _passed(state, window, batch, key, run)
+        if not exchange.in_tree and window.parts:
+            part = _in_order(window.parts[0], part)
+        parts = _carried(window.parts, part, done) if exchange.in_tree else (part,)
+        count = count_examples(state.recipe.objective)(batch) if examples is None else examples
+        window, done = OpenWindow(parts, window.params, window.examples + count), done + 1
+    if end_window or done == share.count:
+        return _closed(state, window, done, run)
+    assert state.accumulator is not None
+    accumulator = Accumulator(**{**vars(state.accumulator), "count": done, "open": window})
+    new = state.replace(accumulator=accumulator, batch_idx=state.batch_idx + 1, samples_seen=_seen(state, window))
+    return new, named_metrics(metrics)
+
+
+def _exchange(state: TrainState) -> Exchange:
+    exchange = state.recipe.exchange
+    assert exchange is not None
+    return exchange
+
+
+def _opened(state: TrainState, exchange: Exchange) -> OpenWindow:
+    window = state.accumulator
+    if window is not None and window.open is not None:
+        return window.open
+    return OpenWindow((), exchange.params(state.params), 0)
+
+
+def _seen(state: TrainState, window: OpenWindow) -> int:
+    before = state.at_window_start().samples_seen
+    return before + window.examples
+
+
+def _passed(
+    state: TrainState, window: OpenWindow, batch: Any, key: Callable[[], int], run: Callable[..., Any]
+) -> tuple[Part, Metrics]:
+    """A micro-batch's part and its means. What a pass does not need is left out: all strategies run one program."""
+    chained = not _exchange(state).in_tree and window.parts
+    start = state.replace(
+        params=window.params,
+        buffers=window.parts[0].buffers if chained else state.buffers,
+        opt_state=(),
+        accumulator=None,
+        ema=None,
+        epoch_metrics=None,
+    )
+    try:
+        part, metrics = run(PART, start, batch, key=key, device=state.device)
+    except Exception as error:
+        raise_explained(error, batch, state.recipe.objective)
+    return part, metrics
+
+
+def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[..., Any]) -> tuple[TrainState, Metrics]:
+    """The window's sum over the processes, and the update."""
+    exchange, before = _exchange(state), state.at_window_start()
+    mine = _folded(window.parts) if window.parts else _nothing(state, window.params)
+    total, counts = exchange.sum(mine, [done, window.examples])
+    micro_batches, examples = counts
+    mean, clipped = _mean(state, total, micro_batches if exchange.in_tree else exchange.ranks)
+    key = partial(fold_in, state.key, "update", state.step)
+    accumulator = before.accumulator
+    to_update = exchange.to_update(before.replace(accumulator=None))
+    device = state.device
+    new, metrics = run(APPLY, to_update, _Sums(mean, clipped), key=key, device=device)
+    new = exchange.updated(new)
+    if accumulator is not None:
+        buffers = {name: buffer.clone() for name, buffer in new.buffers.items()}
+        accumulator = Accumulator(**{**vars(accumulator), "buffers": buffers, "count": 0, "open": None})
+    new = new.replace(
+        accumulator=accumulator,
+        step=before.step + 1,
+        batch_idx=before.batch_idx + (micro_batches if exchange.in_tree else done),
+        samples_seen=before.samples_seen + examples,
+    )
+    if getattr(run, "donate", False):
+        consume(state)
+    return new, named_metrics(metrics)
+
+
+@node
+class _Sums:
+    """A window's sums, its gradient the mean, on their way into the update.
+
+    Attributes:
+        part: the sums.
+        clipped: its gradients clipped by value, and the norms of both.
+    """
+
+    part: Part
+    clipped: tuple[Params, Tensor, Tensor]
+
+
+def _mean(state: TrainState, total: Part, count: int) -> tuple[Part, tuple[Params, Tensor, Tensor]]:
+    exchange, recipe = _exchange(state), state.recipe
+    grads = divided(total.grads, divisor(total.sums[1, 0]))
+    norm = exchange.norm(grads)
+    clipped, norm_to_clip = clip_by_value(recipe, grads, norm, exchange.norm)
+    floating = {name: b / count for name, b in total.buffers.items() if b.is_floating_point()}
+    part = Part(grads, total.sums, {**total.buffers, **floating}, total.used, total.metrics, total.names)
+    return part, ({} if clipped is grads else clipped, norm, norm_to_clip)
+
+
+def _part(state: TrainState, batch: Any) -> tuple[Part, Metrics]:
+    grads, used, totals, buffers, _ = gradient(state, batch, state.buffers)
+    flags = used.flags(torch.zeros(len(grads), dtype=torch.bool, device=state.device))
+    return Part(grads, totals.sums, buffers, flags, totals.measured, totals.names), means_of(totals)
+
+
+def _apply(state: TrainState, sums: _Sums) -> tuple[TrainState, Metrics]:
+    part, (clipped, norm, norm_to_clip) = sums.part, sums.clipped
+    used = Used((False,) * len(part.grads), part.used)
+    totals = Totals(part.sums, part.names, part.metrics)
+    finite = torch.isfinite(part.sums[0, 0])
+    return finish(
+        state, Mean(part.grads, clipped or part.grads, used, totals, part.buffers, norm, norm_to_clip, finite)
+    )
+
+
+def _nothing(state: TrainState, params: Params) -> Part:
+    """The part of no micro-batch."""
+    trainable = state.recipe.network.trainable
+    return Part(
+        {name: torch.zeros_like(params[name]) for name in trainable},
+        no_totals(state.device),
+        {name: buffer.clone() for name, buffer in state.buffers.items()},
+        torch.zeros(len(trainable), dtype=torch.bool, device=state.device),
+        None if state.epoch_metrics is None else state.epoch_metrics.emptied(),
+    )
+
+
+def add_grads(left: Params, right: Params) -> Params:
+    """Gradients added by name: a state that was restored or mapped may have its dictionaries in another order."""
+    return dict(zip(left, foreach("add", list(left.values()), [right[name] for name in left])))
+
+
+def add_parts(left: Part, right: Part) -> Part:
+    """The sum of two parts; integers among the buffers are those of the left one."""
+    buffers = {
+        name: buffer + right.buffers[name] if buffer.is_floating_point() else buffer
+        for name, buffer in left.buffers.items()
+    }
+    return _added(left, right, buffers)
+
+
+def _in_order(before: Part, part: Part) -> Part:
+    """The sum of a part and the next micro-batch, which went on from its buffers."""
+    return _added(before, part, part.buffers)
+
+
+def _added(left: Part, right: Part, buffers: Params) -> Part:
+    return Part(
+        add_grads(left.grads, right.grads),
+        left.sums + right.sums,
+        buffers,
+        left.used | right.used,
+        joined(left.metrics, right.metrics),
+        left.names or right.names,
+    )
+
+
+def _carried(parts: tuple[Part, ...], part: Part, done: int) -> tuple[Part, ...]:
+    """The parts of a binary tree, as a counter has its digits, with one more after `done` micro-batches.
+
+    Two of one size make one of the next, so that there are never more than log2 of the window's length.
+    """
+    while done & 1:
+        *before, last = parts
+        parts, part, done = tuple(before), add_parts(last, part), done >> 1
+    return (*parts, part)
+
+
+def _folded(parts: tuple[Part, ...]) -> Part:
+    """The sum of the parts of an incomplete tree, the smallest first: what is missing counts as nothing."""
+    *before, total = parts
+    for each in reversed(before):
+        total = add_parts(each, total)
+    return total
+
+
+PART = Core(_part, "pass", carries_state=False)
+APPLY = Core(_apply, "apply", carries_state=True)
