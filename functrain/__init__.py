@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from functrain.diagnostics import profile as profile
     from functrain.diagnostics import replay as replay
     from functrain.diagnostics import state_at as state_at
+    from functrain.distributed import shard as shard
+    from functrain.distributed import unshard as unshard
     from functrain.evaluation import compare_models as compare_models
     from functrain.evaluation import evaluate as evaluate
     from functrain.evaluation import evaluation_report as evaluation_report
@@ -88,6 +90,7 @@ _NAMES = {
         "replay",
         "state_at",
     ),
+    "functrain.distributed": ("shard", "unshard"),
     "functrain.evaluation": (
         "compare_models",
         "evaluate",

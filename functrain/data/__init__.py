@@ -20,7 +20,7 @@ from functrain.data.sampling import balanced_weights
 from functrain.data.spectra import Spectra, pad_scans
 from functrain.data.splits import split
 from functrain.data.standard_library import standard_library
-from functrain.data.streams import Stream, as_stream, glimpse
+from functrain.data.streams import Stream, as_stream, chosen_batches, glimpse
 from functrain.data.table import table
 from functrain.data.table_preprocessor import TablePreprocessor
 from functrain.data.tables import breast_cancer, diabetes
@@ -56,6 +56,7 @@ __all__ = [
     "batch_length",
     "breast_cancer",
     "cached",
+    "chosen_batches",
     "clear_cache",
     "coffee",
     "coffee_spectra",

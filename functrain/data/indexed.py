@@ -71,8 +71,12 @@ class IndexedStream:
         """The number of micro-batches in one pass; None if only iterating tells."""
         return self._plan.length(epoch)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+    def batches(self, epoch: int, start: int = 0, wanted: Callable[[int], bool] | None = None) -> Iterator[Any]:
         """One pass over the epoch from micro-batch `start`.
+
+        Args:
+            epoch, start: likewise.
+            wanted: says of a micro-batch's number whether it is read; those that are not are left out.
 
         Raises:
             ValueError: if `start` is negative.
@@ -87,12 +91,12 @@ class IndexedStream:
         pinning = self._workers.pin_memory and torch.accelerator.is_available()
         if self._workers.num_workers or pinning:
             self._pass_number += 1
-            worker_pass = self._pass_through_workers(epoch, start, self._pass_number)
+            worker_pass = self._pass_through_workers(epoch, start, self._pass_number, wanted)
             self._open_pass = weakref.ref(worker_pass)
             return worker_pass
         plan, size, reader = self._plan, self.batch_size, self._reader()
-        if reader.gather is None or size is None or not isinstance(plan, ArithmeticPlan):
-            return map(reader, self._tasks(epoch, start))
+        if wanted is not None or reader.gather is None or size is None or not isinstance(plan, ArithmeticPlan):
+            return map(reader, self._tasks(epoch, start, wanted))
         self.at_once = reader.gather.at_once(size)
         return reader.gather.batches(plan.order(self._key, epoch)[start * size :], size)
 
@@ -139,18 +143,21 @@ class IndexedStream:
             worker_pass.close()
         self._engine = None
 
-    def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
-        return self._plan.tasks(self._key, epoch, start, self._what)
+    def _tasks(self, epoch: int, start: int, wanted: Callable[[int], bool] | None = None) -> Iterator[Task]:
+        tasks = self._plan.tasks(self._key, epoch, start, self._what)
+        return tasks if wanted is None else (task for task in tasks if wanted(task.position))
 
     def _reader(self) -> Reader:
         return Reader(self._dataset, self._collate_fn, self._key, self._plan.batched, self._drawing)
 
-    def _pass_through_workers(self, epoch: int, start: int, number: int) -> Generator[Any, None, None]:
+    def _pass_through_workers(
+        self, epoch: int, start: int, number: int, wanted: Callable[[int], bool] | None
+    ) -> Generator[Any, None, None]:
         if self._engine is None:
             self._engine = self._start_engine()
         feed = self._engine.sampler
         assert isinstance(feed, _Feed)
-        feed.tasks = lambda: self._tasks(epoch, start)
+        feed.tasks = lambda: self._tasks(epoch, start, wanted)
         # the same base seed in every pass: persistent workers have only one, wherever the run resumed
         self._engine.generator.set_state(generator(fold_in(self._key, "workers")).get_state())
         iterator = start_iterating(self._engine)

@@ -5,7 +5,7 @@ sample; workers, prefetching and pinned memory change no bit; the caller's rando
 Loaders that can only be iterated keep as much of it as they can.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -92,6 +92,18 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
     if plain and not isinstance(loader.dataset, IterableDataset):
         return _redriven(loader, key, what)
     return IterableStream(loader, key, what)
+
+
+def chosen_batches(stream: Stream, epoch: int, start: int, wanted: Callable[[int], bool]) -> Iterator[Any]:
+    """The micro-batches of a pass from `start` whose numbers are wanted. An indexed stream reads no others.
+
+    Example:
+        >>> list(chosen_batches(as_stream([5, 6, 7, 8], key=0), 0, 0, lambda number: number % 2 == 1))
+        [6, 8]
+    """
+    if isinstance(stream, IndexedStream):
+        return stream.batches(epoch, start, wanted)
+    return (batch for number, batch in enumerate(stream.batches(epoch, start), start) if wanted(number))
 
 
 def glimpse(stream: Stream, epoch: int) -> Any:

@@ -16,7 +16,8 @@ from functrain.diagnostics.reproduction import StepOptions, as_recorded, recorde
 from functrain.distributed import current_world
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.numbers import is_integer
-from functrain.loop.batches import Feed, MicroBatch, no_training_data, training_feed
+from functrain.loop.batches import Feed, MicroBatch, no_training_data
+from functrain.loop.feeds import training_feed
 from functrain.loop.memory import InParts
 from functrain.loop.resume.environment import (
     described,

@@ -24,8 +24,8 @@ from functrain.foundation.errors import CheckpointError
 from functrain.foundation.numbers import is_integer
 from functrain.foundation.scratch import scratch_folder
 from functrain.loop import Event, FitResult, Stop, fit, on
-from functrain.loop.batches import training_feed
 from functrain.loop.events import Callback
+from functrain.loop.feeds import training_feed
 from functrain.loop.output.log_files import readable_records
 from functrain.loop.resume.metadata import metadata_of
 from functrain.optim import EarlyStopping, Plateau

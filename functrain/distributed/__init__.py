@@ -7,6 +7,7 @@ from functrain.distributed.replicas import totals_over_ranks as totals_over_rank
 from functrain.distributed.sharding import shard as shard
 from functrain.distributed.sharding import unshard as unshard
 from functrain.distributed.world import World as World
+from functrain.distributed.world import all_ranks as all_ranks
 from functrain.distributed.world import any_rank as any_rank
 from functrain.distributed.world import barrier as barrier
 from functrain.distributed.world import current_world as current_world

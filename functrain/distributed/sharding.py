@@ -208,8 +208,8 @@ class Sharding:
             squares |= dict(zip(shards, rows.transpose(0, 1).reshape(len(shards), -1)))
         whole = [name for name in grads if name not in squares]
         squares |= dict(zip(whole, sums_of_squares([grads[name] for name in whole]))) if whole else {}
-        total = [tree_over_rows(each.double()) if each.ndim else each.double() for each in map(squares.get, grads)]
-        return torch.stack(total).sum().sqrt()
+        in_order = [squares[name].double() for name in grads]
+        return torch.stack([tree_over_rows(each) if each.ndim else each for each in in_order]).sum().sqrt()
 
     def _squares(self, grad: Tensor, cut: Cut, *, is_shard: bool) -> Tensor:
         """The sum of squares of each chunk, of a whole gradient or of those that are in this process's shard."""

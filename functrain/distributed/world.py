@@ -5,11 +5,14 @@ Processes are started by `torchrun` and joined by torch.distributed; nothing her
 
 import os
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from functrain.foundation.errors import FunctrainError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,24 @@ def any_rank(flag: bool, world: World) -> bool:
     seen = torch.tensor(int(flag), device=device)
     dist.all_reduce(seen, dist.ReduceOp.MAX)
     return bool(seen)
+
+
+def all_ranks(value: T, world: World) -> list[T]:
+    """The value of each rank, in their order; every rank must ask.
+
+    Args:
+        value: anything that can be pickled, with tensors on the CPU.
+        world: the ranks.
+
+    Example:
+        >>> all_ranks("a", World())
+        ['a']
+    """
+    if world.size == 1:
+        return [value]
+    found: list[Any] = [None] * world.size
+    dist.all_gather_object(found, value)
+    return found
 
 
 def barrier() -> None:

@@ -200,7 +200,7 @@ def operators_of(fn: Callable[[], Any]) -> list[tuple[Any, tuple[Tensor, ...]]] 
         return None
     found: list[tuple[Any, tuple[Tensor, ...]]] = []
 
-    class Recording(_DispatchMode):  # type: ignore[misc]
+    class Recording(_DispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             taken = torch.utils._pytree.tree_leaves((args, kwargs or {}))
             found.append((func, tuple(each for each in taken if isinstance(each, Tensor))))

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from functrain.data import Portion, Stream, Transfer, as_stream, first_batches, pad_batch, part_of_length
+from functrain.data import Stream, Transfer, pad_batch, part_of_length
 from functrain.distributed import World, part_of
 from functrain.foundation.containers import objects_in
 from functrain.foundation.errors import DataError
-from functrain.foundation.keys import fold_in
 from functrain.objectives.examples import count_examples, takes_lists
 from functrain.objectives.supervised import Objective, takes_weight
-from functrain.step.state import TrainState
 
 TAILS = ("extend", "short", "drop")
 
@@ -162,19 +160,6 @@ class Feed:
 def no_training_data() -> DataError:
     """The error of a loader that gives no batch to train on."""
     return DataError("the training data are empty: the loader gave no batch. Look at its data set and drop_last")
-
-
-def training_feed(state: TrainState, loader: Any, world: World, portion: Portion) -> Feed:
-    """The training data of a run, as much of them as it uses.
-
-    Raises:
-        ValueError, DataError: the loader has no such part.
-    """
-    key, what = fold_in(state.key, "train"), "loader"
-    stream = as_stream(loader, key, what=what)
-    if portion.overfit_batches is not None:
-        stream = first_batches(stream, portion.overfit_batches, key, what)
-    return Feed(stream, state.recipe.objective, state.device, world, portion.limit_batches)
 
 
 def limited(length: int, accumulate: int, tail: str, limit: int | float | None) -> int:

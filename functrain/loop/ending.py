@@ -24,7 +24,7 @@ class Ending:
 
     def has_come(self, state: TrainState, *, between_epochs: bool = True) -> bool:
         """Whether the run ends in this state; the first reason stays."""
-        if self.reason is None:
+        if self.reason is None and not self._within_window(state):
             settings = self._settings
             if self.interrupts():
                 self.reason = self.interruption()
@@ -33,6 +33,10 @@ class Ending:
             elif (between_epochs and settings.is_done(state)) or settings.steps_are_done(state):
                 self.reason = "steps" if settings.steps_are_done(state) else "epochs"
         return self.reason is not None
+
+    def _within_window(self, state: TrainState) -> bool:
+        """Several ranks stop between windows: one may have done more micro-batches of a window than another."""
+        return self._world.size > 1 and state.micro_step > 0
 
     def stop(self, reason: str) -> None:
         """End the run after the micro-batch at hand, unless it ends for another reason."""

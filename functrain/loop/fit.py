@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +21,11 @@ from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
-from functrain.loop.batches import Feed, training_feed
+from functrain.loop.batches import Feed
 from functrain.loop.choosing import choose
 from functrain.loop.ending import Ending
 from functrain.loop.events import Callbacks
+from functrain.loop.feeds import feed_for, training_feed
 from functrain.loop.keeping import Keeper
 from functrain.loop.keywords import takes
 from functrain.loop.listeners import Listeners
@@ -102,7 +104,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         check_whole_batches(state.opt_state, f"micro_batch={settings.micro_batch!r}")
     if settings.metrics:
         state = with_metrics(state, checked_measures(settings.metrics))
-    state = replicate(state, world)
+    state = _for_ranks(state, settings, world)
     feeds = _feeds(state, loader, settings, world)
     _check_tail(settings, feeds[0], state)
     with ExitStack() as stack:
@@ -115,7 +117,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         settings = dataclasses.replace(settings, compile=choice.compile)
         opening = _opening(settings, state, loader, feeds[0], leads=world.rank == 0)
         stack.enter_context(nothing_left_if_refused(opening.run_dir if opening.leads else None))
-        opened = open_run(opening, state, stack)
+        opened = _open_run(opening, state, stack)
         report = _report(settings, opening, opened, stack)
         programs = Programs(opened.found.programs if settings.compile else {}, settings.strict_resume)
         runner = _runner(settings, state, opened.found, programs, report.display)
@@ -142,10 +144,36 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
             result = run.to_the_end(copy_tensors(state) if opening.copy else state, opened.status)
         report.records.status = INTERRUPTED if result.stopped_by in ("signal", "time") else FINISHED
         if result.stopped_by == "early_stopping" and settings.decisions.restores_best and opening.run_dir is not None:
-            result = dataclasses.replace(result, state=best_state(opening.run_dir, result.state))
+            result = dataclasses.replace(result, state=_best(opening.run_dir, result.state))
     if not returns_result(settings.on_signal, result.stopped_by, flag.number):
         raise Interrupted(_exit_code(result, flag), result)
     return result
+
+
+def _for_ranks(state: TrainState, settings: Settings, world: World) -> TrainState:
+    """The state as the ranks train it: as `shard` has made it, or a replica on each."""
+    exchange = state.recipe.exchange
+    if exchange is None:
+        return replicate(state, world)
+    if settings.micro_batch is not None:
+        raise ValueError(
+            f"micro_batch={settings.micro_batch!r} is not for a state from functrain.shard, whose micro-batches are "
+            "those of the loader: take smaller ones, and accumulate more"
+        )
+    if exchange.ranks != world.size:
+        raise ValueError(
+            f"the state was sharded for {exchange.ranks} processes, and {world.size} train: call shard here"
+        )
+    return state
+
+
+def _open_run(opening: Opening, state: TrainState, stack: ExitStack) -> Opened:
+    """`open_run`; checkpoints hold whole states."""
+    exchange = state.recipe.exchange
+    if exchange is None:
+        return open_run(opening, state, stack)
+    opened = open_run(opening, exchange.whole(state.at_window_start()), stack)
+    return opened._replace(state=exchange.kept(opened.state))
 
 
 def _opening(settings: Settings, state: TrainState, loader: Any, feed: Feed, *, leads: bool) -> Opening:
@@ -169,7 +197,8 @@ def _run(
     runner, report, world = keeper.runner, keeper.report, keeper.world
     listeners = Listeners(callbacks, ending, donates=runner.donate)
     watched = watched_metric(settings, state.recipe.objective)
-    one_by_one = settings.deterministic or state.accumulator is not None or listeners.want_steps
+    recipe = state.recipe
+    one_by_one = settings.deterministic or listeners.want_steps or recipe.accumulate > 1 or recipe.exchange is not None
     stepping = Stepping(
         settings=settings,
         runner=runner,
@@ -278,13 +307,12 @@ def _exit_code(result: FitResult, flag: SignalFlag) -> int:
 
 
 def _feeds(state: TrainState, loader: Any, settings: Settings, world: World) -> list[Feed]:
-    objective, device = state.recipe.objective, state.device
     feeds = [training_feed(state, loader, world, settings.portion)]
     if settings.eval_loader is not None:
         overfits = settings.overfit_batches is not None
         key, what = fold_in(state.key, "eval"), "eval_loader"
         stream = feeds[0].stream if overfits else as_stream(settings.eval_loader, key, what=what)
-        feeds.append(Feed(stream, objective, device, world, settings.eval_limit))
+        feeds.append(feed_for(state, stream, world, settings.eval_limit))
     return feeds
 
 
@@ -294,3 +322,10 @@ def _check_tail(settings: Settings, feed: Feed, state: TrainState) -> None:
             f"tail={settings.tail!r} needs a loader of known length (one with len()), to know which window is the "
             "last; use tail='extend'"
         )
+
+
+def _best(run_dir: Path, state: TrainState) -> TrainState:
+    exchange = state.recipe.exchange
+    if exchange is None:
+        return best_state(run_dir, state)
+    return exchange.kept(best_state(run_dir, exchange.whole(state)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from functrain.data.worker_loss import WorkerLostError
-from functrain.distributed import World
+from functrain.distributed import World, any_rank, unshard
 from functrain.foundation.errors import NonFiniteError
 from functrain.loop.batches import Feed
 from functrain.loop.report import Report
@@ -53,6 +53,7 @@ class Keeper:
             status: of the checkpoint.
             metric: the watched one.
         """
+        given, state = state, _to_save(state)
         if self.saver is None:
             return
         metadata = self.constant.at(
@@ -66,13 +67,15 @@ class Keeper:
             programs=self.programs.known(),
         )
         self.saver.save(state, metadata, status=status, metric=metric)
+        self.saver.holds_now(given, status)
 
     def save_if_due(self, state: TrainState) -> None:
         """Save after an update, if its turn has come.
 
         The last update of an epoch, or of the run, is saved when its record is there, and not twice.
         """
-        if self.saver is None or not self.settings.saves_at(state.step, self.saver.seconds_since_save()):
+        seconds = 0.0 if self.saver is None else self.saver.seconds_since_save()
+        if not self._agreed(self.saver is not None and self.settings.saves_at(state.step, seconds), state):
             return
         ends_epoch = state.batch_idx == self.feed.micro_batches(
             state.epoch, state.recipe.accumulate, self.settings.tail
@@ -82,18 +85,20 @@ class Keeper:
 
     def save_last(self, state: TrainState, reason: str) -> None:
         """Whatever ended the run, its last state is on disk when `fit` returns."""
-        if self.saver is None:
-            return
         done = self.settings.is_done(state) and self.report.tells_of(state)
         status = "INTERRUPTED" if reason in ("signal", "time") and not done else "COMPLETE"
-        if not self.saver.holds(state, status):
+        if self._agreed(self.saver is not None and not self.saver.holds(state, status), state):
             self.save(state, status=status)
-        self.saver.finish()
+        self.finish()
 
     def finish(self) -> None:
         """Wait until everything is on disk: before an error that ends the run, so that what was trained is not lost."""
         if self.saver is not None:
             self.saver.finish()
+
+    def _agreed(self, wanted: bool, state: TrainState) -> bool:
+        """Whether the rank that writes wants to save: for a state in shards all must hear it, to put it together."""
+        return wanted if state.recipe.exchange is None else any_rank(wanted, self.world)
 
     def before(self, error: Exception, state: TrainState) -> Exception:
         """The error to end with, when the state that the loss of a worker leaves whole is saved."""
@@ -109,3 +114,8 @@ class Keeper:
         """The error to end with after an update that was not finite, when the state before it is saved."""
         self.save(refusal.state, status="NONFINITE")
         return NonFiniteError(refusal.message if self.saver is None else refusal.message_when_saved)
+
+
+def _to_save(state: TrainState) -> TrainState:
+    """What a checkpoint has of a state: whole leaves, and no window that has begun."""
+    return state if state.recipe.exchange is None else unshard(state)

@@ -9,9 +9,9 @@ from functrain.loop.output.records import Record, Records
 from functrain.loop.output.timing import EpochClock
 from functrain.loop.settings import Settings
 from functrain.metrics.reading import numbers
+from functrain.step.finish import is_about_update
 from functrain.step.state import TrainState
 from functrain.step.state_digest import digest
-from functrain.step.train import is_about_update
 from functrain.step.updates import Updates
 
 

@@ -101,7 +101,7 @@ class Stepping:
 
     def _one(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
         batch = micro_batch.batch
-        if not self.watched.was_sought:
+        if not self.watched.was_sought and batch is not None:
             self.watched.before_training(state, batch, self.runner.rows)
         if lacks_accumulators(state):
             state = self._with_accumulators(state, batch)
@@ -109,7 +109,8 @@ class Stepping:
             self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
         if state.micro_step == 0:
             state = self.listeners.tell("before_step", state)
-        state, batch = self.listeners.tell_of_batch(state, batch)
+        if batch is not None:  # a process may have no micro-batch of a short window
+            state, batch = self.listeners.tell_of_batch(state, batch)
         counters = (state.step, state.epoch, state.batch_idx, state.samples_seen)
         examples, ends_window = micro_batch.examples, micro_batch.ends_window
         try:
@@ -119,7 +120,7 @@ class Stepping:
             if not self.ending.was_signalled or isinstance(state, DonatedState):
                 raise
             return state
-        self.report.micro_batch(new, metrics)
+        self.report.micro_batch(new, metrics, _done_by_all(new))
         if new.micro_step:
             return new
         return self._updated(new, Update(None if self.runner.donate else state, counters, batch, metrics))
@@ -173,3 +174,9 @@ class Stepping:
         new = self.listeners.tell("after_step", new, metrics=metrics)
         self.keeper.save_if_due(new)
         return new
+
+
+def _done_by_all(state: TrainState) -> int:
+    """How many micro-batches are done when this process has done one."""
+    exchange, accumulate = state.recipe.exchange, state.recipe.accumulate
+    return 1 if exchange is None else accumulate // exchange.share(accumulate).number

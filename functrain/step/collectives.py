@@ -57,12 +57,12 @@ class Share(NamedTuple):
 
     Attributes:
         first: the number of its first one within the window.
-        count: how many.
+        number: how many.
         stream: a number that its random draws differ by from those of other processes in one micro-batch.
     """
 
     first: int
-    count: int
+    number: int
     stream: int
 
 

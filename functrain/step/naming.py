@@ -26,6 +26,8 @@ def metric_names(state: TrainState, batch: Any, *, training: bool) -> tuple[str,
         training: the mode of the model, which an objective may ask for.
     """
     register_containers(batch)
+    exchange = state.recipe.exchange
+    state = state if exchange is None else state.replace(params=exchange.params(state.params))
     core = Core(partial(_totals, training=training), "name", carries_state=False)
     with torch.no_grad(), preserved_generators(), state.recipe.network.put_back():
         totals: Totals = eager(core, state, batch, key=partial(fold_in, state.key, "names"), device=state.device)

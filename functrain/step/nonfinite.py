@@ -13,7 +13,7 @@ from functrain.foundation.trees import leaves_with_paths
 from functrain.step.collectives import ALONE
 from functrain.step.gradient import gradient
 from functrain.step.objective import counted_batch
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, whole
 
 
 def nonfinite_message(state: TrainState, batch: Any, metrics: Mapping[str, Any]) -> str:
@@ -52,7 +52,10 @@ def first_nonfinite(state: TrainState, batch: Any) -> str | None:
     None if it is none of these: for example, an earlier micro-batch of the window was the one.
     """
     key = fold_in(state.key, "step", state.step, state.micro_step, state.recipe.collectives.rank)
-    recipe = dataclasses.replace(state.recipe, collectives=ALONE)  # the other processes may not ask
+    if batch is None:
+        return None
+    state = whole(state)
+    recipe = dataclasses.replace(state.recipe, collectives=ALONE, exchange=None)  # the other processes may not ask
     state = state.replace(recipe=recipe)
     buffers = state.buffers if state.accumulator is None else state.accumulator.buffers
     counted = counted_batch(recipe.objective, batch)

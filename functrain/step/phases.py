@@ -27,7 +27,7 @@ from functrain.step.collectives import Exchange
 from functrain.step.execution import Core
 from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
 from functrain.step.gradient import divided, gradient
-from functrain.step.state import Accumulator, OpenWindow, Params, Part, TrainState, consume
+from functrain.step.state import Accumulator, DonatedState, OpenWindow, Params, Part, TrainState, consume
 from functrain.step.used import Used
 
 
@@ -53,7 +53,7 @@ def step_in_phases(
         parts = _carried(window.parts, part, done) if exchange.in_tree else (part,)
         count = count_examples(state.recipe.objective)(batch) if examples is None else examples
         window, done = OpenWindow(parts, window.params, window.examples + count), done + 1
-    if end_window or done == share.count:
+    if end_window or done == share.number:
         return _closed(state, window, done, run)
     assert state.accumulator is not None
     accumulator = Accumulator(**{**vars(state.accumulator), "count": done, "open": window})
@@ -110,7 +110,11 @@ def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[...,
     accumulator = before.accumulator
     to_update = exchange.to_update(before.replace(accumulator=None))
     device = state.device
-    new, metrics = run(APPLY, to_update, _Sums(mean, clipped), key=key, device=device)
+    try:
+        new, metrics = run(APPLY, to_update, _Sums(mean, clipped), key=key, device=device)
+    finally:
+        if isinstance(to_update, DonatedState):
+            consume(state)
     new = exchange.updated(new)
     if accumulator is not None:
         buffers = {name: buffer.clone() for name, buffer in new.buffers.items()}
@@ -121,8 +125,6 @@ def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[...,
         batch_idx=before.batch_idx + (micro_batches if exchange.in_tree else done),
         samples_seen=before.samples_seen + examples,
     )
-    if getattr(run, "donate", False):
-        consume(state)
     return new, named_metrics(metrics)
 
 

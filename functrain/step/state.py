@@ -301,6 +301,12 @@ def empty_accumulator(trainable: Params, buffers: Params) -> Accumulator:
     )
 
 
+def whole(state: TrainState) -> TrainState:
+    """The state with whole leaves, if it is kept in shards: then all processes must ask together."""
+    exchange = state.recipe.exchange
+    return state if exchange is None else exchange.whole(state)
+
+
 def require_state(name: str, state: Any) -> None:
     """Refuse what is no training state, in the first place of a function's arguments.
 

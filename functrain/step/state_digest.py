@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import leaves_with_paths
+from functrain.step.state import TrainState, whole
 
 DIGITS = 32  # of SHA-256's 64: 128 bits
 
@@ -31,7 +32,7 @@ def digest(state: Any) -> str:
         False
     """
     found = hashlib.sha256()
-    leaves = leaves_with_paths(state)
+    leaves = leaves_with_paths(whole(state) if isinstance(state, TrainState) else state)
     # First all forms, then all bits: so no two trees give the same bytes.
     found.update("\n".join(f"{path}\0{_form(leaf)}" for path, leaf in leaves).encode(errors="surrogatepass") + b"\0\0")
     for _, leaf in leaves:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from functrain.optim import evaluation_params
-from functrain.step.state import Params, TrainState, require_state
+from functrain.step.state import Params, TrainState, require_state, whole
 
 
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
@@ -29,6 +29,7 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
         Linear(in_features=2, out_features=1, bias=True)
     """
     require_state("to_module", state)
+    state = whole(state)
     params = state.recipe.collectives.gather(chosen_params(state, ema=ema))
     return state.recipe.network.module(params, chosen_buffers(state, ema=ema))
 
@@ -52,6 +53,7 @@ def chosen_buffers(state: TrainState, *, ema: bool) -> Params:
 
 def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
     """What an evaluation needs of a state: the parameters and buffers to evaluate with, and none of training's own."""
+    state = whole(state)
     return state.replace(
         params=chosen_params(state, ema=ema),
         buffers=chosen_buffers(state, ema=ema),

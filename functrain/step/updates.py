@@ -6,8 +6,9 @@ from functrain.foundation.keys import fold_in
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
 from functrain.step.execution import Runner, refuse_autocast, refuse_inference_mode
+from functrain.step.finish import Metrics, named_metrics
 from functrain.step.state import TrainState
-from functrain.step.train import UPDATE, Metrics, named_metrics
+from functrain.step.train import UPDATE
 
 
 class Updates:
@@ -36,8 +37,11 @@ class Updates:
     def __init__(self, state: TrainState, run: Runner) -> None:
         refuse_autocast(state.device)
         refuse_inference_mode()
-        if state.accumulator is not None:
-            raise ValueError(f"a series of updates needs accumulate=1; the state has {state.recipe.accumulate}")
+        if state.accumulator is not None or state.recipe.exchange is not None:
+            raise ValueError(
+                f"a series of updates needs a state with accumulate=1, and not from functrain.shard; this has "
+                f"accumulate={state.recipe.accumulate}"
+            )
         self.step, self.batch_idx, self.samples_seen = state.step, state.batch_idx, state.samples_seen
         self.epoch = state.epoch
         self._series, self._device = run.series(state), state.device

@@ -13,12 +13,12 @@ from loop_helpers import make_loader
 from torch import nn
 
 import functrain as ft
-from functrain.step.state import consume
 from functrain.distributed import World
 from functrain.foundation import trees
 from functrain.foundation.errors import DonatedStateError, OutOfMemoryError
 from functrain.loop.memory import InParts, check_micro_batch, is_out_of_memory, split_batch
 from functrain.step.execution import Runner, eager
+from functrain.step.state import consume
 
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
 

@@ -23,9 +23,10 @@ from functrain.distributed import World, replicate
 from functrain.foundation.errors import CheckpointError, NoLossError, NonFiniteError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import shown_path
-from functrain.loop.batches import Feed, no_training_data, training_feed
+from functrain.loop.batches import Feed, no_training_data
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.loop.events import Callback, Callbacks
+from functrain.loop.feeds import training_feed
 from functrain.loop.memory import InParts, explained
 from functrain.loop.output.progress_line import counted, exact
 from functrain.loop.settings import Settings
@@ -33,8 +34,8 @@ from functrain.loop.watching import watched_metric
 from functrain.metrics.registry import measures
 from functrain.step import TrainState, train_step
 from functrain.step.execution import Runner, eager
+from functrain.step.finish import is_about_update
 from functrain.step.measures import with_metrics
-from functrain.step.train import is_about_update
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from functrain.data import Portion
 from functrain.diagnostics import model_summary
 from functrain.diagnostics.layers import shapes_of
 from functrain.distributed import World
-from functrain.loop.batches import training_feed
+from functrain.loop.feeds import training_feed
 
 
 def summary(config: Config, depth: int, as_json: bool, console: Console) -> None:

@@ -36,8 +36,8 @@ from functrain.foundation.errors import CheckpointError, ConfigError, NonFiniteE
 from functrain.foundation.paths import shown_path
 from functrain.foundation.signature import canonical, sign
 from functrain.loop import Event, FitResult, Interrupted, ResumeRefusedError, ResumeWarning, fit
-from functrain.loop.batches import training_feed
 from functrain.loop.choosing import Choice, choose
+from functrain.loop.feeds import training_feed
 from functrain.loop.settings import Settings
 from functrain.step import TrainState
 

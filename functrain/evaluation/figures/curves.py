@@ -8,7 +8,7 @@ import numpy as np
 
 from functrain.evaluation.figures import style
 from functrain.loop.output.timing import Timing
-from functrain.step.train import is_about_update
+from functrain.step.finish import is_about_update
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from functrain.step.train import is_about_update
+from functrain.step.finish import is_about_update
 
 GAP = "  "
 SHORTEST_BAR, LONGEST_BAR = 6, 40

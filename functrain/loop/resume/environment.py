@@ -47,6 +47,7 @@ SETTING_REASONS: Mapping[str, str] = {
     "clip_norm": "gradients are clipped in another way",
     "clip_value": "gradients are clipped in another way",
     "ranks": "sums are split among another number of processes",
+    "reduction": "the sums of a window have another order",
 }
 
 DESCRIBED: Mapping[str, str] = {
@@ -107,8 +108,17 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
         "tail": tail,
         "clip_norm": recipe.clip_norm,
         "clip_value": recipe.clip_value,
-        "ranks": recipe.collectives.ranks,
+        **_sums(state),
     }
+
+
+def _sums(state: TrainState) -> dict[str, Any]:
+    """What the order of a window's sums depends on: of sums in a tree not on the number of processes."""
+    exchange = state.recipe.exchange
+    if exchange is not None and exchange.in_tree:
+        return {"ranks": 1, "reduction": "exact"}
+    ranks = state.recipe.collectives.ranks if exchange is None else exchange.ranks
+    return {"ranks": ranks, "reduction": "fast"}
 
 
 def described(state: TrainState, stream: Stream) -> dict[str, Description]:
