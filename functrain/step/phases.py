@@ -106,26 +106,31 @@ def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[...,
     total, counts = exchange.sum(mine, [done, window.examples])
     micro_batches, examples = counts
     mean, clipped = _mean(state, total, micro_batches if exchange.in_tree else exchange.ranks)
-    key = partial(fold_in, state.key, "update", state.step)
-    accumulator = before.accumulator
-    to_update = exchange.to_update(before.replace(accumulator=None))
-    device = state.device
+    window_at_rest = before.accumulator
+    counters = {
+        "step": before.step + 1,
+        "batch_idx": before.batch_idx + (micro_batches if exchange.in_tree else done),
+        "samples_seen": before.samples_seen + examples,
+    }
+    new, metrics = _applied(state, exchange.to_update(before.replace(accumulator=None)), _Sums(mean, clipped), run)
+    new = exchange.updated(new)
+    if window_at_rest is not None:
+        buffers = {name: buffer.clone() for name, buffer in new.buffers.items()}
+        window_at_rest = Accumulator(**{**vars(window_at_rest), "buffers": buffers, "count": 0, "open": None})
+    return new.replace(accumulator=window_at_rest, **counters), named_metrics(metrics)
+
+
+def _applied(
+    state: TrainState, to_update: TrainState, sums: "_Sums", run: Callable[..., Any]
+) -> tuple[TrainState, Metrics]:
+    """The update; the kept state is consumed if the one to update was, whose tensors may be the same."""
+    key, device = partial(fold_in, state.key, "update", state.step), state.device
     try:
-        new, metrics = run(APPLY, to_update, _Sums(mean, clipped), key=key, device=device)
+        new, metrics = run(APPLY, to_update, sums, key=key, device=device)
     finally:
         if isinstance(to_update, DonatedState):
             consume(state)
-    new = exchange.updated(new)
-    if accumulator is not None:
-        buffers = {name: buffer.clone() for name, buffer in new.buffers.items()}
-        accumulator = Accumulator(**{**vars(accumulator), "buffers": buffers, "count": 0, "open": None})
-    new = new.replace(
-        accumulator=accumulator,
-        step=before.step + 1,
-        batch_idx=before.batch_idx + (micro_batches if exchange.in_tree else done),
-        samples_seen=before.samples_seen + examples,
-    )
-    return new, named_metrics(metrics)
+    return new, metrics
 
 
 @node

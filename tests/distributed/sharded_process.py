@@ -22,7 +22,9 @@ def make_state() -> ft.TrainState:
     )
 
 
-def train(run_dir: str, strategy: str, signal_number: int = 0, stop_at: int = 0, stopping_rank: int = 1) -> ft.FitResult:
+def train(
+    run_dir: str, strategy: str, signal_number: int = 0, stop_at: int = 0, stopping_rank: int = 1
+) -> ft.FitResult:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(117, 6, generator=generator)
     targets = torch.randint(0, 3, (117,), generator=generator)
