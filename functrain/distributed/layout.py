@@ -29,6 +29,7 @@ class Cut:
         ranks: how many processes share them; a divisor of `chunks`.
 
     Example:
+        >>> import torch
         >>> cut = Cut(rows=5, chunks=4, ranks=2)
         >>> cut.rows_of_chunk, cut.rows_of_rank, cut.own(torch.arange(5), 1)
         (2, 4, tensor([4, 0, 0, 0]))
@@ -77,6 +78,7 @@ def cut_of(leaf: Tensor, chunks: int, ranks: int) -> Cut | None:
     """How a leaf is cut; None: it stays whole on every process, as it has too few rows.
 
     Example:
+        >>> import torch
         >>> cut_of(torch.zeros(64, 3), 8, 2)
         Cut(rows=64, chunks=8, ranks=2)
         >>> cut_of(torch.zeros(9, 3), 8, 2) is None

@@ -11,6 +11,7 @@ holds these names.
 import contextlib
 import functools
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -209,6 +210,28 @@ def operators_of(fn: Callable[[], Any]) -> list[tuple[Any, tuple[Tensor, ...]]] 
     with Recording():
         fn()
     return found
+
+
+# Copies, and new tensors that depend on the form of others.
+_COPIES = re.compile(r"(clone|detach|copy_|_to_copy|lift_fresh|alias|(zeros|ones|full|empty)_like|scalar_tensor)$")
+_REDUCTIONS = re.compile(r"_foreach_(norm|max|powsum)$")
+
+
+def is_by_element(operator: Any, tensors: tuple[Tensor, ...]) -> bool:
+    """Whether an operator of torch, given these tensors, computes each element from one of each: for all one knows.
+
+    Example:
+        >>> [is_by_element(each.default, (_probe,)) for each in (torch.ops.aten.sqrt, torch.ops.aten.sum)]
+        [True, False]
+    """
+    name = operator.name().removeprefix("aten::").partition(".")[0]
+    if torch.Tag.nondeterministic_seeded in operator.tags:
+        return False
+    if all(tensor.ndim == 0 for tensor in tensors):  # counts and rates; or a tensor made of numbers alone
+        return True
+    if name.startswith("_foreach_"):
+        return not _REDUCTIONS.match(name)
+    return torch.Tag.pointwise in operator.tags or bool(_COPIES.match(name))
 
 
 @functools.cache

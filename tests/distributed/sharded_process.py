@@ -1,4 +1,4 @@
-"""One rank of a run whose state is sharded.   Usage: sharded_process.py STORE RANK RANKS RUN_DIR STRATEGY [signal step]"""
+"""One rank of a run whose state is sharded.   Usage: sharded_process.py STORE RANK RANKS RUN STRATEGY [SIGNAL STEP]"""
 
 import os
 import sys
