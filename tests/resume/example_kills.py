@@ -1,7 +1,10 @@
 """Kill the examples at random moments, compare bits, and write the table of docs/recipes/index.md.
 
-    python tests/resume/example_kills.py               each example is killed five times
-    python tests/resume/example_kills.py 10_gan.py --dry   one of them; print, do not write the page
+    python tests/resume/example_kills.py                    each example is killed five times
+    python tests/resume/example_kills.py "10_gan.py 12"     one of them, with an argument after its folder
+    python tests/resume/example_kills.py 10_gan.py --dry    print, do not write the page
+
+The rows of the table that are not written anew stay as they are.
 
 An example takes part if its usage names a folder (see CONTRIBUTING.md). Each process is forked from one that has
 imported everything, since importing takes longer than some runs.
@@ -153,28 +156,41 @@ def killed(
 def main() -> int:
     """Write the table; returns 1 if bits differ."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("examples", nargs="*", default=examples())
+    parser.add_argument("examples", nargs="*", default=examples(), help="a name, or a name and arguments in quotes")
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true")
     options = parser.parse_args()
-    lines = [
-        f"Each example was killed {options.kills} times (SIGKILL at a random time, seed {options.seed}), and compared "
-        f"with itself not killed: {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}.",
-        "",
-        "| example | seconds | kills | differences |",
-        "|---|---:|---:|---:|",
-    ]
     wrong = []
-    for name in options.examples:
-        found = killed(name, options.kills, options.seed)
-        lines.append(f"| `{name}` | {found.seconds:.0f} | {found.kills} | {len(found.wrong)} |")
-        wrong += [f"{name}, {part}" for part in found.wrong]
-        print(lines[-1], *found.wrong, sep="\n", flush=True)
-    if not options.dry:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"]))
+    for asked in options.examples:
+        name, *arguments = asked.split()
+        found = killed(name, options.kills, options.seed, arguments)
+        row = f"| `{asked}` | {found.seconds:.0f} | {found.kills} | {len(found.wrong)} | {datetime.now(UTC):%Y-%m-%d} |"
+        wrong += found.wrong
+        print(row, *found.wrong, sep="\n", flush=True)
+        if not options.dry:
+            PAGE.write_text(with_rows(PAGE.read_text(), [row]))
     return 1 if wrong else 0
+
+
+def with_rows(page: str, rows: Sequence[str]) -> str:
+    """The page with these rows of the table in place of those of the same examples, all in the order of their names.
+
+    Example:
+        >>> page = f"a\\n{BEGIN}\\n| `2.py` | 1 |\\n| `1.py` | 1 |\\n{END}\\nb"
+        >>> [line for line in with_rows(page, ["| `2.py 3` | 4 |"]).splitlines() if ".py" in line]
+        ['| `1.py` | 1 |', '| `2.py 3` | 4 |']
+    """
+    before, _, rest = page.partition(BEGIN)
+    table, _, behind = rest.partition(END)
+    found = {example_of(row): row for row in [*table.splitlines(), *rows] if row.startswith("| `")}
+    lines = [BEGIN, "| example | seconds | kills | differences | date |", "|---|---:|---:|---:|---|"]
+    return before + "\n".join([*lines, *(found[name] for name in sorted(found)), END]) + behind
+
+
+def example_of(row: str) -> str:
+    """The example of a row, without its arguments."""
+    return row.split("`")[1].split()[0]
 
 
 if __name__ == "__main__":
