@@ -46,6 +46,19 @@ def test_a_weight_warms_up_in_a_run_and_the_whole_is_logged(functrain, project):
     assert records(project / "runs/tiny")[2]["train_l2_weight"] == pytest.approx(0.01)
 
 
+def test_an_evaluation_has_the_weights_and_the_loss_of_the_runs_own(functrain, project):
+    code, _, err = functrain("train", "tiny.yaml", "--no-progress", terms("{value: 0.01, warmup_steps: 6}"))
+    assert code == 0, err
+    last = records(project / "runs/tiny")[-1]
+    assert last["eval_l2_weight"] > 0
+    code, _, err = functrain("evaluate", "runs/tiny", "--split", "val", "--checkpoint", "last")
+    assert code == 0, err
+    found = json.loads((project / "runs/tiny/val/metrics.json").read_text())
+    assert {name: found[name] for name in ("loss", "l2", "l2_weight")} == {
+        name: last[f"eval_{name}"] for name in ("loss", "l2", "l2_weight")
+    }
+
+
 def test_learned_weights_wrap_the_model_that_the_configuration_names(project):
     state = built(terms("learned"))
     assert learned_terms(state.recipe.objective) == ("l2",)

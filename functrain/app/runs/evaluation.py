@@ -277,8 +277,8 @@ def load_state(run: RunDirectory, like: TrainState, checkpoint: str) -> tuple[Tr
     Raises:
         CheckpointError: if there is no such checkpoint.
     """
-    # The optimizer's state is not needed, and need not fit.
-    groups = ("params", "buffers", "ema", "step", "epoch")
+    # The optimizer's state is not needed, and need not fit. An objective's weights may depend on the counts of updates.
+    groups = ("params", "buffers", "ema", "counts", "step", "epoch")
     with run.open() as checkpointer:
         state, info = checkpointer.restore(like, checkpoint, groups=groups)
     return state, info.name, position(info)

@@ -55,7 +55,7 @@ def export(path: str | Path, out: str | Path, ema: bool, optimizer: bool, trust:
         raise ConfigError(f"--ema: the run of {info.path} keeps no averages (training.ema_decay is not set)")
     kind = _torch_kind(config) if optimizer else None
     # The optimizer's state in any case: some evaluate at other parameters than they train.
-    groups = ["params", "buffers", "opt_state", "step", "epoch", *(["ema"] if ema else [])]
+    groups = ["params", "buffers", "opt_state", "counts", "step", "epoch", *(["ema"] if ema else [])]
     state: TrainState = read_checkpoint(info.path, build_state(config, length=None), groups=groups).tree
     if out.suffix == ARCHIVE:
         written = write_run_archive(info, config, state, out, ema=ema)
