@@ -13,7 +13,6 @@ from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Cut, Cuts, Layout, cut_of, own_params, own_tree
 from functrain.distributed.messages import gather_all, scatter_sums
 from functrain.distributed.replicas import replicate
-from functrain.distributed.tree import sum_in_order, sum_in_tree, tree_over_rows
 from functrain.distributed.world import World, current_world
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
@@ -23,6 +22,7 @@ from functrain.step.arguments import check_whole_batches
 from functrain.step.collectives import ALONE, Share
 from functrain.step.phases import add_parts
 from functrain.step.state import Params, Part, TrainState, require_state
+from functrain.step.tree import sum_in_order, sum_in_tree, tree_over_rows
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 REDUCTIONS = ("fast", "exact")

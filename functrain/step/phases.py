@@ -28,6 +28,7 @@ from functrain.step.execution import Core
 from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
 from functrain.step.gradient import divided, gradient
 from functrain.step.state import Accumulator, DonatedState, OpenWindow, Params, Part, TrainState, consume
+from functrain.step.tree import carried, folded
 from functrain.step.used import Used
 
 
@@ -50,7 +51,7 @@ def step_in_phases(
         part, metrics = _passed(state, window, batch, key, run)
         if not exchange.in_tree and window.parts:
             part = _in_order(window.parts[0], part)
-        parts = _carried(window.parts, part, done) if exchange.in_tree else (part,)
+        parts = carried(window.parts, part, done, add_parts) if exchange.in_tree else (part,)
         count = count_examples(state.recipe.objective)(batch) if examples is None else examples
         window, done = OpenWindow(parts, window.params, window.examples + count), done + 1
     if end_window or done == share.number:
@@ -102,7 +103,7 @@ def _passed(
 def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[..., Any]) -> tuple[TrainState, Metrics]:
     """The window's sum over the processes, and the update."""
     exchange, before = _exchange(state), state.at_window_start()
-    mine = _folded(window.parts) if window.parts else _nothing(state, window.params)
+    mine = folded(window.parts, add_parts) if window.parts else _nothing(state, window.params)
     total, counts = exchange.sum(mine, [done, window.examples])
     micro_batches, examples = counts
     mean, clipped = _mean(state, total, micro_batches if exchange.in_tree else exchange.ranks)
@@ -212,25 +213,6 @@ def _added(left: Part, right: Part, buffers: Params) -> Part:
         joined(left.metrics, right.metrics),
         left.names or right.names,
     )
-
-
-def _carried(parts: tuple[Part, ...], part: Part, done: int) -> tuple[Part, ...]:
-    """The parts of a binary tree, as a counter has its digits, with one more after `done` micro-batches.
-
-    Two of one size make one of the next, so that there are never more than log2 of the window's length.
-    """
-    while done & 1:
-        *before, last = parts
-        parts, part, done = tuple(before), add_parts(last, part), done >> 1
-    return (*parts, part)
-
-
-def _folded(parts: tuple[Part, ...]) -> Part:
-    """The sum of the parts of an incomplete tree, the smallest first: what is missing counts as nothing."""
-    *before, total = parts
-    for each in reversed(before):
-        total = add_parts(each, total)
-    return total
 
 
 PART = Core(_part, "pass", carries_state=False)

@@ -1,4 +1,8 @@
-"""Sums in a fixed order: a binary tree, whose branches may be added by different processes."""
+"""Sums in a fixed order: a binary tree, whose branches may be added by different processes.
+
+A process that has a run of the tree's leaves adds them with `carried` and `folded`, as they come; `sum_in_tree` adds
+what the processes have.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -6,6 +10,43 @@ from typing import TypeVar
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+def carried(parts: tuple[T, ...], part: T, done: int, add: Callable[[T, T], T]) -> tuple[T, ...]:
+    """The sums of a tree's first leaves, as a binary counter has its digits, with one leaf more.
+
+    Two of one size make one of the next, so that there are never more than log2 of the number of leaves.
+
+    Args:
+        parts: the sums so far, the larger before the smaller.
+        part: the next leaf.
+        done: how many leaves there were.
+        add: of two.
+
+    Example:
+        >>> parts = ()
+        >>> for number in range(3):
+        ...     parts = carried(parts, str(number), number, "({}+{})".format)
+        >>> parts
+        ('(0+1)', '2')
+    """
+    while done & 1:
+        *before, last = parts
+        parts, part, done = tuple(before), add(last, part), done >> 1
+    return (*parts, part)
+
+
+def folded(parts: tuple[T, ...], add: Callable[[T, T], T]) -> T:
+    """The sum of the parts of an incomplete tree, the smallest first; what is missing is passed over.
+
+    Example:
+        >>> folded(("(0+1)", "2"), "({}+{})".format)
+        '((0+1)+2)'
+    """
+    *before, total = parts
+    for each in reversed(before):
+        total = add(each, total)
+    return total
 
 
 def sum_in_tree(parts: Sequence[T | None], add: Callable[[T, T], T]) -> T:

@@ -1,0 +1,89 @@
+"""The digest of a state after some updates, by optimizer and strategy.   Usage: digests_process.py OUT RANKS [compiled]
+
+The ranks are forks of this process: it imports once what all of them need.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import functrain as ft
+from functrain import optim
+
+WINDOW, SHORT = 4, 3  # micro-batches of a window, and of the second one
+OPTIMIZERS = ("adamw", "sgd", "muon", "adafactor", "lamb", "schedule_free_adamw")
+
+
+def make_state(optimizer: str, **options: object) -> ft.TrainState:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 17), nn.BatchNorm1d(17), nn.Tanh(), nn.Dropout(0.2), nn.Linear(17, 17), nn.Tanh(), nn.Linear(17, 3)
+    )
+    made = optim.REGISTRY[optimizer](0.01)
+    return ft.init_state(
+        model, ft.classification(), made, accumulate=WINDOW, ema_decay=0.9, clip_norm=0.1, metrics=["f1"], **options
+    )
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [3, 2, 5, 4] * 3
+    return [
+        (torch.randn(size, 6, generator=generator), torch.randint(0, 3, (size,), generator=generator)) for size in sizes
+    ]
+
+
+def train(state: ft.TrainState, step: object, rank: int, ranks: int) -> tuple[ft.TrainState, dict[str, torch.Tensor]]:
+    """All windows, the second one short: with four ranks, the last has nothing in it."""
+    share, data = WINDOW // ranks, batches()
+    for window in range(len(data) // WINDOW):
+        length = SHORT if window == 1 else WINDOW
+        own = [number for number in range(rank * share, (rank + 1) * share) if number < length]
+        if not own:
+            state, metrics = step(state, None, end_window=True)
+        for number in own:
+            ends = number == own[-1] and len(own) < share
+            state, metrics = step(state, data[window * WINDOW + number], end_window=ends)
+    return state, metrics
+
+
+def digests(rank: int, ranks: int, *, compiled: bool) -> dict[str, str]:
+    found = {}
+    for optimizer in OPTIMIZERS:
+        for strategy in ("ddp", "zero1", "zero2", "zero3"):
+            step = ft.compile(ft.train_step, backend="aot_eager", donate=True) if compiled else ft.train_step
+            state = ft.shard(make_state(optimizer), strategy=strategy, reduction="exact")
+            state, metrics = train(state, step, rank, ranks)
+            numbers = [metrics[name].item() for name in ("loss", "grad_norm", "f1")]
+            found[f"{optimizer} {strategy}"] = f"{ft.digest(state)} {state.batch_idx} {state.samples_seen} {numbers}"
+    return found
+
+
+def rank_process(store: str, rank: int, ranks: int, out: str, *, compiled: bool) -> None:
+    if ranks > 1:
+        dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
+    found = digests(rank, ranks, compiled=compiled)
+    Path(f"{out}.{rank}").write_text(json.dumps(found))
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    out, number, *rest = sys.argv[1:]
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        children = []
+        for rank in range(int(number)):
+            child = os.fork()
+            if child == 0:
+                rank_process(f"{folder}/store", rank, int(number), out, compiled=bool(rest))
+                os._exit(0)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    sys.exit(max(abs(code) for code in codes))
