@@ -9,7 +9,7 @@ from functrain.loop.output.records import Record, Records
 from functrain.loop.output.timing import EpochClock
 from functrain.loop.settings import Settings
 from functrain.metrics.reading import numbers
-from functrain.step.finish import is_about_update
+from functrain.step.finish import is_about_update, named_metrics
 from functrain.step.state import TrainState
 from functrain.step.state_digest import digest
 from functrain.step.updates import Updates
@@ -57,12 +57,13 @@ class Report:
         self.display.step(state, metrics, count)
 
     def update(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
-        """An update is done: record it, if its turn has come."""
+        """An update is done: record it, if its turn has come; its metrics may still have to be named."""
         every = self._settings.digest_every
         digests = every is not None and at.step % every == 0 and isinstance(at, TrainState)
         if (digests or at.step % self._settings.log_every == 0) and self.records.keeps_steps:
             counters = {"kind": "step", "epoch": at.epoch + 1, "step": at.step, "samples": at.samples_seen}
-            record = counters | dict(zip(metrics, numbers(metrics.values())))
+            named = named_metrics(metrics)
+            record = counters | dict(zip(named, numbers(named.values())))
             self.records.append(record | {DIGEST: digest(at)} if digests else record)
 
     def epoch(self, record: Record, state: TrainState) -> None:

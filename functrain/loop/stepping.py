@@ -21,6 +21,7 @@ from functrain.objectives.examples import takes_lists
 from functrain.objectives.supervised import takes_weight
 from functrain.step import train_step
 from functrain.step.execution import Runner
+from functrain.step.finish import named_metrics
 from functrain.step.measures import lacks_accumulators, with_accumulators
 from functrain.step.state import DonatedState, TrainState
 from functrain.step.updates import Updates
@@ -159,6 +160,7 @@ class Stepping:
         if error is not None and (not self.ending.was_signalled or isinstance(new, DonatedState)):
             raise self.keeper.before(error, new) from error.__cause__
         if last is not None:
+            last = last._replace(metrics=named_metrics(last.metrics))
             self.report.micro_batch(new, last.metrics, done)
             if ended:
                 new = self._updated(new, last)

@@ -15,6 +15,7 @@ from functrain.metrics.counts import is_right, sums_by_class, task_and_sums
 from functrain.metrics.examples import Labels, Task
 
 _ELEMENTS = 1 << 22  # logits that are exponentiated in float64 at a time
+_COMPARED = 1024  # bins, at most, that a graph finds by comparison
 
 
 @dataclass(frozen=True)
@@ -176,12 +177,19 @@ def bits_per_byte(token_bytes: Sequence[int] | None = None, *, from_logits: bool
 def bin_of(confidence: Tensor, bins: int) -> Tensor:
     """The bin of each confidence; bins are of one width and closed below, the last one at both ends.
 
+    Within a graph or a transform by comparison, which is fused: `bucketize` is a call that ends the kernel before it.
+
     Example:
         >>> bin_of(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), 2)
         tensor([0, 1, 1])
     """
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=confidence.device)
-    return (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, bins - 1)
+    # not linspace, whose last bits are others within a graph
+    edges = torch.arange(bins + 1, dtype=torch.float64, device=confidence.device) / bins
+    if is_eager() or bins > _COMPARED:
+        above = torch.bucketize(confidence, edges, right=True)
+    else:
+        above = (~(confidence[:, None] < edges)).sum(1)  # NaN is above all edges, as bucketize has it
+    return (above - 1).clamp(0, bins - 1)
 
 
 def calibration_of(sums: Tensor, norm: str = "l1") -> Tensor:

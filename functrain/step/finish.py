@@ -1,6 +1,6 @@
 """The update that a window ends with, and the metrics of a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -28,16 +28,20 @@ def is_about_update(name: str) -> bool:
     return name in ABOUT_UPDATES or name.partition("/")[0] in STATISTICS
 
 
-def named_metrics(metrics: Metrics) -> Metrics:
-    """The metrics as they leave a core, with a name for each number of the statistics, which are one tensor each."""
-    measured: Any = metrics.pop(MEASURED, None)
+def named_metrics(metrics: Mapping[str, Any]) -> Metrics:
+    """The metrics as they leave a core, with a name for each number of the statistics, which are one tensor each.
+
+    Metrics that have their names already stay as they are.
+    """
+    named = dict(metrics)
+    measured = named.pop(MEASURED, None)
     if measured is not None:
-        metrics |= measured.named()
+        named |= measured.named()
     for prefix in STATISTICS:
-        found: Any = metrics.pop(prefix, None)
+        found = named.pop(prefix, None)
         if found is not None:
-            metrics |= found.metrics(prefix)
-    return metrics
+            named |= found.metrics(prefix)
+    return named
 
 
 class Mean(NamedTuple):

@@ -20,6 +20,7 @@ from functrain.foundation.errors import NonFiniteError
 from functrain.foundation.trees import copy_tensors
 from functrain.loop.settings import Settings
 from functrain.loop.updates_per_call import UpdatesPerCall
+from functrain.step.finish import named_metrics
 from functrain.step.updates import Updates
 
 STEPS = 6  # of an epoch of 22 examples in batches of 4, the last of them ragged
@@ -90,7 +91,7 @@ def test_one_program_serves_single_updates_and_calls_of_any_length(bits: Any) ->
         several = copy_tensors(single)
         for rows in ([0], [1, 2], [3, 4, 5]):
             updates = Updates(several, runner)
-            together = [bits(updates(batches[i])) for i in rows]
+            together = [bits(named_metrics(updates(batches[i]))) for i in rows]
             several = updates.end()
             for i, metrics in zip(rows, together):
                 single, alone = ft.train_step(single, batches[i], run=runner)
