@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from torch import nn
 
+import functrain as ft
 from functrain.attribution import integrated_gradients
 from functrain.attribution.integrated import _GAUSS, _KRONROD, _NODES
 
@@ -103,6 +104,21 @@ def test_attributions_add_up_to_the_difference_of_the_scores(score, shape):
         assert gap.max() < 1e-6
         torch.testing.assert_close(found.completeness, gap, rtol=0, atol=1e-13)
         assert bool((found.error <= 1e-7).all())
+
+
+def test_of_a_trained_digits_network_they_add_up_at_the_default_tolerance():
+    torch.manual_seed(0)
+    state = ft.init_state(
+        ft.models.DigitsCNN(channels=4, dropout=0.1), ft.classification(), ft.optim.adamw(3e-3), precision="fp64"
+    )
+    batches = list(ft.data.Loader(ft.data.digits("train"), batch_size=64))
+    for batch in batches[:20]:
+        state, _ = ft.train_step(state, batch)
+    found = ft.explain(state, (batches[0][0][:3], None))
+    gap = (found.values.flatten(1).sum(1) - (found.scores - found.baseline_scores)).abs()
+    assert gap.max() < 1e-6
+    assert found.completeness.max() < 1e-6
+    assert bool((found.error <= 1e-7).all())
 
 
 def test_in_float32_they_add_up_to_rounding():

@@ -247,5 +247,5 @@ def test_a_number_of_steps_that_is_none_is_refused() -> None:
 
 
 def test_a_series_of_updates_refuses_accumulation() -> None:
-    with pytest.raises(ValueError, match=r"needs accumulate=1; the state has 2"):
+    with pytest.raises(ValueError, match=r"needs a state with accumulate=1.*has accumulate=2"):
         Updates(make_state(accumulate=2), CompilingRunner(backend="eager"))
