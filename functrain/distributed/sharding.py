@@ -74,6 +74,8 @@ def shard(state: TrainState, mesh: Any = None, strategy: str = "ddp", *, reducti
     if state.recipe.exchange is not None:
         state = unshard(state)
     state = replicate(state, world)
+    if strategy == "ddp" and reduction == "fast":
+        return state  # whose sums stand within the step's graph
     in_tree, cuts = reduction == "exact", strategy != "ddp"
     pieces = state.recipe.accumulate if in_tree else world.size
     layout = Layout.of(
