@@ -74,8 +74,8 @@ def shard(state: TrainState, mesh: Any = None, strategy: str = "ddp", *, reducti
     if state.recipe.exchange is not None:
         state = unshard(state)
     state = replicate(state, world)
-    if strategy == "ddp" and reduction == "fast":
-        return state  # whose sums stand within the step's graph
+    if strategy == "ddp" and reduction == "fast" and state.recipe.accumulate == 1:
+        return state  # whose sums stand within the step's graph; they would be sent for each micro-batch of a window
     in_tree, cuts = reduction == "exact", strategy != "ddp"
     pieces = state.recipe.accumulate if in_tree else world.size
     layout = Layout.of(
