@@ -52,7 +52,7 @@ def batches(rank: int, ranks: int) -> list[tuple[Tensor, Tensor]]:
 def ours(strategy: str, reduction: str, rank: int, ranks: int) -> tuple[Update, int]:
     """An update of functrain's compiled step, and the bytes that a rank keeps."""
     own = batches(rank, ranks)
-    # With fast sums a rank has its part of each micro-batch of a window: here as many windows' micro-batches as are its.
+    # With fast sums a rank has its part of each micro-batch: here as many examples, in as few passes.
     accumulate = WINDOW if reduction == "exact" else len(own)
     state = ft.init_state(network(), ft.classification(), ft.optim.adamw(1e-3), accumulate=accumulate)
     state = ft.shard(state, strategy=strategy, reduction=reduction)
