@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from functrain.app.interruption import Interruption
+from functrain.app.launching.reports import reported
 from functrain.app.output import lasting
 from functrain.app.parser import COMMANDS, build_parser
 from functrain.foundation.errors import FunctrainError
@@ -97,7 +98,8 @@ def _main(arguments: argparse.Namespace, interruption: Interruption) -> int:
             raise
         # Nearly always rank 0 says the same, but a disk may be full where another rank is.
         rank = f" (rank {_rank()})" if _rank() else ""
-        print(f"functrain{rank}: error: {_message(error)}", file=sys.stderr)
+        if not reported(_message(error), error):
+            print(f"functrain{rank}: error: {_message(error)}", file=sys.stderr)
         return USER_ERROR
 
 
@@ -115,6 +117,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         what = "a command is missing" if stranger is None else f"there is no option {stranger} without a command"
         parser.error(f"{what}; commands: {', '.join(commands)}")
     arguments, rest = parser.parse_known_args(given)
+    arguments.given = given
     command, takes_overrides = commands[arguments.command], hasattr(arguments, "overrides")
     strangers = [text for text in rest if text.startswith("-") or not takes_overrides]
     if strangers:

@@ -1,10 +1,11 @@
 """Ranks: who is there, and what they must agree on.
 
-Processes are started by `torchrun` and joined by torch.distributed; nothing here is home-made.
+Processes are started by `torchrun`, or by functrain's launcher for one machine, and joined by torch.distributed.
 """
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from functrain.foundation.errors import FunctrainError
 
 T = TypeVar("T")
+STORE = "FUNCTRAIN_STORE"  # the variable with the file through which processes of one machine find each other
 
 
 @dataclass(frozen=True)
@@ -48,22 +50,59 @@ def current_world() -> World:
     return World()
 
 
-def start(device: torch.device | str | None = None) -> World:
-    """Join the processes that torchrun started: by nccl, a GPU for each, or by gloo on CPUs.
+def start(device: torch.device | str | None = None, *, backend: str = "auto", timeout_s: float | None = None) -> World:
+    """Join the processes that torchrun, or `functrain train --nproc`, started.
 
     Args:
         device: where the states will be; default: GPUs, if there are any. "cuda" is each process's own.
+        backend: "nccl", "gloo", or "auto" for nccl between GPUs and gloo between CPUs.
+        timeout_s: seconds that a collective waits for the other ranks; default: torch's own limit.
+
+    Raises:
+        FunctrainError: this machine has fewer GPUs than processes, or nccl is asked for without one.
 
     Example, as a script run by `torchrun --nproc-per-node 2 train.py`:
         >>> import functrain as ft
         >>> world = ft.distributed.start()  # doctest: +SKIP
     """
-    if torch.cuda.is_available() if device is None else str(device).startswith("cuda"):
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl")
-    else:
-        dist.init_process_group("gloo")
+    on_gpus = torch.cuda.is_available() if device is None else str(device).startswith("cuda")
+    chosen = ("nccl" if on_gpus else "gloo") if backend == "auto" else backend
+    if chosen == "nccl" and not on_gpus:
+        raise FunctrainError(
+            f"the backend nccl sends from GPU to GPU, and the states will be on {device or 'cpu'}: choose gloo or "
+            "auto, or a device cuda"
+        )
+    if on_gpus:
+        torch.cuda.set_device(_own_gpu())
+    options: dict[str, Any] = {} if timeout_s is None else {"timeout": timedelta(seconds=timeout_s)}
+    dist.init_process_group(chosen, **options, **_meeting(timeout_s))
     return current_world()
+
+
+def _own_gpu() -> int:
+    """The number of this process's GPU."""
+    there, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if here > there:
+        raise FunctrainError(
+            f"{here} processes were started on this machine, which has {there} GPU{'s' if there != 1 else ''}: "
+            "start at most one for each GPU"
+        )
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _meeting(timeout_s: float | None) -> dict[str, Any]:
+    """Where the processes find each other: a file, or, as torch does it, a port of the first one's machine.
+
+    The launcher for one machine names a file, since torch's store listens on all interfaces.
+    """
+    path = os.environ.get(STORE)
+    if path is None:
+        return {}
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.FileStore(path, size)
+    if timeout_s is not None:
+        store.set_timeout(timedelta(seconds=timeout_s))
+    return {"store": store, "rank": rank, "world_size": size}
 
 
 def any_rank(flag: bool, world: World) -> bool:

@@ -5,9 +5,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from functrain.app.config.loading import load_config
 from functrain.app.ranks import joined
 from functrain.distributed import World
 
@@ -84,6 +86,6 @@ def test_commands_that_share_no_work_say_so_once(functrain, project, monkeypatch
     assert sorted(project.iterdir()) == before
 
 
-def test_one_process_is_a_world_of_its_own():
-    with joined() as world:
+def test_one_process_is_a_world_of_its_own(project):
+    with joined(load_config(Path("tiny.yaml"), trust=True)) as world:
         assert world == World(0, 1)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from fake_members import plan_here, rows, starts, table
 
+from functrain.app.lifeline import python
 from functrain.app.sweeps import driver, workers
-from functrain.app.sweeps.lifeline import python
 from functrain.app.sweeps.planning import Asked
 from functrain.checkpoint import RunLock
 
@@ -217,7 +217,7 @@ time.sleep(600)
 
 LIVES = """
 import signal, sys, time
-from functrain.app.sweeps.lifeline import end_with_parent
+from functrain.app.lifeline import end_with_parent
 
 def main():
     end_with_parent()

@@ -84,6 +84,7 @@ def test_ranks_are_joined_by_what_their_device_can_do(gpus, device, backend, mon
     joined, chosen = [], []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
     monkeypatch.setenv("LOCAL_RANK", "3")
     ft.distributed.start(device)

@@ -1,11 +1,13 @@
 """`functrain train`: train what a configuration describes, or continue its run."""
 
 import argparse
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functrain.app.commands.command import Command, add_config, count, name, path, seconds
+from functrain.app.launching.reports import is_launched
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +30,7 @@ logging.tensorboard=true it also receives events/.
   functrain train configs/digits.yaml --json
   functrain train configs/digits.yaml --init-from runs/other/checkpoints/best --run-dir runs/tuned
   functrain train configs/digits_stages.yaml --all-stages
+  functrain train configs/digits.yaml --nproc 2
   functrain train --resume runs/digits
 """
 
@@ -72,6 +75,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="save and end after this epoch, if the run is longer; the command without it continues",
     )
+    parser.add_argument(
+        "--nproc",
+        type=count,
+        metavar="N",
+        help="train in N processes on this machine, each with a part of every batch (see docs/distributed.md)",
+    )
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar and no line per epoch")
     parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     parser.add_argument(
@@ -88,6 +97,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
+    if (arguments.nproc or 1) > 1 and not is_launched():
+        from functrain.app.launching.launcher import launch
+
+        return launch(arguments.given, arguments.nproc)
     from functrain.app.runs.dry_run import dry_run, without_bytecode
     from functrain.app.runs.events import events
     from functrain.app.runs.stages import each_stage
@@ -107,6 +120,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         trust=arguments.trust,
         stage=arguments.stage,
         all_stages=arguments.all_stages,
+        nproc=arguments.nproc,
     )
     on_rank_zero, console.quiet = not console.quiet, console.quiet or arguments.quiet or arguments.json
     with events(quiet=not on_rank_zero) if arguments.json else nullcontext() as told:
@@ -129,6 +143,11 @@ def split_words(arguments: argparse.Namespace) -> tuple[Path | None, list[str]]:
 
 def mistake(arguments: argparse.Namespace) -> str | None:
     """What is wrong with the arguments together."""
+    if (arguments.nproc or 1) > 1 and not is_launched():
+        if "WORLD_SIZE" in os.environ:
+            return "--nproc starts the processes itself: leave it out under torchrun, or leave out torchrun"
+        if not hasattr(os, "killpg"):
+            return "--nproc is available on Linux and macOS; elsewhere start the processes with torchrun"
     config, _ = split_words(arguments)
     is_needed = arguments.resume in ("auto", "never")
     return "the following arguments are required: CONFIG, or --resume RUN" if is_needed and config is None else None

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from functrain import optim
+from functrain.app.config.cutting import in_parts
 from functrain.app.config.keys import Section
 from functrain.app.config.parameters import converted, is_objective, signature, takes, transforms_what
 from functrain.app.config.registry import lookup
@@ -47,6 +48,7 @@ def build_loader(config: Config, split: str, *, training: bool = False) -> Loade
         ConfigError: if the data set refuses its parameters.
         DataError: if the split is empty.
     """
+    config = in_parts(config)
     data = config.data
     function, parameters = _function(config, "data", data)
     dataset = _call("data", data, functools.partial(function, split, **parameters))
@@ -162,14 +164,14 @@ class Length:
 
 def micro_batches(config: Config, loader: Loader) -> int:
     """Micro-batches of an epoch."""
-    training = config.training
+    training = in_parts(config).training
     length = training.overfit_batches or len(loader)
     return windows_in(length, training.accumulate, training.tail, training.limit_batches)
 
 
 def run_length(config: Config, loader: Loader) -> Length:
     """The run's length in optimizer updates."""
-    training = config.training
+    training = in_parts(config).training
     per_epoch = -(-micro_batches(config, loader) // training.accumulate)
     ends = [end for end in (training.steps, training.epochs and training.epochs * per_epoch) if end is not None]
     return Length(per_epoch, min(ends))
@@ -186,7 +188,7 @@ def build_state(config: Config, length: Length | None) -> TrainState:
     Raises:
         ConfigError: if a function refuses its parameters, or there is no such device.
     """
-    training = config.training
+    training = in_parts(config).training
     try:
         if training.device == "meta":
             raise ValueError(f"training.device must hold numbers ({', '.join(devices())}); 'meta' has shapes only")
@@ -287,6 +289,7 @@ def build_metrics(config: Config) -> Measures | None:
 
 def fit_settings(config: Config) -> dict[str, Any]:
     """The arguments of `fit` that a configuration has as plain values; `build_rules` makes the others."""
+    config = in_parts(config)
     found = {
         each.name: getattr(getattr(config, each.section), each.key)
         for each in declared()

@@ -57,7 +57,7 @@ def _schema_problem(path: Path_, details: Any, source: Source) -> str:
         switch = "true, false, auto or " if name in SWITCHES else "true, false or " if path in ASKED_FOR else ""
         return f"{name} must be {switch}a section with keys of its own ({keys}); got {given}"
     got = "" if isinstance(details["input"], dict) else f"; got {given}"
-    return f"{name} {wish(details['msg'])}{got}"
+    return f"{name} {wish(details['msg'])}{got}".lstrip()  # a rule of the whole has no name
 
 
 def _unknown_key(path: Path_, source: Source, allowed: Sequence[str], function: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import PrivateAttr, WithJsonSchema, WrapValidator, field_validator, model_validator
 
+from functrain.app.config.distributed_section import DistributedConfig
 from functrain.app.config.keys import Named, Section, item_in, key, section_in
 from functrain.app.config.run_sections import (
     CheckpointConfig,
@@ -247,6 +248,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
+    distributed: DistributedConfig = DistributedConfig()
     transforms: list[TransformConfig] = key(
         [],
         "random changes of the training data, one after another: a name, `{name: ...}` with arguments, or "
@@ -304,7 +306,7 @@ class Config(Section):
         names += [self.data.collate_fn or "", *self.objective.own_losses.values()]
         return [name for name in names if ":" in name]
 
-    @field_validator("compile", "evaluation", "checkpoint", "logging", mode="before")
+    @field_validator("compile", "evaluation", "checkpoint", "logging", "distributed", mode="before")
     @classmethod
     def _empty_is_default(cls, section: Any) -> Any:
         """A section whose keys are all commented out is null in YAML."""
@@ -316,6 +318,22 @@ class Config(Section):
         if not isinstance(items, list):
             return items
         return [{"name": each} if isinstance(each, str) else each for each in items]
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Self:
+        """Whether an exact reduction can add up the parts of each batch in a binary tree."""
+        parts, size, accumulate = self.distributed.parts, self.data.batch_size, self.training.accumulate
+        if size % parts:
+            raise ValueError(
+                f"data.batch_size: a batch of {size} examples cannot be cut in {parts} equal parts "
+                f"(distributed.shards, of reduction: exact): choose a multiple of {parts}, such as "
+                f"{-(-size // parts) * parts}, or other shards"
+            )
+        if self.distributed.reduction == "exact" and accumulate & (accumulate - 1):
+            raise ValueError(
+                f"training.accumulate: under distributed.reduction: exact it must be a power of two, got {accumulate}"
+            )
+        return self
 
     @field_validator("name", "stage")
     @classmethod

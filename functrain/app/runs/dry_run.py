@@ -13,6 +13,7 @@ from functrain.app.config.schema import Config
 from functrain.app.ranks import joined
 from functrain.app.runs.directory import RunDirectory, is_finished, position
 from functrain.app.runs.running import Parts, another_run, begun
+from functrain.app.runs.sharing import check_sharing
 from functrain.app.runs.summary import Output
 from functrain.app.runs.training import Request, chosen
 from functrain.app.tables import duration, print_facts, print_lines
@@ -58,7 +59,8 @@ def dry_run(request: Request, config: Config, run: RunDirectory, output: Output,
     run.check()
     set_threads(config)
     console = output.console
-    with joined(config.training.device) as world:
+    with joined(config) as world:
+        check_sharing(config, world)
         parts = chosen(request, config, run, world, output)
         parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=output.say)
         settings = _settings(request, config, run, parts)

@@ -146,7 +146,7 @@ def _check_all(request: Request, stages: Sequence[Stage], what: Path) -> None:
 def _train_stages(request: Request, plan: Plan, output: Output) -> None:
     began, threads = monotonic(), torch.get_num_threads()
     _check_beginnings(plan, output)
-    with joined(plan.chosen[0].config.training.device) as world:
+    with joined(plan.chosen[0].config) as world:
         for number, stage in enumerate(plan.chosen, 1):
             run = RunDirectory(plan.run_dir / stage.name)
             _say_stage(plan, number, output)
@@ -164,7 +164,7 @@ def _train_stages(request: Request, plan: Plan, output: Output) -> None:
 
 
 def _try_stages(request: Request, plan: Plan, action: Action, output: Output) -> None:
-    with joined(plan.chosen[0].config.training.device):
+    with joined(plan.chosen[0].config):
         for number, stage in enumerate(plan.chosen, 1):
             config, run = stage.config, RunDirectory(plan.run_dir / stage.name)
             _say_stage(plan, number, output)

@@ -17,6 +17,7 @@ from functrain.app.runs.directory import RunDirectory, is_finished, position
 from functrain.app.runs.evaluation import evaluate_split
 from functrain.app.runs.outcome import STOPPED, conclude_outcome, pause_outcome, read_outcome
 from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, resumed_at, run_config
+from functrain.app.runs.sharing import check_sharing
 from functrain.app.runs.summary import Ended, Output, conclude, facts, start_values
 from functrain.app.tables import duration, print_facts, wrapped_command
 from functrain.checkpoint import CheckpointInfo
@@ -48,6 +49,7 @@ class Request:
         config: what the file and the overrides come to, if that is known.
         stage: train this stage of the configuration.
         all_stages: train all of its stages, in their order.
+        nproc: processes that the command starts.
         spent: seconds of `max_time` that earlier stages took.
     """
 
@@ -64,6 +66,7 @@ class Request:
     config: Config | None = None
     stage: str | None = None
     all_stages: bool = False
+    nproc: int | None = None
     spent: float = 0.0
 
     @property
@@ -72,7 +75,8 @@ class Request:
         if self.config is not None:
             assert self.run_dir is not None
             run = shown_path(self.run_dir)
-            return ["functrain", "train", f"{run}/config.yaml", "--run-dir", run, *["--trust"] * self.trust]
+            ranks = [] if self.nproc is None else ["--nproc", str(self.nproc)]
+            return ["functrain", "train", f"{run}/config.yaml", "--run-dir", run, *ranks, *["--trust"] * self.trust]
         if self.config_file is None:
             assert self.run_dir is not None
             what, place = ["--resume", shown_path(self.run_dir)], []
@@ -82,8 +86,9 @@ class Request:
         strict = ["--strict-resume"] if self.strict_resume else []
         begin = [] if self.init_from is None else ["--init-from", str(self.init_from)]
         limit = [] if self.max_time is None else ["--max-time", f"{self.max_time:g}"]
+        ranks = [] if self.nproc is None else ["--nproc", str(self.nproc)]
         trust = ["--trust"] if self.trust else []
-        options = [*stage, *place, *begin, *strict, *limit, *trust]
+        options = [*stage, *place, *begin, *strict, *limit, *ranks, *trust]
         return ["functrain", "train", *what, *self.overrides, *options]
 
 
@@ -107,7 +112,8 @@ def train_run(
     """
     run.check()
     set_threads(config)
-    with joined(config.training.device) as world:
+    with joined(config) as world:
+        check_sharing(config, world)
         _train(request, config, run, world, output, callbacks)
 
 
@@ -215,7 +221,7 @@ def _print_how_to_continue(result: FitResult, request: Request, run: RunDirector
     where = f"step {state.step} (epoch {state.epoch + 1})"
     what = "the time is up" if result.stopped_by == "time" else "interrupted"
     print(f"functrain: {what} at {where}; everything is saved in {shown_path(run.path)}", file=sys.stderr)
-    under = "torchrun ... -m " if world.size > 1 else ""
+    under = "torchrun ... -m " if world.size > 1 and request.nproc is None else ""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
     print(wrapped_command(f"To continue: {under}", request.arguments, width), file=sys.stderr)
 

@@ -22,11 +22,11 @@ from functrain.app.config.loading import Stage, chosen, load_stages, plain, plai
 from functrain.app.config.resolving import WHOLE
 from functrain.app.config.schema import Config, InitFromConfig
 from functrain.app.config.source import config_error
+from functrain.app.lifeline import end_with_parent
 from functrain.app.runs.beginning import source_of
 from functrain.app.runs.changes import SHOWS_IN_NO_BIT
 from functrain.app.runs.stages import RUNS
 from functrain.app.sweeps.identity import Parts, digest_of_file, flat
-from functrain.app.sweeps.lifeline import end_with_parent
 from functrain.app.sweeps.plan import Request
 from functrain.data.contents import content_digest
 from functrain.foundation.errors import ConfigError, FunctrainError

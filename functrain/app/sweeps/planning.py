@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from functrain.app.lifeline import python
 from functrain.app.sweeps.identity import Parts
-from functrain.app.sweeps.lifeline import python
 from functrain.app.sweeps.plan import Request
 from functrain.app.sweeps.points import Point
 from functrain.foundation.errors import ConfigError, FunctrainError

@@ -5,7 +5,7 @@ Its arguments are those of the command: train CONFIG ...
 
 import sys
 
-from functrain.app.sweeps.lifeline import end_with_parent
+from functrain.app.lifeline import end_with_parent
 
 
 def main() -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from functrain.app.config.yaml_text import dump
+from functrain.app.lifeline import GRACE, python
 from functrain.app.runs.listing import is_running
-from functrain.app.sweeps.lifeline import GRACE, python
 from functrain.app.sweeps.plan import Member, write_whole
 from functrain.app.sweeps.results import Mark, is_done, write_mark
 from functrain.foundation.errors import ConfigError

@@ -1,6 +1,8 @@
 """Processes that end when the process that started them ends, however that happens."""
 
+import ctypes
 import os
+import select
 import signal
 import sys
 import threading
@@ -8,6 +10,7 @@ import time
 from pathlib import Path
 
 GRACE = 120.0  # seconds to save what there is
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def python(module: str, *arguments: str) -> list[str]:
@@ -15,7 +18,7 @@ def python(module: str, *arguments: str) -> list[str]:
 
     Nothing in the current directory can take the place of a library, and functrain need not be installed.
     """
-    home = str(Path(__file__).parents[3])
+    home = str(Path(__file__).parents[2])
     code = f"import sys; sys.path.append({home!r}); from {module} import main; sys.exit(main())"
     return [sys.executable, "-P", "-c", code, *arguments]
 
@@ -47,3 +50,22 @@ def _signal(number: signal.Signals) -> None:
         signal.pthread_kill(thread, number)
     else:
         os.kill(os.getpid(), number)
+
+
+def end_at_once_with_parent() -> None:
+    """End this process with SIGKILL when its parent ends; where the system cannot do that, as `end_with_parent`."""
+    if sys.platform != "linux":
+        end_with_parent()
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have ended before: then its end of the pipe is closed, and nothing else was ever written to it.
+    if os.getppid() != parent or _is_at_end(0):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_at_end(descriptor: int) -> bool:
+    """Whether a pipe has no writer any more."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLHUP)
+    return bool(poll.poll(0))

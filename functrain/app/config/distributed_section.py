@@ -1,0 +1,62 @@
+"""The section `distributed` of a configuration: how several processes share one run."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from functrain.app.config.keys import Section, key
+
+SHARDS = 8  # of a batch, under an exact reduction
+
+
+class MeshConfig(Section):
+    """How the processes are arranged: `dp` times `tp` of them."""
+
+    dp: int | None = key(None, "processes that share a batch; null: all processes, divided by `tp`.", ge=1)
+    tp: int = key(1, "processes that share each layer (tensor parallelism).", ge=1)
+
+
+class DistributedConfig(Section):
+    """How the processes of `--nproc` or torchrun share a run; see docs/distributed.md."""
+
+    strategy: Literal["ddp", "zero1", "zero2", "zero3"] = key(
+        "ddp",
+        "what each process keeps whole. ddp: everything; zero1 and zero2: the parameters, and a part of the "
+        "optimizer's state and of the average; zero3: a part of the parameters, too.",
+    )
+    offload_optimizer: Literal["cpu"] | None = key(
+        None, "where the optimizer's state is kept and updated, if not on the device."
+    )
+    mesh: MeshConfig | None = key(None, "how the processes are arranged. null: each of them has a part of every batch.")
+    backend: Literal["auto", "gloo", "nccl"] = key(
+        "auto", "what sends between processes; auto: nccl between GPUs, gloo between CPUs."
+    )
+    reduction: Literal["exact", "fast"] = key(
+        "fast",
+        "how sums over the processes are taken. exact: in one order, so that any number of processes gives the same "
+        "bits; fast: by an all-reduce.",
+    )
+    shards: int | None = key(
+        None,
+        "the parts that each batch is cut in under `reduction: exact`, whatever the number of processes, which must "
+        f"divide it: a power of two. Default: {SHARDS}.",
+        ge=1,
+    )
+    timeout_s: float = key(
+        300.0, "seconds that a process waits for the others before all end with an error.", bits=False, gt=0
+    )
+
+    @property
+    def parts(self) -> int:
+        """The micro-batches that each batch is cut in."""
+        return 1 if self.reduction == "fast" else self.shards or SHARDS
+
+    @model_validator(mode="after")
+    def _has_shards_for_exact(self) -> "DistributedConfig":
+        if self.shards is not None and self.reduction == "fast":
+            raise ValueError(
+                "has shards, the parts that an exact reduction adds up: set reduction to exact, or shards to null"
+            )
+        if self.parts & (self.parts - 1):
+            raise ValueError(f"has {self.parts} shards, and needs a power of two: 1, 2, 4, 8, ...")
+        return self

@@ -1,0 +1,1 @@
+"""`--nproc`: one command, several processes on this machine. It imports the standard library only."""
