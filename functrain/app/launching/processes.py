@@ -139,8 +139,9 @@ class Rank:
 
 def _relay(stream: IO[bytes], rank: int, error: IO[str]) -> None:
     """Write each line with the rank's number before it."""
-    for line in stream:
-        text = line.decode(errors="replace").rstrip("\r\n")
-        with suppress(OSError, ValueError):
-            error.write(f"[rank {rank}] {text}\n")
-            error.flush()
+    with stream:
+        for line in stream:
+            text = line.decode(errors="replace").rstrip("\r\n")
+            with suppress(OSError, ValueError):
+                error.write(f"[rank {rank}] {text}\n")
+                error.flush()
