@@ -97,8 +97,8 @@ def test_a_rank_that_does_not_answer_is_named(monkeypatch):
     code, said = launched("os.kill(os.getpid(), signal.SIGSTOP) if rank == 1 else of_peers()", 3)
     assert code == 1
     assert said == (
-        "functrain: error: rank 1 did not answer within distributed.timeout_s (it is stopped, as by SIGSTOP); all ranks "
-        "were ended. The same command continues the run from its last checkpoint\n"
+        "functrain: error: rank 1 did not answer within distributed.timeout_s (it is stopped, as by SIGSTOP); all "
+        "ranks were ended. The same command continues the run from its last checkpoint\n"
     )
 
 
@@ -176,8 +176,18 @@ def test_no_rank_outlives_a_launcher_that_was_killed(started):
 
 @pytest.mark.parametrize(
     ("code", "told", "expected"),
-    [(None, None, False), (0, None, False), (75, None, False), (143, None, False), (2, None, True), (-11, None, True)]
-    + [(-2, 2, False), (-2, 15, True), (-9, 15, False), (1, 15, True)],
+    [
+        (None, None, False),
+        (0, None, False),
+        (75, None, False),
+        (143, None, False),
+        (2, None, True),
+        (-11, None, True),
+        (-2, 2, False),
+        (-2, 15, True),
+        (-9, 15, False),
+        (1, 15, True),
+    ],
 )
 def test_which_ends_are_failures(code, told, expected):
     assert failed(code, told) == expected

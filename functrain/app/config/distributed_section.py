@@ -10,10 +10,9 @@ SHARDS = 8  # of a batch, under an exact reduction
 
 
 class MeshConfig(Section):
-    """How the processes are arranged: `dp` times `tp` of them."""
+    """How the processes are arranged: all of them share the data."""
 
-    dp: int | None = key(None, "processes that share a batch; null: all processes, divided by `tp`.", ge=1)
-    tp: int = key(1, "processes that share each layer (tensor parallelism).", ge=1)
+    dp: int | None = key(None, "processes that share a batch; null: as many as are started.", ge=1)
 
 
 class DistributedConfig(Section):
@@ -24,10 +23,7 @@ class DistributedConfig(Section):
         "what each process keeps whole. ddp: everything; zero1 and zero2: the parameters, and a part of the "
         "optimizer's state and of the average; zero3: a part of the parameters, too.",
     )
-    offload_optimizer: Literal["cpu"] | None = key(
-        None, "where the optimizer's state is kept and updated, if not on the device."
-    )
-    mesh: MeshConfig | None = key(None, "how the processes are arranged. null: each of them has a part of every batch.")
+    mesh: MeshConfig | None = key(None, "how many processes there must be. null: as many as are started.")
     backend: Literal["auto", "gloo", "nccl"] = key(
         "auto", "what sends between processes; auto: nccl between GPUs, gloo between CPUs."
     )

@@ -20,7 +20,7 @@ from functrain.app.tables import duration, print_facts, print_lines
 from functrain.data import as_stream
 from functrain.diagnostics import model_summary
 from functrain.diagnostics.layers import shapes_of
-from functrain.distributed import World, replicate
+from functrain.distributed import World, replicate, unshard
 from functrain.foundation.errors import CheckpointError, NoLossError, NonFiniteError
 from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import shown_path
@@ -64,9 +64,9 @@ def dry_run(request: Request, config: Config, run: RunDirectory, output: Output,
         parts = chosen(request, config, run, world, output)
         parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=output.say)
         settings = _settings(request, config, run, parts)
-        start = _start(request, config, run, parts.state)
+        start = _start(request, config, run, unshard(parts.state))
         batch, tried = _tried(settings, parts, world)
-        summary = model_summary(parts.state, batch, micro_batch=_rows(settings))
+        summary = model_summary(unshard(parts.state), batch, micro_batch=_rows(settings))
         print_lines(console, ["", *summary.lines(), ""])
         would = _would(settings, config, run, parts, start)
         print_facts(console, "tried, without compiling", tried.items())
@@ -124,7 +124,7 @@ def _tried(settings: Settings, parts: Parts, world: World) -> tuple[Any, dict[st
     Raises:
         NonFiniteError: the loss is not finite.
     """
-    state = replicate(parts.state, world)
+    state = parts.state if parts.state.recipe.exchange is not None else replicate(parts.state, world)
     if settings.metrics:
         state = with_metrics(state, measures(settings.metrics))
     rows = _rows(settings)
@@ -156,7 +156,7 @@ def _tried(settings: Settings, parts: Parts, world: World) -> tuple[Any, dict[st
     if not metrics["loss"].isfinite():
         raise NonFiniteError(f"the loss of the first update is {metrics['loss'].item()}")
     if parts.loaders.val is not None:
-        found["evaluation"] = _evaluated(state, parts.loaders.val, world)
+        found["evaluation"] = _evaluated(unshard(state), parts.loaders.val, world)
     return batch, found
 
 

@@ -27,6 +27,7 @@ from functrain.app.runs.beginning import Origin, begin, moved_on
 from functrain.app.runs.beginning import record as record_origin
 from functrain.app.runs.changes import changes_since, refuse
 from functrain.app.runs.directory import RunDirectory, position
+from functrain.app.runs.sharing import shared
 from functrain.app.runs.surroundings import record, surroundings
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
 from functrain.compiler.request import check as check_backend
@@ -193,7 +194,17 @@ def begun(
     strict_resume: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> Parts:
-    """The parts with the first state of a fresh run. If the run continues, report changes of its configuration."""
+    """The parts with the first state of a fresh run, as this process keeps it (see `shared`).
+
+    If the run continues, report changes of its configuration.
+    """
+    parts = _begun(parts, config, run, resume, strict_resume, say)
+    return dataclasses.replace(parts, state=shared(parts.state, config))
+
+
+def _begun(
+    parts: Parts, config: Config, run: RunDirectory, resume: str, strict_resume: bool, say: Callable[[str], None]
+) -> Parts:
     if resume == "never" or (resume == "auto" and not run.checkpoints()):
         if config.init_from is None:
             return parts

@@ -1,9 +1,9 @@
 """How a run is shared by several processes, as the section `distributed` of its configuration says."""
 
-from functrain import distributed
 from functrain.app.config.schema import Config
-from functrain.distributed import World
+from functrain.distributed import World, shard
 from functrain.foundation.errors import ConfigError
+from functrain.step import TrainState
 
 
 def check_sharing(config: Config, world: World) -> None:
@@ -13,17 +13,12 @@ def check_sharing(config: Config, world: World) -> None:
         ConfigError: they cannot.
     """
     chosen = config.distributed
-    _check_available(config)
-    if chosen.mesh is not None:
-        dp, tp = chosen.mesh.dp, chosen.mesh.tp
-        wanted = tp if dp is None else dp * tp
-        if world.size != wanted if dp is not None else world.size % tp:
-            shape = f"tp={tp}" if dp is None else f"dp={dp} times tp={tp}"
-            multiple = "a multiple of " if dp is None else ""
-            raise ConfigError(
-                f"distributed.mesh: {shape} needs {multiple}{wanted} processes, and the run has {world.size}: "
-                f"start it with --nproc {wanted} or torchrun, or change the mesh"
-            )
+    wanted = None if chosen.mesh is None else chosen.mesh.dp
+    if wanted not in (None, world.size):
+        raise ConfigError(
+            f"distributed.mesh: dp={wanted} needs {wanted} processes, and the run has {world.size}: start it with "
+            f"--nproc {wanted} or torchrun, or change the mesh"
+        )
     if chosen.parts > 1 and chosen.parts % world.size:
         raise ConfigError(
             f"distributed.shards: {world.size} processes cannot share {chosen.parts} parts of a batch evenly: start "
@@ -31,11 +26,18 @@ def check_sharing(config: Config, world: World) -> None:
         )
 
 
-def _check_available(config: Config) -> None:
+def shared(state: TrainState, config: Config) -> TrainState:
+    """A whole state as this process keeps it. All processes of the run must call it, once they are joined.
+
+    Plain data parallelism needs nothing here: `fit` makes a replica on each process.
+
+    Raises:
+        ConfigError: the configuration has what several processes cannot share.
+    """
     chosen = config.distributed
-    what = ["strategy other than ddp"] * (chosen.strategy != "ddp") + ["reduction: exact"] * (chosen.parts > 1)
-    missing = what if not hasattr(distributed, "shard") else []
-    missing += ["offload_optimizer"] * (chosen.offload_optimizer is not None)
-    missing += ["mesh with tp above 1"] * (chosen.mesh is not None and chosen.mesh.tp > 1)
-    if missing:
-        raise ConfigError(f"distributed: not available yet: {', '.join(missing)}; leave it out")
+    if chosen.strategy == "ddp" and chosen.reduction == "fast":
+        return state
+    try:
+        return shard(state, strategy=chosen.strategy, reduction=chosen.reduction)
+    except ValueError as error:
+        raise ConfigError(f"distributed: {error}") from error
