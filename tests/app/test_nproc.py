@@ -134,3 +134,16 @@ def test_what_is_wrong_with_the_command_is_told_once(train):
     process = train("training.epochs=none", wait=False)
     out, err = process.communicate(timeout=100)
     assert (process.returncode, out, err.count("functrain: error:")) == (2, "", 1), err
+
+
+def test_exact_sums_give_one_log_on_any_number_of_processes(project):
+    exact = ["distributed.reduction=exact", "distributed.shards=2", "distributed.strategy=zero3", "data.batch_size=8"]
+
+    def train(run, *arguments):
+        command = [sys.executable, "-m", "functrain", "train", "tiny.yaml", *exact, "--run-dir", run, *arguments]
+        same_threads = {**os.environ, "OMP_NUM_THREADS": "1"}
+        found = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=same_threads)
+        assert found.returncode == 0, found.stderr
+        return (project / run / "metrics.jsonl").read_bytes()
+
+    assert train("one") == train("two", "--nproc", "2")

@@ -79,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--nproc",
         type=count,
         metavar="N",
-        help="train in N processes on this machine, each with a part of every batch (see docs/distributed.md)",
+        help="train in N processes on this machine, each with a part of every batch (see docs/sharding.md)",
     )
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar and no line per epoch")
     parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")

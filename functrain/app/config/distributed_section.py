@@ -16,7 +16,7 @@ class MeshConfig(Section):
 
 
 class DistributedConfig(Section):
-    """How the processes of `--nproc` or torchrun share a run; see docs/distributed.md."""
+    """How the processes of `--nproc` or torchrun share a run; see docs/sharding.md."""
 
     strategy: Literal["ddp", "zero1", "zero2", "zero3"] = key(
         "ddp",

@@ -95,6 +95,8 @@ def _of_signal(rank: Rank) -> Failure:
 
 
 def _of_silence(silent: Sequence[Rank]) -> list[str]:
+    """Of ranks that do not answer, those that are stopped are the cause, if there are any."""
+    silent = [each for each in silent if each.is_stopped()] or silent
     return [
         f"functrain: error: rank {each.number} did not answer within distributed.timeout_s"
         f"{' (it is stopped, as by SIGSTOP)' if each.is_stopped() else ''}; all ranks were ended. {_capital(_CONTINUE)}"
