@@ -4,9 +4,7 @@ The ranks are forks of this process: it imports once what all of them need.
 """
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -82,26 +80,16 @@ def fast_params(rank: int, ranks: int) -> dict[str, list[float]]:
     return found
 
 
-def rank_process(store: str, rank: int, ranks: int, out: str, *, compiled: bool) -> None:
-    if ranks > 1:
-        dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
-    found = digests(rank, ranks, compiled=compiled)
-    Path(f"{out}.{rank}").write_text(json.dumps(found))
+def write_digests(out: str, ranks: int, *, compiled: bool) -> None:
+    rank = dist.get_rank() if ranks > 1 else 0
+    Path(f"{out}.{rank}").write_text(json.dumps(digests(rank, ranks, compiled=compiled)))
     Path(f"{out}.fast.{rank}").write_text(json.dumps(fast_params(rank, ranks)))
-    if ranks > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
+    from forked_ranks import run_ranks
+
     out, number, *rest = sys.argv[1:]
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        children = []
-        for rank in range(int(number)):
-            child = os.fork()
-            if child == 0:
-                rank_process(f"{folder}/store", rank, int(number), out, compiled=bool(rest))
-                os._exit(0)
-            children.append(child)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    sys.exit(max(abs(code) for code in codes))
+    codes = run_ranks(int(number), lambda: write_digests(out, int(number), compiled=bool(rest)))
+    sys.exit(max(map(abs, codes)))

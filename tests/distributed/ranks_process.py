@@ -1,8 +1,7 @@
-"""One rank of a data-parallel run.   Usage: ranks_process.py STORE RANK RANKS RUN_DIR [stop_at]"""
+"""Data-parallel runs.   Usage: ranks_process.py RANKS,RUN_DIR[,STOP_AT] ..."""
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import torch
@@ -46,8 +45,12 @@ def train(run_dir: str, stop_at: int = 0, stopping_rank: int = 1) -> ft.FitResul
     )
 
 
+def train_on_rank(run_dir: str, stop_at: str = "0") -> None:
+    result = train(run_dir, int(stop_at))
+    Path(f"{run_dir}-digest-{dist.get_rank()}").write_text(ft.digest(result.state))
+
+
 if __name__ == "__main__":
-    store, rank, ranks, run_dir, *stop_at = sys.argv[1:]
-    dist.init_process_group("gloo", store=dist.FileStore(store, int(ranks)), rank=int(rank), world_size=int(ranks))
-    result = train(run_dir, *map(int, stop_at))
-    Path(f"{run_dir}-digest-{rank}").write_text(ft.digest(result.state))
+    from forked_ranks import main
+
+    main(train_on_rank)

@@ -1,8 +1,6 @@
-"""One rank of a run whose state is sharded.   Usage: sharded_process.py STORE RANK RANKS RUN STRATEGY [SIGNAL STEP]"""
+"""Runs whose state is sharded.   Usage: sharded_process.py RANKS,RUN_DIR,STRATEGY[,SIGNAL,STEP] ..."""
 
 import os
-import sys
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -53,10 +51,11 @@ def train(
     )
 
 
+def train_on_rank(run_dir: str, strategy: str, signal_number: str = "0", stop_at: str = "0") -> None:
+    train(run_dir, strategy, int(signal_number), int(stop_at))
+
+
 if __name__ == "__main__":
-    store, rank, ranks, run_dir, strategy, *stop = sys.argv[1:]
-    torch.set_num_threads(1)
-    if int(ranks) > 1:
-        dist.init_process_group("gloo", store=dist.FileStore(store, int(ranks)), rank=int(rank), world_size=int(ranks))
-    result = train(run_dir, strategy, *map(int, stop))
-    Path(f"{run_dir}-digest-{rank}").write_text(ft.digest(result.state))
+    from forked_ranks import main
+
+    main(train_on_rank)

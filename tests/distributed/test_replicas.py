@@ -1,6 +1,7 @@
 """Data parallelism with real processes: the update of the ranks is the update of one process."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -18,22 +19,17 @@ from functrain.loop.output.log_files import read_records
 PROGRAM = Path(__file__).with_name("ranks_process.py")
 
 
-def run_ranks(run_dir: Path, ranks: int, *arguments: str) -> list[int]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    store = run_dir.with_name(f"{run_dir.name}-store-{len(list(run_dir.parent.iterdir()))}")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(store), str(rank), str(ranks), str(run_dir), *arguments],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    codes = [process.returncode for process in processes]
-    assert all(code in (0, 143) for code in codes), errors
-    return codes
+def codes_of(*runs: str) -> list[list[int]]:
+    """Runs one after the other; the exit codes of the ranks of each."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *runs],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_two_ranks_train_like_one_process_and_stop_and_resume_together(tmp_path: Path) -> None:
@@ -45,8 +41,7 @@ def test_two_ranks_train_like_one_process_and_stop_and_resume_together(tmp_path:
     alone = program.train(str(tmp_path / "alone"))
 
     # One rank alone is told to stop; both do, after the same step, and both go on.
-    assert run_ranks(tmp_path / "ranks", 2, "5") == [143, 143]
-    assert run_ranks(tmp_path / "ranks", 2) == [0, 0]
+    assert codes_of(f"2,{tmp_path / 'ranks'},5", f"2,{tmp_path / 'ranks'}") == [[143, 143], [0, 0]]
     digests = [(tmp_path / f"ranks-digest-{rank}").read_text() for rank in range(2)]
     assert digests == [read_records(tmp_path / "ranks" / "metrics.jsonl")[-1]["digest"]] * 2
     with ft.Checkpointer(tmp_path / "ranks" / "checkpoints") as checkpointer:

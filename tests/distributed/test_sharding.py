@@ -209,29 +209,14 @@ def test_four_ranks_and_compiled_steps_have_the_same_digest(tmp_path: Path, comp
         assert run_digests(tmp_path / f"{ranks}{compiled}", ranks, *compiled) == [alone] * ranks
 
 
-def run_training(run_dir: Path, ranks: int, *arguments: str) -> list[int]:
-    store = run_dir.with_name(f"{run_dir.name}-store-{len(list(run_dir.parent.iterdir()))}")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(TRAINING), str(store), str(rank), str(ranks), str(run_dir), *arguments],
-            env=ENVIRONMENT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    codes = [process.returncode for process in processes]
-    assert all(code in (0, 130, 143) for code in codes), errors
-    return codes
-
-
 def test_a_run_that_is_stopped_goes_on_with_other_ranks_and_another_strategy(tmp_path: Path) -> None:
     """Logs have the digest of every update, and all metrics: they are equal."""
-    run_training(tmp_path / "alone", 1, "ddp")
-    assert run_training(tmp_path / "run", 2, "zero3", "15", "5") == [143, 143]
-    assert run_training(tmp_path / "run", 1, "ddp", "15", "9") == [143]
-    assert run_training(tmp_path / "run", 2, "zero1") == [0, 0]
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    runs = [f"1,{alone},ddp", f"2,{run},zero3,15,5", f"1,{run},ddp,15,9", f"2,{run},zero1"]
+    command = [sys.executable, str(TRAINING), *runs]
+    found = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout.splitlines()[-1]) == [[0], [143, 143], [143], [0, 0]], found.stderr
     logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("alone", "run")]
     assert logs[0] == logs[1]
     assert read_records(tmp_path / "run" / "metrics.jsonl")[-1]["digest"]
