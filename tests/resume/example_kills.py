@@ -178,7 +178,7 @@ def with_rows(page: str, rows: Sequence[str]) -> str:
 
     Example:
         >>> page = f"a\\n{BEGIN}\\n| `2.py` | 1 |\\n| `1.py` | 1 |\\n{END}\\nb"
-        >>> [line for line in with_rows(page, ["| `2.py 3` | 4 |"]).splitlines() if ".py" in line]
+        >>> [line for line in with_rows(page, ["| `2.py 3` | 4 |"]).splitlines() if line.startswith("| `")]
         ['| `1.py` | 1 |', '| `2.py 3` | 4 |']
     """
     before, _, rest = page.partition(BEGIN)
