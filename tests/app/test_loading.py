@@ -55,8 +55,8 @@ def test_the_demos_configuration_is_good():
         (
             GOOD + "  # x\nfoo: 1",
             "c.yaml:7:1: unknown key 'foo' at the top level; allowed: name, stage, seed, code, model, data, objective, "
-            "optimizer, training, compile, evaluation, checkpoint, logging, transforms, metrics, init_from, freeze, "
-            "callbacks, sweep",
+            "optimizer, training, compile, evaluation, checkpoint, logging, distributed, transforms, metrics, "
+            "init_from, freeze, callbacks, sweep",
         ),
         (
             GOOD.replace("epochs: 3", "epochs: 3, epochss: 4"),

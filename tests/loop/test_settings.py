@@ -60,6 +60,7 @@ def test_a_strict_resume_lets_those_settings_change_that_change_no_bits() -> Non
     assert {key for key in SHOWS_IN_NO_BIT if key.partition(".")[0] != "sweep"} == {
         *("name", "stage", "code", "compile.donate", "compile.steps_per_call", "logging.tensorboard"),
         "logging.digest_every",
+        "distributed.timeout_s",
         *(f"logging.{place}" for tracker in TRACKERS for place in _places(tracker)),
         *("checkpoint.save_every", "checkpoint.save_every_minutes", "checkpoint.keep", "checkpoint.keep_best"),
         *("data.num_workers", "data.pin_memory", "data.persistent_workers", "data.prefetch_factor"),
