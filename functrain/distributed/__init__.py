@@ -4,6 +4,8 @@ from functrain.distributed.replicas import part_of as part_of
 from functrain.distributed.replicas import replicate as replicate
 from functrain.distributed.replicas import sum_over_ranks as sum_over_ranks
 from functrain.distributed.replicas import totals_over_ranks as totals_over_ranks
+from functrain.distributed.sharding import STRATEGIES as STRATEGIES
+from functrain.distributed.sharding import gather_state as gather_state
 from functrain.distributed.sharding import shard as shard
 from functrain.distributed.sharding import unshard as unshard
 from functrain.distributed.world import World as World

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from functrain.data.worker_loss import WorkerLostError
-from functrain.distributed import World, any_rank, unshard
+from functrain.distributed import World, any_rank, gather_state
 from functrain.foundation.errors import NonFiniteError
 from functrain.loop.batches import Feed
 from functrain.loop.report import Report
@@ -118,4 +118,4 @@ class Keeper:
 
 def _to_save(state: TrainState) -> TrainState:
     """What a checkpoint has of a state: whole leaves, and no window that has begun."""
-    return state if state.recipe.exchange is None else unshard(state)
+    return state if state.recipe.exchange is None else gather_state(state)

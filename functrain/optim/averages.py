@@ -58,6 +58,18 @@ def evaluation_params(opt_state: Tree, params: Tree) -> Tree:
     return trees.unflatten(spec, list(by_path.values()))
 
 
+def keeps_averages(opt_state: Tree) -> bool:
+    """Whether `evaluation_params` takes any of an optimizer's state.
+
+    Example:
+        >>> from functrain import optim
+        >>> [keeps_averages(each(0.1).init({"w": torch.zeros(1)})) for each in (optim.schedule_free_sgd, optim.sgd)]
+        [True, False]
+    """
+    parts = optree.tree_leaves(opt_state, is_leaf=_knows_averages, namespace=trees.NAMESPACE)
+    return any(map(_knows_averages, parts))
+
+
 def trained_by(tree: Tree, params: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Those of the parameters that are in a state's tree of moments, in its order.
 

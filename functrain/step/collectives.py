@@ -7,7 +7,7 @@ graph, or an `Exchange` between its phases.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from functrain.optim import global_norm
 
 if TYPE_CHECKING:
     from functrain.step.state import Part, TrainState
+
+T = TypeVar("T")
+M = TypeVar("M")
 
 
 class Collectives(Protocol):
@@ -101,11 +104,17 @@ class Exchange(Protocol):
     def norm(self, grads: dict[str, Tensor]) -> Tensor:
         """The global norm of such gradients, 0-d and the same on all."""
 
-    def to_update(self, state: "TrainState") -> "TrainState":
-        """The state as the optimizer takes it: no leaf shares memory with a kept state that lives on."""
+    def to_update(self, state: "TrainState", sums: T) -> "tuple[TrainState, T]":
+        """The state and a window's sums, a tree, as the optimizer takes them, all on one device.
 
-    def updated(self, new: "TrainState") -> "TrainState":
-        """The state as it is kept, of one that the optimizer has updated."""
+        No leaf shares memory with a kept state that lives on.
+        """
+
+    def updated(self, new: "TrainState", metrics: M) -> "tuple[TrainState, M]":
+        """The state as it is kept, of one that the optimizer has updated; the update's metrics, a tree, beside it."""
+
+    def to_evaluate(self, state: "TrainState", *, ema: bool) -> "TrainState":
+        """The state with what an evaluation reads, whole and on the state's device; other leaves as they are kept."""
 
     def whole(self, state: "TrainState") -> "TrainState":
         """The state with whole leaves, equal on all processes."""

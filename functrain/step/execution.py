@@ -32,12 +32,15 @@ class Core:
         carries_state: whether the first result is the first argument's successor, of the same structure,
             so that it may be written into its storage.
         each: `fn` of one state and several batches, in less time; for eager runs of a core that carries no state.
+        own_batch: the second argument is functrain's own and used once: no code of a user's can write into it, so an
+            eager run takes it as it is.
     """
 
     fn: Callable[[Any, Any], Any]
     name: str
     carries_state: bool
     each: Callable[[Any, Iterable[Any]], list[Any]] | None = None
+    own_batch: bool = False
 
 
 class _Host:
@@ -123,7 +126,7 @@ class Eager(Runner):
 
         def run() -> Any:
             with torch_seed(key(), device), repeatable_sums(device):
-                return core.fn(state, _copied(batch))
+                return core.fn(state, batch if core.own_batch else _copied(batch))
 
         return run_again(run)
 

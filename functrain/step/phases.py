@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.keys import fold_in
-from functrain.foundation.trees import node
+from functrain.foundation.trees import node, static
 from functrain.metrics.totals import Totals, no_totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
@@ -107,14 +107,14 @@ def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[...,
     total, counts = exchange.sum(mine, [done, window.examples])
     micro_batches, examples = counts
     mean, clipped = _mean(state, total, micro_batches if exchange.in_tree else exchange.ranks)
+    sums = _Sums(mean, clipped, all_used=bool(mean.used.all().item()))
     window_at_rest = before.accumulator
     counters = {
         "step": before.step + 1,
         "batch_idx": before.batch_idx + (micro_batches if exchange.in_tree else done),
         "samples_seen": before.samples_seen + examples,
     }
-    new, metrics = _applied(state, exchange.to_update(before.replace(accumulator=None)), _Sums(mean, clipped), run)
-    new = exchange.updated(new)
+    new, metrics = exchange.updated(*_applied(state, before.replace(accumulator=None), sums, run))
     if window_at_rest is not None:
         buffers = {name: buffer.clone() for name, buffer in new.buffers.items()}
         window_at_rest = Accumulator(**{**vars(window_at_rest), "buffers": buffers, "count": 0, "open": None})
@@ -122,10 +122,11 @@ def _closed(state: TrainState, window: OpenWindow, done: int, run: Callable[...,
 
 
 def _applied(
-    state: TrainState, to_update: TrainState, sums: "_Sums", run: Callable[..., Any]
+    state: TrainState, before: TrainState, sums: "_Sums", run: Callable[..., Any]
 ) -> tuple[TrainState, Metrics]:
     """The update; the kept state is consumed if the one to update was, whose tensors may be the same."""
-    key, device = partial(fold_in, state.key, "update", state.step), state.device
+    to_update, sums = _exchange(state).to_update(before, sums)
+    key, device = partial(fold_in, state.key, "update", state.step), to_update.device
     try:
         new, metrics = run(APPLY, to_update, sums, key=key, device=device)
     finally:
@@ -141,10 +142,12 @@ class _Sums:
     Attributes:
         part: the sums.
         clipped: its gradients clipped by value, and the norms of both.
+        all_used: whether the losses depend on all parameters. It is known to the host, and then no leaf need be chosen.
     """
 
     part: Part
     clipped: tuple[Params, Tensor, Tensor]
+    all_used: bool = static(default=False)
 
 
 def _mean(state: TrainState, total: Part, count: int) -> tuple[Part, tuple[Params, Tensor, Tensor]]:
@@ -165,7 +168,7 @@ def _part(state: TrainState, batch: Any) -> tuple[Part, Metrics]:
 
 def _apply(state: TrainState, sums: _Sums) -> tuple[TrainState, Metrics]:
     part, (clipped, norm, norm_to_clip) = sums.part, sums.clipped
-    used = Used((False,) * len(part.grads), part.used)
+    used = Used((sums.all_used,) * len(part.grads), part.used)
     totals = Totals(part.sums, part.names, part.metrics)
     finite = torch.isfinite(part.sums[0, 0])
     return finish(
@@ -216,4 +219,4 @@ def _added(left: Part, right: Part, buffers: Params) -> Part:
 
 
 PART = Core(_part, "pass", carries_state=False)
-APPLY = Core(_apply, "apply", carries_state=True)
+APPLY = Core(_apply, "apply", carries_state=True, own_batch=True)

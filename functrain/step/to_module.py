@@ -3,7 +3,7 @@
 from torch import nn
 
 from functrain.optim import evaluation_params
-from functrain.step.state import Params, TrainState, require_state, whole
+from functrain.step.state import Params, TrainState, require_state
 
 
 def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
@@ -29,7 +29,7 @@ def to_module(state: TrainState, *, ema: bool = False) -> nn.Module:
         Linear(in_features=2, out_features=1, bias=True)
     """
     require_state("to_module", state)
-    state = whole(state)
+    state = _whole(state, ema=ema)
     params = state.recipe.collectives.gather(chosen_params(state, ema=ema))
     return state.recipe.network.module(params, chosen_buffers(state, ema=ema))
 
@@ -53,7 +53,7 @@ def chosen_buffers(state: TrainState, *, ema: bool) -> Params:
 
 def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
     """What an evaluation needs of a state: the parameters and buffers to evaluate with, and none of training's own."""
-    state = whole(state)
+    state = _whole(state, ema=ema)
     return state.replace(
         params=chosen_params(state, ema=ema),
         buffers=chosen_buffers(state, ema=ema),
@@ -63,3 +63,9 @@ def to_evaluate(state: TrainState, *, ema: bool) -> TrainState:
         ema=None,
         loss_scale=None,
     )
+
+
+def _whole(state: TrainState, *, ema: bool) -> TrainState:
+    """With what is chosen from below whole, if the state is kept in shards: then all processes must ask together."""
+    exchange = state.recipe.exchange
+    return state if exchange is None else exchange.to_evaluate(state, ema=ema)

@@ -54,12 +54,14 @@ def train(state: ft.TrainState, step: object, rank: int, ranks: int) -> tuple[ft
 def digests(rank: int, ranks: int, *, compiled: bool) -> dict[str, str]:
     found = {}
     for optimizer in OPTIMIZERS:
-        for strategy in ("ddp", "zero1", "zero2", "zero3"):
+        for strategy, offload in [*((each, None) for each in ft.distributed.STRATEGIES), ("zero3", "cpu")]:
             step = ft.compile(ft.train_step, backend="aot_eager", donate=True) if compiled else ft.train_step
-            state = ft.shard(make_state(optimizer), strategy=strategy, reduction="exact")
+            state = ft.shard(make_state(optimizer), strategy=strategy, reduction="exact", offload_optimizer=offload)
             state, metrics = train(state, step, rank, ranks)
             numbers = [metrics[name].item() for name in ("loss", "grad_norm", "f1")]
-            found[f"{optimizer} {strategy}"] = f"{ft.digest(state)} {state.batch_idx} {state.samples_seen} {numbers}"
+            found[f"{optimizer} {strategy} {offload}"] = (
+                f"{ft.digest(state)} {state.batch_idx} {state.samples_seen} {numbers}"
+            )
     return found
 
 

@@ -14,10 +14,12 @@ from torch import nn
 
 import functrain as ft
 from functrain import optim
+from functrain.distributed import World, sharding, shards
 from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Cut, cut_of
 from functrain.loop.output.log_files import read_records
 from functrain.optim import apply_updates
+from functrain.step.to_module import to_evaluate
 from functrain.step.tree import carried, folded, sum_in_order, sum_in_tree, tree_over_rows
 
 DIGESTS, TRAINING = (Path(__file__).with_name(f"{name}_process.py") for name in ("digests", "sharded"))
@@ -166,6 +168,24 @@ def test_a_leaf_with_few_rows_stays_whole():
     assert cut_of(torch.zeros(()), 2, 2) is None
     assert cut_of(torch.zeros(3), 4, 2) is None
     assert cut_of(torch.zeros(4), 4, 2) == Cut(4, 4, 2)
+
+
+@pytest.mark.parametrize(("ema", "expected"), [(False, 1), (True, 2)])
+def test_an_evaluation_gathers_parameters_and_averages_and_no_moments(ema, expected, monkeypatch):
+    sent = []
+
+    def gather(shards, ranks):
+        sent.extend(shards)
+        return [torch.stack([shard] * ranks) for shard in shards]
+
+    monkeypatch.setattr(sharding, "current_world", lambda: World(0, 2))
+    monkeypatch.setattr(sharding, "replicate", lambda state, _: state)
+    monkeypatch.setattr(shards, "gather_all", gather)
+    model = nn.Linear(6, 4)
+    made = ft.init_state(model, ft.classification(), optim.adamw(0.01), ema_decay=0.9)
+    state = to_evaluate(ft.shard(made, strategy="zero3"), ema=ema)
+    assert {name: leaf.shape for name, leaf in state.params.items()} == {n: p.shape for n, p in made.params.items()}
+    assert sum(leaf.numel() for leaf in sent) == expected * sum(p.numel() for p in model.parameters()) // 2
 
 
 def run_digests(out: Path, ranks: int, *compiled: str) -> list[dict[str, str]]:

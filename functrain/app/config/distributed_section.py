@@ -23,6 +23,11 @@ class DistributedConfig(Section):
         "what each process keeps whole. ddp: everything; zero1 and zero2: the parameters, and a part of the "
         "optimizer's state and of the average; zero3: a part of the parameters, too.",
     )
+    offload_optimizer: Literal["cpu"] | None = key(
+        None,
+        "cpu: the optimizer's state and the average stay in the CPU's memory, and updates are computed there. null: "
+        "all is on the device.",
+    )
     mesh: MeshConfig | None = key(None, "how many processes there must be. null: as many as are started.")
     backend: Literal["auto", "gloo", "nccl"] = key(
         "auto", "what sends between processes; auto: nccl between GPUs, gloo between CPUs."

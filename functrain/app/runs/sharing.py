@@ -35,9 +35,14 @@ def shared(state: TrainState, config: Config) -> TrainState:
         ConfigError: the configuration has what several processes cannot share.
     """
     chosen = config.distributed
-    if chosen.strategy == "ddp" and chosen.reduction == "fast":
+    if chosen.strategy == "ddp" and chosen.reduction == "fast" and chosen.offload_optimizer is None:
         return state
     try:
-        return shard(state, strategy=chosen.strategy, reduction=chosen.reduction)
+        return shard(
+            state,
+            strategy=chosen.strategy,
+            reduction=chosen.reduction,
+            offload_optimizer=chosen.offload_optimizer,
+        )
     except ValueError as error:
         raise ConfigError(f"distributed: {error}") from error

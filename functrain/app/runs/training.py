@@ -21,7 +21,7 @@ from functrain.app.runs.sharing import check_sharing
 from functrain.app.runs.summary import Ended, Output, conclude, facts, start_values
 from functrain.app.tables import duration, print_facts, wrapped_command
 from functrain.checkpoint import CheckpointInfo
-from functrain.distributed import World, unshard
+from functrain.distributed import World, gather_state
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.paths import shown_path
 from functrain.loop import Event, FitResult, Interrupted, Stop, on
@@ -135,7 +135,7 @@ def _train(
 ) -> None:
     say, parts = output.say, chosen(request, config, run, world, output)
     parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=say)
-    finished = _finished_state(run, config, unshard(parts.state)) if request.resume == "auto" else None
+    finished = _finished_state(run, config, gather_state(parts.state)) if request.resume == "auto" else None
     how, reached = "", "last"
     if finished is None:
         result, how = _run(request, config, run, parts, world, output, callbacks)
@@ -145,7 +145,7 @@ def _train(
             say(f"paused after epoch {epoch}; the same command without --until-epoch continues")
             output.tell("end", stopped_by="until_epoch", step=step, epoch=epoch, exit_code=0)
             return
-        stopping, state = config.training.early_stopping, unshard(result.state)
+        stopping, state = config.training.early_stopping, gather_state(result.state)
         if result.stopped_by == "early_stopping" and stopping is not None and stopping.restore_best:
             reached = "best"
     else:

@@ -1,0 +1,218 @@
+"""Processes that each keep a part of a state, and what they send each other between the phases of a step."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from functrain.distributed.layout import Cut, Cuts, Layout, own_params, own_tree
+from functrain.distributed.messages import gather_all, scatter_sums
+from functrain.foundation.trees import flatten, unflatten
+from functrain.optim import global_norm
+from functrain.optim.averages import keeps_averages
+from functrain.optim.clipping import SMALL
+from functrain.optim.foreach import sums_of_squares
+from functrain.step.collectives import Share
+from functrain.step.phases import add_parts
+from functrain.step.state import Params, Part, TrainState
+from functrain.step.tree import sum_in_order, sum_in_tree, tree_over_rows
+
+T = TypeVar("T")
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, eq=False)
+class Sharding:
+    """The processes that train one state: an `Exchange`; see there.
+
+    Attributes:
+        rank, ranks: the number of this process, and how many there are.
+        strategy: ddp, zero1, zero2 or zero3; see `shard`.
+        in_tree: whether sums are exact.
+        layout: which leaves are cut.
+        chunks: of the gradients, whose squares are added each by itself: the same whatever is cut.
+        by_element: whether the optimizer may work on shards; else it gets whole leaves, which are cut again after it.
+    """
+
+    rank: int
+    ranks: int
+    strategy: str
+    in_tree: bool
+    layout: Layout
+    chunks: tuple[tuple[str, Cut | None], ...]
+    by_element: bool
+
+    @cached_property
+    def _params(self) -> Mapping[str, Cut | None]:
+        return dict(self.layout.params)
+
+    @cached_property
+    def _updated(self) -> Mapping[str, Cut | None]:
+        """Cuts of the gradients, and of the parameters, as the optimizer takes them."""
+        return {name: cut if self.by_element else None for name, cut in self.layout.updated}
+
+    def share(self, accumulate: int) -> Share:
+        """A run of the window's micro-batches, or, where examples are shared out, all of them."""
+        if not self.in_tree:
+            return Share(0, accumulate, self.rank)
+        count = accumulate // self.ranks
+        return Share(self.rank * count, count, 0)
+
+    def params(self, params: Params) -> Params:
+        """The whole parameters, of those in a kept state."""
+        return self._whole_params(params, self._params)
+
+    def sum(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
+        """The sum over the processes; gradients as the optimizer takes them."""
+        if self.ranks == 1:
+            return part, list(counts)
+        names = part.names
+        small = dataclasses.replace(part, grads={}, names=())
+        leaves, spec = flatten(small)
+        *gathered, numbers = gather_all([*leaves, torch.tensor(counts, device=part.sums.device)], self.ranks)
+        present = [bool(count) for count in numbers[:, 0].tolist()]
+        parts = [unflatten(spec, [leaf[rank] for leaf in gathered]) for rank in range(self.ranks)]
+        add = sum_in_tree if self.in_tree else sum_in_order
+        total: Part = add([each if here else None for each, here in zip(parts, present)], add_parts)
+        grads = self._summed_grads(part.grads, present)
+        return dataclasses.replace(total, grads=grads, names=names), numbers.sum(0).tolist()
+
+    def _summed_grads(self, grads: Params, present: Sequence[bool]) -> Params:
+        """Sums of whole gradients, each cut or whole, as the optimizer takes it."""
+
+        def add(rows: Sequence[Tensor]) -> Tensor:
+            summed: Tensor = combine([row if here else None for row, here in zip(rows, present)], torch.add)
+            return summed
+
+        combine = sum_in_tree if self.in_tree else sum_in_order
+        cuts = {name: self._updated.get(name) for name in grads}
+        # What stays whole is cut too, for the sum: each process adds a part of it, and gathers the others'.
+        flat = {name: _even(grad.reshape(-1), self.ranks) for name, grad in grads.items() if cuts[name] is None}
+        rows = {
+            name: flat[name] if (cut := cuts[name]) is None else cut.padded(grad).reshape(self.ranks, -1)
+            for name, grad in grads.items()
+        }
+        sums = dict(zip(rows, scatter_sums(list(rows.values()), self.ranks, add)))
+        gathered = dict(zip(flat, gather_all([sums[name] for name in flat], self.ranks)))
+        return {
+            name: gathered[name].reshape(-1)[: grad.numel()].view(grad.shape)
+            if (cut := cuts[name]) is None
+            else sums[name].view(cut.rows_of_rank, *grad.shape[1:])
+            for name, grad in grads.items()
+        }
+
+    def norm(self, grads: Params) -> Tensor:
+        """The global norm of such gradients: exact, of the squares of fixed chunks, which are added in one tree."""
+        if not self.in_tree and not any(self._updated.values()):
+            return global_norm(grads)
+        dtype = torch.float64 if any(g.dtype == torch.float64 for g in grads.values()) else torch.float32
+        norm = self._root_of_squares({name: grad.to(dtype) for name, grad in grads.items()})
+        if not norm.isinf().item():
+            return norm.to(dtype)
+        # As of `global_norm`: squares that overflow do not make it infinite.
+        return (self._root_of_squares({name: grad.to(dtype) * SMALL for name, grad in grads.items()}) / SMALL).to(dtype)
+
+    def _root_of_squares(self, grads: Params) -> Tensor:
+        cuts = [(name, cut) for name, cut in self.chunks if cut is not None]
+        shards = [name for name, _ in cuts if self._updated[name] is not None]
+        squares = {name: self._squares(grads[name], cut, is_shard=name in shards) for name, cut in cuts}
+        if shards:
+            [rows] = gather_all([torch.stack([squares[name] for name in shards])], self.ranks)
+            squares |= dict(zip(shards, rows.transpose(0, 1).reshape(len(shards), -1)))
+        whole = [name for name in grads if name not in squares]
+        squares |= dict(zip(whole, sums_of_squares([grads[name] for name in whole]))) if whole else {}
+        in_order = [squares[name].double() for name in grads]
+        return torch.stack([tree_over_rows(each) if each.ndim else each for each in in_order]).sum().sqrt()
+
+    def _squares(self, grad: Tensor, cut: Cut, *, is_shard: bool) -> Tensor:
+        """The sum of squares of each chunk, of a whole gradient or of those that are in this process's shard."""
+        count = cut.chunks // cut.ranks if is_shard else cut.chunks
+        return torch.stack(sums_of_squares(cut.chunks_of(grad, self.rank * count if is_shard else 0, count)))
+
+    def to_update(self, state: TrainState, sums: T) -> tuple[TrainState, T]:
+        """The state as the optimizer takes it: its shards, or all of it."""
+        if not self.by_element:
+            return self.whole(state), sums
+        if self.strategy == "zero3":
+            return state, sums
+        return state.replace(params=own_params(state.params, self._updated, self.rank)), sums
+
+    def updated(self, new: TrainState, metrics: M) -> tuple[TrainState, M]:
+        """The state as it is kept, of one that the optimizer has updated."""
+        if not self.by_element:
+            return self.kept(new), metrics
+        if self.strategy == "zero3":
+            return new, metrics
+        cuts = {name: self._updated.get(name) for name in new.params}
+        return new.replace(params=self._whole_params(new.params, cuts)), metrics
+
+    def to_evaluate(self, state: TrainState, *, ema: bool) -> TrainState:
+        """The state with whole parameters, and the averages that an evaluation takes in their place."""
+        state = state.replace(params=self.params(state.params))
+        if ema:
+            return state.replace(ema=self._whole_tree(state.ema, self.layout.ema, state.device))
+        if keeps_averages(state.opt_state):
+            return state.replace(opt_state=self._whole_tree(state.opt_state, self.layout.opt_state, state.device))
+        return state
+
+    def whole(self, state: TrainState) -> TrainState:
+        """The state with whole leaves."""
+        if not self.layout.is_cut:
+            return state
+        window = state.accumulator
+        if window is not None:
+            cuts = dict(self.layout.updated)
+            window = dataclasses.replace(window, grads=self._whole_params(window.grads, cuts))
+        return state.replace(
+            params=self.params(state.params),
+            opt_state=self._whole_tree(state.opt_state, self.layout.opt_state, state.device),
+            ema=self._whole_tree(state.ema, self.layout.ema, state.device),
+            accumulator=window,
+        )
+
+    def kept(self, state: TrainState) -> TrainState:
+        """A whole state as this process keeps it."""
+        if not self.layout.is_cut:
+            return state
+        window = state.accumulator
+        if window is not None:
+            cuts = dict(self.layout.updated)
+            window = dataclasses.replace(window, grads=own_params(window.grads, cuts, self.rank))
+        return state.replace(
+            params=own_params(state.params, self._params, self.rank),
+            opt_state=own_tree(state.opt_state, self.layout.opt_state, self.rank),
+            ema=own_tree(state.ema, self.layout.ema, self.rank),
+            accumulator=window,
+        )
+
+    def _whole_params(self, params: Params, cuts: Mapping[str, Cut | None]) -> Params:
+        names = [name for name in params if cuts.get(name) is not None]
+        found = self._gathered([params[name] for name in names], [cuts[name] for name in names])
+        return params | dict(zip(names, found))
+
+    def _whole_tree(self, tree: Any, cuts: Cuts, device: torch.device) -> Any:
+        """Of a tree that may be offloaded: what sends between processes may need tensors on their device."""
+        leaves, spec = flatten(tree)
+        for place, cut in enumerate(cuts):
+            if cut is not None and leaves[place].device != device:  # one by one, as the device has no room for all
+                [leaf] = self._gathered([leaves[place].to(device)], [cut])
+                leaves[place] = leaf.to(leaves[place].device)
+        places = [place for place, cut in enumerate(cuts) if cut is not None and leaves[place].device == device]
+        for place, leaf in zip(places, self._gathered([leaves[p] for p in places], [cuts[p] for p in places])):
+            leaves[place] = leaf
+        return unflatten(spec, leaves)
+
+    def _gathered(self, shards: Sequence[Tensor], cuts: Sequence[Cut | None]) -> list[Tensor]:
+        """Whole leaves of cut ones."""
+        found = gather_all(shards, self.ranks) if shards else []
+        return [cut.whole(rows).clone() for rows, cut in zip(found, cuts) if cut is not None]
+
+
+def _even(flat: Tensor, ranks: int) -> Tensor:
+    """A vector in as many rows of equal length as there are processes, filled up with zeros."""
+    missing = -len(flat) % ranks
+    return torch.nn.functional.pad(flat, (0, missing)).view(ranks, -1) if missing else flat.view(ranks, -1)
