@@ -29,6 +29,7 @@ EXAMPLES = {
     "one_cycle, three phases": schedules.one_cycle(0.3, 30, anneal_strategy="linear", three_phase=True),
     "one_cycle_momentum": schedules.one_cycle_momentum(0.85, 0.95, 30),
     "warmup_stable_decay": schedules.warmup_stable_decay(0.3, 20, warmup_steps=3, decay_steps=8, decay="sqrt"),
+    "warmup_decay": schedules.warmup_decay(0.3, 20, warmup_steps=5, start=0.01, ramp="log", decay="cosine", end=0.1),
     "per_epoch": schedules.per_epoch(schedules.cosine(0.3, 5), 4),
     "ema_decay": schedules.ema_decay(0.99, warmup=True, every=3),
     "user function": schedules.warmup(lambda step: 0.3 / (step + 1), 5),
@@ -175,6 +176,33 @@ def test_warmup_stable_decay_is_a_join_of_its_three_parts(ramp, level, fall):
     assert [schedule(n) for n in range(total + 3)] == pytest.approx([expected(n) for n in range(total + 3)], rel=1e-14)
 
 
+def deepspeed_gamma(step, ramp, shape, total, decay, floor):
+    """The factors of DeepSpeed's WarmupLR, WarmupDecayLR and WarmupCosineLR, as its documentation gives them."""
+    if step < ramp:
+        return math.log(step + 1) / math.log(max(ramp, 2)) if shape == "log" else step / ramp
+    past = min(max((step - ramp) / max(total - ramp, 1), 0), 1)
+    return {"none": 1.0, "linear": 1 - past, "cosine": floor + (1 - floor) * (1 + math.cos(math.pi * past)) / 2}[decay]
+
+
+@given(
+    lr=RATES,
+    ramp=st.integers(0, 9),
+    fall=st.integers(1, 9),
+    start=st.floats(0, 1),
+    shape=st.sampled_from(["linear", "log"]),
+    decay=st.sampled_from(["none", "linear", "cosine"]),
+)
+def test_warmup_decay_has_deepspeeds_rates(lr, ramp, fall, start, shape, decay):
+    total, floor = ramp + fall, 0.0 if decay == "linear" else 0.25
+    schedule = schedules.warmup_decay(
+        lr, total, warmup_steps=ramp, start=start * lr, ramp=shape, decay=decay, end=floor * lr
+    )
+    for step in range(total + 3):
+        gamma = deepspeed_gamma(step, ramp, shape, total, decay, floor)
+        expected = lr * (start + (1 - start) * gamma) if step < ramp else lr * gamma
+        assert schedule(step) == pytest.approx(expected, rel=1e-12, abs=1e-15 * lr), step
+
+
 @given(lr=RATES, steps_per_epoch=st.integers(1, 9), gamma=st.floats(0.5, 1))
 def test_per_epoch_equals_a_torch_scheduler_stepped_at_the_ends_of_epochs(lr, steps_per_epoch, gamma):
     by_epoch = torch_rates(lambda o: lr_scheduler.ExponentialLR(o, gamma), lr, 6)
@@ -302,6 +330,9 @@ def test_the_registry_names_the_schedules_of_the_module():
         (lambda: schedules.one_cycle(0.1, 10, pct_start=0.8, three_phase=True), ValueError, "needs pct_start < 0.5"),
         (lambda: schedules.warmup_stable_decay(0.1, 9, decay_steps=9, warmup_steps=1), ValueError, "at most total_st"),
         (lambda: schedules.warmup_stable_decay(0.1, 9, decay_steps=9, decay="up"), ValueError, "decay must be one of"),
+        (lambda: schedules.warmup_decay(0.1, 9, warmup_steps=9), ValueError, "warmup_steps must be smaller than total"),
+        (lambda: schedules.warmup_decay(0.1, 9, ramp="up"), ValueError, "ramp must be one of"),
+        (lambda: schedules.warmup_decay(0.1, 9, decay="up"), ValueError, "decay must be one of"),
         (lambda: schedules.per_epoch(schedules.constant(1), 0), ValueError, "steps_per_epoch must be >= 1"),
         (lambda: schedules.ema_decay(1.0), ValueError, r"decay must be in \[0, 1\)"),
         (lambda: schedules.join([], []), ValueError, "0 schedules and 0 boundaries"),

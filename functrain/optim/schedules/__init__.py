@@ -19,6 +19,7 @@ from functrain.optim.schedules.decay import (
     polynomial,
     warmup_stable_decay,
 )
+from functrain.optim.schedules.ramps import warmup_decay
 from functrain.optim.schedules.registry import REGISTRY
 from functrain.optim.schedules.stairs import exponential, multi_step, step
 
@@ -43,5 +44,6 @@ __all__ = [
     "step",
     "value_at",
     "warmup",
+    "warmup_decay",
     "warmup_stable_decay",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functrain.optim.schedules.base import Schedule
 from functrain.optim.schedules.cycles import cosine_restarts, one_cycle
 from functrain.optim.schedules.decay import constant, cosine, inverse_sqrt, linear, polynomial, warmup_stable_decay
+from functrain.optim.schedules.ramps import warmup_decay
 from functrain.optim.schedules.stairs import exponential, multi_step, step
 
 REGISTRY: Mapping[str, Callable[..., Schedule]] = {
@@ -19,4 +20,5 @@ REGISTRY: Mapping[str, Callable[..., Schedule]] = {
     "inverse_sqrt": inverse_sqrt,
     "one_cycle": one_cycle,
     "warmup_stable_decay": warmup_stable_decay,
+    "warmup_decay": warmup_decay,
 }
