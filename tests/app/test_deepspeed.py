@@ -216,6 +216,14 @@ def test_what_is_mapped_is_a_configuration(merged, document, world):
         assert config.training.accumulate == found.values.get(("training", "accumulate"), 1)
 
 
+@pytest.mark.parametrize(
+    "section", [{"offload_optimizer": {"device": "cpu", "pin_memory": True}}, {"cpu_offload": True}]
+)
+def test_offloading_to_the_cpu_is_a_key_of_distributed(merged, section):
+    config = merged(translate({"zero_optimization": {"stage": 2, **section}}, None))
+    assert (config.distributed.strategy, config.distributed.offload_optimizer) == ("zero2", "cpu")
+
+
 SIZES = "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from functrain.app.config.catalogue import declared
 from functrain.app.config.wording import shown
 from functrain.app.deepspeed.translation import AUTO, Translation
 
@@ -119,23 +118,13 @@ def _offload(section: Mapping[str, Any], found: Translation) -> None:
         elif device != "cpu":
             of.refuse(name, f"the optimizer's state may be on the device cpu, not {shown(device)}")
         else:
-            _to_cpu(found, f"{place}.device")
+            found.put(OFFLOAD, "cpu", f"{place}.device")
             _rest_of_offload(inside, found)
     if "cpu_offload" in section:
         if of.switch(section, "cpu_offload", OFFLOAD):
-            _to_cpu(found, of.path("cpu_offload"))
+            found.put(OFFLOAD, "cpu", of.path("cpu_offload"))
         elif section["cpu_offload"] is False:
             of.note("cpu_offload", "it is not enabled")
-
-
-def _to_cpu(found: Translation, path: str) -> None:
-    """Keep the optimizer's state on the CPU."""
-    if tuple(OFFLOAD.split(".")) in declared():
-        found.put(OFFLOAD, "cpu", path)
-    else:
-        found.problems[path] = (
-            "the optimizer's state stays on the device: leave it out, or use zero3 with more processes"
-        )
 
 
 def _rest_of_offload(inside: Mapping[str, Any], found: Translation) -> None:
