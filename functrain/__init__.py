@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from functrain import metrics as metrics
     from functrain import models as models
     from functrain import optim as optim
+    from functrain import transforms as transforms
     from functrain.checkpoint import Checkpointer as Checkpointer
     from functrain.compiler import compile as compile
     from functrain.diagnostics import find_batch_size as find_batch_size
@@ -148,6 +149,7 @@ _MODULES = (
     "metrics",
     "models",
     "optim",
+    "transforms",
 )
 
 

@@ -21,6 +21,7 @@ API = {
     "data": ("ft.data", "functrain.data"),
     "models": ("ft.models", "functrain.models"),
     "evaluation": ("ft.evaluation", "functrain.evaluation"),
+    "transforms": ("ft.transforms", "functrain.transforms"),
     "attribution": ("ft.attribution", "functrain.attribution"),
     "diagnostics": ("ft.diagnostics", "functrain.diagnostics"),
     "checkpoint": ("ft.checkpoint", "functrain.checkpoint"),
