@@ -14,6 +14,7 @@ from functrain.data.memory_mapped import MemoryMapped, memory_mapped
 from functrain.data.mnist import mnist
 from functrain.data.order import batch_count, batch_indices, epoch_order
 from functrain.data.padding import pad_batch
+from functrain.data.poisson import PoissonLoader
 from functrain.data.portions import Portion, first_batches, part_of_length
 from functrain.data.preprocessing import Preprocessor
 from functrain.data.sampling import balanced_weights
@@ -39,6 +40,7 @@ __all__ = [
     "Loader",
     "MemoryMapped",
     "PaddedCollate",
+    "PoissonLoader",
     "Portion",
     "Preprocessor",
     "Spectra",

@@ -16,6 +16,7 @@ from functrain.data.indexed import IndexedStream, Workers
 from functrain.data.iterables import IterableStream, StatefulStream
 from functrain.data.loader import Loader
 from functrain.data.plans import loader_name, plan_of
+from functrain.data.poisson import PoissonLoader
 
 
 @runtime_checkable
@@ -52,9 +53,9 @@ class Stream(Protocol):
 def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
     """Make a stream of a loader.
 
-    * functrain's `Loader` and a map-style `torch.utils.data.DataLoader` are re-driven: the order is computed
-      from the key, every read is seeded, any position is reached without reading. A DataLoader keeps its data
-      set, collate_fn, workers and memory options; its `generator` is not used. Random and sequential samplers
+    * functrain's `Loader` and `PoissonLoader`, and a map-style `torch.utils.data.DataLoader`, are re-driven: the order
+      is computed from the key, every read is seeded, any position is reached without reading. A DataLoader keeps its
+      data set, collate_fn, workers and memory options; its `generator` is not used. Random and sequential samplers
       are replaced, any other sampler is iterated with its generators seeded for the epoch.
     * A loader with `state_dict` and `load_state_dict` is asked for its own position.
     * A DataLoader of an IterableDataset, one that overrides `__iter__`, and any other iterable is iterated,
@@ -79,7 +80,7 @@ def as_stream(loader: Any, key: int, *, what: str = "train") -> Stream:
         >>> first[1:] == [rows.tolist() for [rows] in stream.batches(epoch=0, start=1)]
         True
     """
-    if isinstance(loader, Loader):
+    if isinstance(loader, (Loader, PoissonLoader)):
         return loader.stream(key, what=what)
     if isinstance(loader, Stream):
         return loader

@@ -1,4 +1,7 @@
 """Transforms of the step: per-sample gradients, private training, curvature, influence, differentiated training."""
 
+from functrain.transforms.accounting import noise_multiplier_for as noise_multiplier_for
+from functrain.transforms.accounting import privacy_spent as privacy_spent
 from functrain.transforms.per_sample import per_sample_gradient_norms as per_sample_gradient_norms
 from functrain.transforms.per_sample import per_sample_gradients as per_sample_gradients
+from functrain.transforms.private import private as private
