@@ -71,13 +71,16 @@ if TYPE_CHECKING:
     from functrain.objectives import weighted_sum as weighted_sum
     from functrain.optim import schedules as schedules
     from functrain.step import LossScaling as LossScaling
+    from functrain.step import PerMember as PerMember
     from functrain.step import TrainState as TrainState
     from functrain.step import diff_states as diff_states
     from functrain.step import digest as digest
     from functrain.step import eval_step as eval_step
     from functrain.step import init_state as init_state
+    from functrain.step import stack as stack
     from functrain.step import to_module as to_module
     from functrain.step import train_step as train_step
+    from functrain.step import unstack as unstack
 
 _NAMES = {
     "functrain.checkpoint": ("Checkpointer",),
@@ -128,13 +131,16 @@ _NAMES = {
     "functrain.optim": ("schedules",),
     "functrain.step": (
         "LossScaling",
+        "PerMember",
         "TrainState",
         "diff_states",
         "digest",
         "eval_step",
         "init_state",
+        "stack",
         "to_module",
         "train_step",
+        "unstack",
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.errors import TracingError
-from functrain.foundation.torch_internals import TorchDispatchMode
+from functrain.foundation.torch_internals import TorchDispatchMode, draws
 
 
 class KeptDraws(TorchDispatchMode):
@@ -62,11 +62,6 @@ class KeptDraws(TorchDispatchMode):
         kept, following = self._kept[state]
         generator.manual_seed(following)
         return args[0].copy_(kept) if func._schema.is_mutable else _copied(kept)
-
-
-def draws(operation: Any) -> bool:
-    """Whether an operation of a graph, or one that is dispatched, draws random numbers."""
-    return isinstance(operation, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in operation.tags
 
 
 def drop_unused_copies(graph: torch.fx.Graph) -> None:

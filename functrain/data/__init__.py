@@ -10,6 +10,7 @@ from functrain.data.image_folder import ImageFolder, image_folder
 from functrain.data.iterables import DataWarning
 from functrain.data.lengths import PaddedCollate, pad_length
 from functrain.data.loader import Loader
+from functrain.data.loader_of_each import LoaderOfEach, per_member
 from functrain.data.memory_mapped import MemoryMapped, memory_mapped
 from functrain.data.mnist import mnist
 from functrain.data.order import batch_count, batch_indices, epoch_order
@@ -38,6 +39,7 @@ __all__ = [
     "Fold",
     "ImageFolder",
     "Loader",
+    "LoaderOfEach",
     "MemoryMapped",
     "PaddedCollate",
     "PoissonLoader",
@@ -76,6 +78,7 @@ __all__ = [
     "pad_length",
     "pad_scans",
     "part_of_length",
+    "per_member",
     "segmented_digits",
     "split",
     "standard_library",

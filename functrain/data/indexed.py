@@ -4,7 +4,7 @@ import dataclasses
 import os
 import signal
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,6 +111,21 @@ class IndexedStream:
         return IndexedStream(
             self._plan.unshuffled(), self._dataset, self._collate_fn, self._key, self._workers, self._what
         )
+
+    def is_the_same_for(self, keys: Sequence[int]) -> bool:
+        """Whether the batches are the same with each of these keys: in an order of their own, and not drawn at random.
+
+        Example:
+            >>> from functrain.data import Loader
+            >>> from torch.utils.data import TensorDataset
+            >>> data = TensorDataset(torch.arange(4.0))
+            >>> [Loader(data, batch_size=2, shuffle=s).stream(0).is_the_same_for([1, 2]) for s in (False, True)]
+            [True, False]
+        """
+        if self._reader().gather is None or not isinstance(self._plan, ArithmeticPlan):
+            return False
+        first, *others = (self._plan.order(key, 0) for key in keys)
+        return all(torch.equal(first, other) for other in others)
 
     def content_digest(self) -> str | None:
         """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""

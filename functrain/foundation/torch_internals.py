@@ -161,6 +161,26 @@ def foreach_operator(name: str) -> Callable[..., Any] | None:
     return getattr(torch, f"_foreach_{name}", None)
 
 
+def draws(operation: Any) -> bool:
+    """Whether an operation of a graph, or one that is dispatched, draws random numbers."""
+    return isinstance(operation, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in operation.tags
+
+
+def operation_name(operation: Any) -> str:
+    """An operation's name with its overload.
+
+    Example:
+        >>> operation_name(torch.ops.aten.bernoulli_.float)
+        'bernoulli_.float'
+    """
+    return f"{operation._schema.name.rpartition('::')[2]}.{operation._overloadname}"
+
+
+def writes_to_argument(operation: Any) -> bool:
+    """Whether an operation changes its first argument."""
+    return bool(operation._schema.is_mutable)
+
+
 def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Copy each source into its target."""
     copy = foreach_operator("copy_")

@@ -28,12 +28,12 @@ class MicroBatch(NamedTuple):
 
     Attributes:
         batch: padded, on the device.
-        examples: real ones among its rows.
+        examples: real ones among its rows, an int; of `PerMember`, a tuple with those of each.
         ends_window: it is the last of a window that is shorter than the others.
     """
 
     batch: Any
-    examples: int
+    examples: Any
     ends_window: bool = False
 
 

@@ -1,7 +1,7 @@
 """Whether a run's steps are compiled: `compile="auto"` decides it once, from counts, when a run begins."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from functrain.checkpoint import Checkpointer, read_info
 from functrain.compiler.work import Estimate, Work, estimate, forward_work
@@ -14,6 +14,7 @@ from functrain.loop.output.progress_line import counted
 from functrain.loop.resume.metadata import metadata_of
 from functrain.loop.settings import Settings
 from functrain.objectives.examples import count_examples, takes_lists
+from functrain.step.members.cores import member_of
 from functrain.step.state import TrainState
 
 FEWEST = 10  # updates; in fewer no compilation pays, and nothing need be counted
@@ -102,6 +103,14 @@ def _estimate(settings: Settings, state: TrainState, feed: Feed, world: World) -
     batch = glimpse(feed.stream, state.epoch)
     if batch is None:
         return None
+    if state.members is not None:  # the work of one for each
+        count, state = len(state.members), member_of(state, 0)
+        found = _estimate_of(settings, state, batch, world)
+        return found if count == 1 else found._replace(saves=found.saves * count)
+    return _estimate_of(settings, state, batch, world)
+
+
+def _estimate_of(settings: Settings, state: TrainState, batch: Any, world: World) -> Estimate:
     objective = state.recipe.objective
     examples, lists = count_examples(objective)(batch), takes_lists(objective)
     try:

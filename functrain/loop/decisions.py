@@ -47,6 +47,11 @@ class Decisions:
                 "plateau: this optimizer has no learning rate that could be reduced; leave plateau out, or give "
                 "optim.from_torch its lr as a schedule: lr=schedules.constant(1e-3)"
             )
+        if self.early_stopping is not None and self.early_stopping.restore_best and state.members is not None:
+            raise ValueError(
+                "early_stopping(restore_best=True) is not for a stack, whose members are best at different times: "
+                "leave restore_best out. A member that stops keeps its values"
+            )
         if self.early_stopping is not None and self.early_stopping.restore_best and run_dir is None:
             raise ValueError("early_stopping(restore_best=True) goes back to the best checkpoint: give fit a run_dir")
 
@@ -82,6 +87,8 @@ class Decisions:
     def end(self, state: TrainState) -> bool:
         """Whether training is over; a question to the state alone, so that a resume gives the same answer."""
         rule = self.early_stopping
+        if state.members is not None:
+            return not any(state.members.train())
         return rule is not None and state.stopper.num_bad_epochs >= rule.patience
 
     @property

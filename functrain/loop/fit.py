@@ -13,11 +13,9 @@ import torch
 from functrain.compiler import CompilingRunner, runner_for
 from functrain.compiler.request import check as check_compiler
 from functrain.compiler.request import recorded
-from functrain.data import as_stream
 from functrain.data.preprocessing import preprocessor_of
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
 from functrain.distributed import World, current_world, replicate
-from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import absolute
 from functrain.foundation.tf32 import tf32 as tf32_products
 from functrain.foundation.trees import copy_tensors
@@ -25,11 +23,12 @@ from functrain.loop.batches import Feed
 from functrain.loop.choosing import choose
 from functrain.loop.ending import Ending
 from functrain.loop.events import Callbacks
-from functrain.loop.feeds import feed_for, training_feed
+from functrain.loop.feeds import evaluation_feed, feed_for, training_feed
 from functrain.loop.keeping import Keeper
 from functrain.loop.keywords import takes
 from functrain.loop.listeners import Listeners
 from functrain.loop.measuring import Measuring
+from functrain.loop.members import Failures, prepared
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.output import progress as displays
 from functrain.loop.output.records import Records
@@ -134,7 +133,8 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
             report=report,
             world=world,
         )
-        state = settings.decisions.prepared(opened.state)
+        rules = settings.decisions
+        state = rules.prepared(opened.state) if opened.state.members is None else prepared(opened.state, rules)
         if choice.why and not settings.is_done(state):
             report.say(choice.why)
         for place in report.records.places:
@@ -153,6 +153,8 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
 def _for_ranks(state: TrainState, settings: Settings, world: World) -> TrainState:
     """The state as the ranks train it: as `shard` has made it, or a replica on each."""
     exchange = state.recipe.exchange
+    if state.members is not None:
+        return _for_members(state, settings, world)
     if exchange is None:
         return replicate(state, world)
     if settings.micro_batch is not None:
@@ -163,6 +165,17 @@ def _for_ranks(state: TrainState, settings: Settings, world: World) -> TrainStat
     if exchange.ranks != world.size:
         raise ValueError(
             f"the state was sharded for {exchange.ranks} processes, and {world.size} train: call shard here"
+        )
+    return state
+
+
+def _for_members(state: TrainState, settings: Settings, world: World) -> TrainState:
+    """Refuse what a stack cannot do."""
+    if world.size > 1:
+        raise ValueError(f"a stack trains in one process, and here are {world.size}: give each process its own members")
+    if settings.micro_batch is not None:
+        raise ValueError(
+            f"micro_batch={settings.micro_batch!r} is not for a stack: take a smaller batch and accumulate"
         )
     return state
 
@@ -198,7 +211,8 @@ def _run(
     listeners = Listeners(callbacks, ending, donates=runner.donate)
     watched = watched_metric(settings, state.recipe.objective)
     recipe = state.recipe
-    one_by_one = settings.deterministic or listeners.want_steps or recipe.accumulate > 1 or recipe.exchange is not None
+    one_by_one = settings.deterministic or listeners.want_steps or recipe.accumulate > 1
+    one_by_one = one_by_one or recipe.exchange is not None or state.members is not None
     stepping = Stepping(
         settings=settings,
         runner=runner,
@@ -208,6 +222,7 @@ def _run(
         report=report,
         keeper=keeper,
         skips=SkipWatch(settings, state),
+        failures=Failures(settings, state),
         watched=watched,
         per_call=UpdatesPerCall(settings, world, one_by_one=one_by_one or not runner.makes_series),
     )
@@ -310,19 +325,14 @@ def _feeds(state: TrainState, loader: Any, settings: Settings, world: World) -> 
     feeds = [training_feed(state, loader, world, settings.portion)]
     if settings.eval_loader is not None:
         overfits = settings.overfit_batches is not None
-        key, what = fold_in(state.key, "eval"), "eval_loader"
-        stream = feeds[0].stream if overfits else as_stream(settings.eval_loader, key, what=what)
-        feeds.append(feed_for(state, stream, world, settings.eval_limit))
+        if overfits:
+            feeds.append(feeds[0] if state.members else feed_for(state, feeds[0].stream, world, settings.eval_limit))
+        else:
+            feeds.append(evaluation_feed(state, settings.eval_loader, world, settings.eval_limit))
     return feeds
 
 
 def _check_tail(settings: Settings, feed: Feed, state: TrainState) -> None:
-    exchange = state.recipe.exchange
-    if settings.tail == "short" and exchange is not None and exchange.in_blocks and exchange.ranks > 1:
-        raise ValueError(
-            "tail='short' may leave a process without a micro-batch, and passes gather parameters in blocks, for which "
-            "all processes must pass together: use tail='extend' or 'drop', or call shard without blocks"
-        )
     if settings.tail != "extend" and state.recipe.accumulate > 1 and feed.stream.length(0) is None:
         raise ValueError(
             f"tail={settings.tail!r} needs a loader of known length (one with len()), to know which window is the "

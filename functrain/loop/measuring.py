@@ -1,6 +1,6 @@
 """What an epoch came to: the means of its training, and its evaluations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ from functrain.loop.batches import Feed
 from functrain.loop.ending import Ending
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.keeping import Keeper
+from functrain.loop.members import merged, totals_of_each
+from functrain.loop.output.log_files import MEMBERS
 from functrain.loop.output.records import Record
 from functrain.loop.report import Report
 from functrain.loop.settings import Settings
@@ -19,10 +21,15 @@ from functrain.step.state import TrainState
 
 
 class Measured(NamedTuple):
-    """A record, and the watched metric in it: None if it has none, or the mean of nothing."""
+    """A record, and the watched metric in it: None if it has none, or the mean of nothing.
+
+    Attributes:
+        each: of a stack, that of each member.
+    """
 
     record: Record
     metric: float | None
+    each: Sequence[float | None] = ()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,15 +67,24 @@ class Measuring:
         """
         record: Record = {"kind": kind, "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
         totals = {"train_": Totals(state.epoch_totals, self.report.metric_names, state.epoch_metrics)}
-        record |= to_numbers(totals["train_"], "train_")
+        record = self._with_numbers(record, state, totals["train_"], "train_")
         if evaluate and self.feed is not None:
             found = self._evaluations(state, self.feed)
             if found is None:
                 return None
             for prefix, each in found.items():
-                record |= to_numbers(each, prefix)
+                record = self._with_numbers(record, state, each, prefix)
             totals |= found
+        if state.members is not None:
+            name = self._watched_name()
+            return Measured(record, record.get(name), record[MEMBERS].get(name, ()))
         return Measured(record, self._metric(record, totals))
+
+    def _with_numbers(self, record: Record, state: TrainState, totals: Totals, prefix: str) -> Record:
+        """The record and the means of these totals."""
+        if state.members is None:
+            return {**record, **to_numbers(totals, prefix)}
+        return merged(record, totals_of_each(totals, prefix, state.members.train()))
 
     def _evaluations(self, state: TrainState, feed: Feed) -> Mapping[str, Totals] | None:
         """Totals by the prefix of their names; None if a signal came."""
@@ -88,7 +104,8 @@ class Measuring:
             if totals is None:
                 return None
             found[prefix] = totals
-            complaint = None if totals.measured is None else totals.measured.complaint()
+            measured = totals.measured if state.members is None else None
+            complaint = None if measured is None else measured.complaint()
             if complaint is not None:
                 self.report.say(f"evaluation: {complaint}; in place of its value stands NaN")
         return found
@@ -106,7 +123,10 @@ class Measuring:
         best = ". The best checkpoint is chosen by train_loss" if chooses else ""
         self.report.say(f"eval_loader is not used: {error}{best}")
 
+    def _watched_name(self) -> str:
+        return self.settings.watch or ("train_loss" if self.feed is None else "eval_loss")
+
     def _metric(self, record: Record, totals: Mapping[str, Totals]) -> float | None:
-        name = self.settings.watch or ("train_loss" if self.feed is None else "eval_loss")
+        name = self._watched_name()
         of_nothing = any(name in uncounted(each, prefix) for prefix, each in totals.items())
         return None if of_nothing else record.get(name)

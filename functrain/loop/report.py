@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from functrain.loop.members import Overall
 from functrain.loop.output.log_files import DIGEST
 from functrain.loop.output.progress import Display
 from functrain.loop.output.records import Record, Records
@@ -54,7 +55,7 @@ class Report:
         """A micro-batch is done, or so many; state and metrics are those after the last."""
         if not self.metric_names:
             self.metric_names = tuple(name for name in metrics if not is_about_update(name))
-        self.display.step(state, metrics, count)
+        self.display.step(state, metrics if state.members is None else Overall(metrics, state.members), count)
 
     def update(self, at: TrainState | Updates, metrics: Mapping[str, Any]) -> None:
         """An update is done: record it, if its turn has come; its metrics may still have to be named."""
@@ -63,7 +64,10 @@ class Report:
         if (digests or at.step % self._settings.log_every == 0) and self.records.keeps_steps:
             counters = {"kind": "step", "epoch": at.epoch + 1, "step": at.step, "samples": at.samples_seen}
             named = named_metrics(metrics)
-            record = counters | dict(zip(named, numbers(named.values())))
+            if isinstance(at, TrainState) and at.members is not None:
+                record = counters | Overall(named, at.members).record()
+            else:
+                record = counters | dict(zip(named, numbers(named.values())))
             self.records.append(record | {DIGEST: digest(at)} if digests else record)
 
     def epoch(self, record: Record, state: TrainState) -> None:

@@ -7,6 +7,7 @@ from functrain.loop.ending import Ending
 from functrain.loop.keeping import Keeper
 from functrain.loop.listeners import Listeners
 from functrain.loop.measuring import Measured, Measuring
+from functrain.loop.members import decided
 from functrain.loop.report import Report
 from functrain.loop.result import FitResult
 from functrain.loop.settings import Settings
@@ -93,9 +94,11 @@ class Run:
         if measured is None:
             return state
         state, said = self.listeners.tell("after_epoch", state, metrics=measured.record), list[str]()
-        if measured.metric is not None:
+        if measured.metric is not None and state.members is None:
             state, said = self.settings.decisions.after(state, measured.metric)
         state = state.after_epochs(number)
+        if state.members is not None and measured.each:
+            state, said = decided(state, measured.each, self.settings.decisions)
         self._keep(measured, state)
         for text in said:
             self.report.say(text)

@@ -105,7 +105,7 @@ class Settings(Guards, Logging, Saving, Compiling, Stepping, Deciding, Evaluatin
         Raises:
             ValueError, TypeError: for what is not allowed.
         """
-        require_state("fit", state)
+        require_state("fit", state, members=True)
         if self.epochs is None and self.steps is None:
             raise ValueError("fit needs to know how long to train: give epochs, steps, or both")
         for each in declared():

@@ -11,10 +11,11 @@ from functrain.loop.batches import MicroBatch
 from functrain.loop.ending import Ending
 from functrain.loop.keeping import Keeper
 from functrain.loop.listeners import Listeners
+from functrain.loop.members import Failures, have_ended
 from functrain.loop.memory import split_batch
 from functrain.loop.report import Report
 from functrain.loop.settings import Settings
-from functrain.loop.skips import SkipWatch, Update
+from functrain.loop.skips import Refusal, SkipWatch, Update
 from functrain.loop.updates_per_call import UpdatesPerCall
 from functrain.loop.watching import Watched
 from functrain.objectives.examples import takes_lists
@@ -23,6 +24,7 @@ from functrain.step import train_step
 from functrain.step.execution import Runner
 from functrain.step.finish import named_metrics
 from functrain.step.measures import lacks_accumulators, with_accumulators
+from functrain.step.members.stepping import first_alone
 from functrain.step.state import DonatedState, TrainState
 from functrain.step.updates import Updates
 
@@ -40,6 +42,7 @@ class Stepping:
         report: the run's log and display.
         keeper: saves.
         skips: looks at updates that were refused.
+        failures: likewise, of the members of a stack.
         watched: the metric that decides.
         per_call: how many updates a call does.
     """
@@ -52,6 +55,7 @@ class Stepping:
     report: Report
     keeper: Keeper
     skips: SkipWatch
+    failures: Failures
     watched: Watched
     per_call: UpdatesPerCall
     randomness: Randomness = field(default_factory=Randomness)
@@ -103,7 +107,7 @@ class Stepping:
     def _one(self, state: TrainState, micro_batch: MicroBatch) -> TrainState:
         batch = micro_batch.batch
         if not self.watched.was_sought and batch is not None:
-            self.watched.before_training(state, batch, self.runner.rows)
+            self.watched.before_training(*first_alone(state, batch), self.runner.rows)
         if lacks_accumulators(state):
             state = self._with_accumulators(state, batch)
         if self.settings.deterministic:
@@ -129,7 +133,7 @@ class Stepping:
     def _with_accumulators(self, state: TrainState, batch: Any) -> TrainState:
         """Room for the metrics that were asked for, whose form the first batch tells."""
         lists, pads = takes_lists(state.recipe.objective), takes_weight(state.recipe.objective)
-        part = split_batch(batch, self.runner.rows, pads=pads, lists=lists)[0]
+        part = batch if state.members is not None else split_batch(batch, self.runner.rows, pads=pads, lists=lists)[0]
         state, names = with_accumulators(state, part)
         self.report.metric_names = self.report.metric_names or names
         return state
@@ -168,14 +172,29 @@ class Stepping:
 
     def _updated(self, new: TrainState, update: Update) -> TrainState:
         """What follows each update; within a call of several, the record alone."""
-        refusal = self.skips.after(new, update)
+        refusal = self.skips.after(new, update) if new.members is None else None
         if refusal is not None:
             raise self.keeper.nonfinite(refusal)
         metrics: Any = update.metrics
+        if new.members is not None:
+            new = self._without_failed(new)
         self.report.update(new, metrics)
         new = self.listeners.tell("after_step", new, metrics=metrics)
         self.keeper.save_if_due(new)
         return new
+
+    def _without_failed(self, state: TrainState) -> TrainState:
+        """The stack in which members that have failed train no more.
+
+        Raises:
+            NonFiniteError: all have.
+        """
+        state, said = self.failures.after(state)
+        if said and have_ended(state):
+            raise self.keeper.nonfinite(Refusal(state, said[0], f"{said[0]}. The state was saved (status NONFINITE)"))
+        for text in said:
+            self.report.say(text)
+        return state
 
 
 def _done_by_all(state: TrainState) -> int:

@@ -11,8 +11,7 @@ The form is read from shapes and dtypes, never from values: a value must not dep
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +23,7 @@ TASKS = ("binary", "multilabel", "multiclass")
 REFUSED = ("NaN in the predictions", "a target that is no label")
 
 
-@dataclass(frozen=True)
-class Examples:
+class Examples(NamedTuple):
     """Labels with their predictions.
 
     Attributes:
@@ -41,11 +39,6 @@ class Examples:
     targets: Tensor
     weight: Tensor
     refused: Tensor
-
-    @cached_property
-    def predicted(self) -> Tensor:
-        """Class numbers `[N]` of a multiclass task."""
-        return self.scores if self.scores.ndim == 1 else self.scores.argmax(1)
 
 
 @dataclass(frozen=True)

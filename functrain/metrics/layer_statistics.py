@@ -39,7 +39,7 @@ class Statistics:
             ['grad/w/max', 'grad/w/mean', 'grad/w/norm', 'grad/w/zeros']
         """
         names = [f"{prefix}/{layer}/{statistic}" for layer in self.layers for statistic in self.statistics]
-        return dict(zip(names, self.values.flatten().unbind()))
+        return dict(zip(names, self.values.flatten(-2).unbind(-1)))
 
 
 def each_parameter(path: str) -> str:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from functrain.foundation.trees import node, static, tree_map
 from functrain.metrics.accumulating import Metric, Statistic, flat_values, metric, named_values
-from functrain.metrics.examples import Examples, Labels
-from functrain.metrics.labelled import OfLabels
 
 
 @node
@@ -159,15 +157,9 @@ class Measures:
             outputs: the model's, by the names in `self.outputs`.
         """
         found: dict[str, Any] = {}
-        read: dict[Labels, Examples] = {}  # each way to read once: a graph would do all of it again for each statistic
         for key, statistic in self.statistics.items():
             try:
-                if isinstance(statistic, OfLabels):
-                    if statistic.labels not in read:
-                        read[statistic.labels] = statistic.labels.read(predictions, targets, weight)
-                    found[key] = statistic.of_examples(read[statistic.labels])
-                else:
-                    found[key] = statistic.of(outputs if statistic.outputs else predictions, targets, weight)
+                found[key] = statistic.of(outputs if statistic.outputs else predictions, targets, weight)
             except ValueError as error:
                 name = next(each.name for each in self.metrics if each.statistic == statistic)
                 raise ValueError(f"metric {name!r}: {error}") from error
@@ -179,7 +171,7 @@ class StackedValues:
     """Values of metrics as they leave a graph: one tensor, whatever their number.
 
     Attributes:
-        values: float64 `[n]`.
+        values: float64 `[n]`; of N members `[N, n]`.
         names: of each.
     """
 
@@ -187,8 +179,8 @@ class StackedValues:
     names: tuple[str, ...] = static()
 
     def named(self) -> dict[str, Tensor]:
-        """Name -> 0-d value."""
-        return dict(zip(self.names, self.values.unbind()))
+        """Name -> 0-d value, or `[N]`."""
+        return dict(zip(self.names, self.values.unbind(-1)))
 
 
 class Collected:

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.torch_internals import is_eager
-from functrain.metrics.accumulating import Accumulator, Metric
+from functrain.metrics.accumulating import Accumulator, Metric, Statistic
 from functrain.metrics.class_scores import quotient
 from functrain.metrics.counts import is_right, sums_by_class, task_and_sums
-from functrain.metrics.examples import Examples, Labels, Task
-from functrain.metrics.labelled import OfLabels
+from functrain.metrics.examples import Labels, Task
 
 _ELEMENTS = 1 << 22  # logits that are exponentiated in float64 at a time
 _COMPARED = 1024  # bins, at most, that a graph finds by comparison
 
 
 @dataclass(frozen=True)
-class Bins(OfLabels):
+class Bins(Statistic):
     """`[3, bins]`: the weight, the confidence and the right predictions in each bin of confidence.
 
     Attributes:
@@ -31,8 +30,9 @@ class Bins(OfLabels):
     labels: Labels
     bins: int
 
-    def of_examples(self, found: Examples) -> Accumulator:
-        """Of what was read of a batch."""
+    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
+        """Of a batch."""
+        found = self.labels.read(predictions, targets, weight)
         probabilities = _of_scores("calibration_error", self.labels, found)
         if found.task == "multiclass":
             confidence, right = probabilities.amax(1), is_right(self.labels, found)
@@ -48,7 +48,7 @@ class Bins(OfLabels):
 
 
 @dataclass(frozen=True)
-class SquaredErrors(OfLabels):
+class SquaredErrors(Statistic):
     """`[2]`: the weighted sum of squared errors of the probabilities, and the weight.
 
     Attributes:
@@ -57,8 +57,9 @@ class SquaredErrors(OfLabels):
 
     labels: Labels
 
-    def of_examples(self, found: Examples) -> Accumulator:
-        """Of what was read of a batch."""
+    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
+        """Of a batch."""
+        found = self.labels.read(predictions, targets, weight)
         probabilities = _of_scores("brier", self.labels, found)
         if found.task == "multiclass":
             truth = found.targets[:, None] == torch.arange(probabilities.shape[1], device=probabilities.device)
@@ -70,7 +71,7 @@ class SquaredErrors(OfLabels):
 
 
 @dataclass(frozen=True)
-class Surprise(OfLabels):
+class Surprise(Statistic):
     """`[3]`: the weighted negative log-likelihood of the targets in nats, the weight, and the bytes.
 
     Attributes:
@@ -81,8 +82,9 @@ class Surprise(OfLabels):
     labels: Labels
     token_bytes: tuple[int, ...] | None = None
 
-    def of_examples(self, found: Examples) -> Accumulator:
-        """Of what was read of a batch."""
+    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
+        """Of a batch."""
+        found = self.labels.read(predictions, targets, weight)
         if found.task != "multiclass" or found.scores.ndim == 1:
             raise ValueError("it takes the scores of all classes or tokens, [B, C, ...], and integer targets [B, ...]")
         target = found.scores.gather(1, found.targets[:, None]).squeeze(1).double()

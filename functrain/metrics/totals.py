@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from functrain.foundation.trees import node, static
+from functrain.foundation.trees import node, static, tree_map
 from functrain.metrics.measuring import Measured
 
 SLOTS = 32
@@ -24,7 +24,8 @@ class Totals:
 
     Attributes:
         sums: float64 `[2, SLOTS]`: weighted sums, and sums of weights. Its size does not depend on the
-            metrics, so a state that carries one has the same structure before the first step as after.
+            metrics, so a state that carries one has the same structure before the first step as after. Of a stack of
+            N members (`functrain.stack`) it is `[N, 2, SLOTS]`.
         names: which metric a slot holds.
         measured: accumulators of the metrics that were asked for; None: none were.
 
@@ -48,8 +49,19 @@ class Totals:
 
     @property
     def weight(self) -> Tensor:
-        """The loss's sum of weights, 0-d."""
-        return self.sums[1, 0]
+        """The loss's sum of weights, 0-d; of a stack `[N]`."""
+        return self.sums[..., 1, 0]
+
+    def of_members(self) -> "list[Totals]":
+        """Those of each member of a stack.
+
+        Example:
+            >>> both = Totals(torch.ones(2, 2, SLOTS, dtype=torch.float64), ("loss",))
+            >>> [each.means()["loss"].item() for each in both.of_members()]
+            [1.0, 1.0]
+        """
+        rows = [tree_map(lambda leaf, number=number: leaf[number], self) for number in range(len(self.sums))]
+        return list(rows)
 
     def counted(self) -> "Totals":
         """The same sums, with 0 in place of NaN and infinities where the weights sum to 0, as of a mean over nothing.
@@ -66,7 +78,7 @@ class Totals:
         return Totals(sums, self.names, self.measured)
 
     def means(self) -> dict[str, Tensor]:
-        """Name -> 0-d float64 mean, and the values of `measured`; NaN where nothing was counted.
+        """Name -> 0-d float64 mean, and the values of `measured`; NaN where nothing was counted. Of a stack `[N]`.
 
         A metric that was asked for takes the place of one of the objective's with its name.
 
@@ -75,7 +87,10 @@ class Totals:
             >>> Loss(torch.tensor(6.0), 3.0).totals().means()
             {'loss': tensor(2., dtype=torch.float64)}
         """
-        means = dict(zip(self.names, (self.sums[0] / self.sums[1]).unbind()))
+        if self.measured is not None and self.sums.ndim > 2:
+            each = [totals.means() for totals in self.of_members()]
+            return {name: torch.stack([means[name] for means in each]) for name in each[0]}
+        means = dict(zip(self.names, (self.sums[..., 0, :] / self.sums[..., 1, :]).unbind(-1)))
         return means if self.measured is None else means | self.measured.values()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, stateless, zero_count, zeros_like
 from functrain.optim.checks import (
@@ -32,6 +33,7 @@ class FactoredState:
     # its means by rows [..., n, 1] and by columns [..., 1, m], of any other a single tensor like the leaf
 
 
+@remembered
 def scale_by_factored_rms(beta2_decay: float = -0.8, eps: float | None = None, d: float = 1.0) -> Optimizer:
     """Divide by the root mean square of the gradients, of a matrix estimated from its rows and columns.
 
@@ -72,6 +74,7 @@ def scale_by_factored_rms(beta2_decay: float = -0.8, eps: float | None = None, d
     return Optimizer(init, update)
 
 
+@remembered
 def scale_by_parameter_rms(least: float = 1e-3) -> Optimizer:
     """Multiply each leaf's update by the root mean square of its parameter, or by `least` if that is more.
 
@@ -89,6 +92,7 @@ def scale_by_parameter_rms(least: float = 1e-3) -> Optimizer:
     return stateless(update)
 
 
+@remembered
 def adafactor(
     lr: Hyperparameter = 1e-2,
     beta2_decay: float = -0.8,

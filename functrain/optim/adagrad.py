@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_fraction, require_non_negative, unless_schedule
@@ -21,6 +22,7 @@ class AdagradState:
     sum: Tree  # of squared gradients, as params
 
 
+@remembered
 def scale_by_adagrad(
     lr_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: Hyperparameter = 1e-10
 ) -> Optimizer:
@@ -54,6 +56,7 @@ def scale_by_adagrad(
     return Optimizer(init, update)
 
 
+@remembered
 def adagrad(
     lr: Hyperparameter = 1e-2,
     lr_decay: float = 0.0,
@@ -110,6 +113,7 @@ class AdadeltaState:
     acc_delta: Tree  # mean square of the directions, as params
 
 
+@remembered
 def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: Hyperparameter = 1e-6) -> Optimizer:
     """Divide by the root of recent squared gradients, multiply by that of recent squared directions.
 
@@ -143,6 +147,7 @@ def scale_by_adadelta(rho: Hyperparameter = 0.9, eps: Hyperparameter = 1e-6) -> 
     return Optimizer(init, update)
 
 
+@remembered
 def adadelta(
     lr: Hyperparameter = 1.0,
     rho: Hyperparameter = 0.9,

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas, require_non_negative, unless_schedule
@@ -23,6 +24,7 @@ class AdamState:
     max_exp_avg_sq: Tree  # its largest value so far, as params; () without amsgrad
 
 
+@remembered
 def scale_by_adam(
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: Hyperparameter = 1e-8, amsgrad: bool = False
 ) -> Optimizer:
@@ -84,6 +86,7 @@ def bias_correction(beta: Scalar, count: torch.Tensor) -> torch.Tensor:
     return 1 - beta ** count.double()
 
 
+@remembered
 def adam(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
@@ -134,6 +137,7 @@ def adam(
     return chain(ascend_if(maximize), *parts, descend(lr))
 
 
+@remembered
 def adamw(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
@@ -23,6 +24,7 @@ class AdamaxState:
     exp_inf: Tree  # decaying largest magnitude, as params
 
 
+@remembered
 def scale_by_adamax(
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: Hyperparameter = 1e-8
 ) -> Optimizer:
@@ -56,6 +58,7 @@ def scale_by_adamax(
     return Optimizer(init, update)
 
 
+@remembered
 def adamax(
     lr: Hyperparameter = 2e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),

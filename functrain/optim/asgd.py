@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.averages import KnowsAverages, trained_by
 from functrain.optim.base import Optimizer, chain, zeros_like
@@ -34,6 +35,7 @@ class AsgdState(KnowsAverages):
         return dict(zip(trained_by(self.ax, params), trees.leaves(self.ax)))
 
 
+@remembered
 def step_asgd(lr: Hyperparameter, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6) -> Optimizer:
     """The last part of `asgd`: steps by a falling rate, and the average of the points they lead to.
 
@@ -74,6 +76,7 @@ def step_asgd(lr: Hyperparameter, lambd: float = 1e-4, alpha: float = 0.75, t0: 
     return Optimizer(init, update)
 
 
+@remembered
 def asgd(
     lr: Hyperparameter = 1e-2,
     lambd: float = 1e-4,

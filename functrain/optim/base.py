@@ -12,6 +12,7 @@ import torch
 
 from functrain.foundation import trees
 from functrain.foundation.dtypes import is_floating
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree
 from functrain.optim.foreach import aligned_leaves, are_ours, foreach, overwrite
 
@@ -106,6 +107,7 @@ def _alike(left: torch.Tensor, right: torch.Tensor) -> bool:
     return left.shape == right.shape and left.dtype == right.dtype and left.stride() == right.stride()
 
 
+@remembered
 def chain(*transforms: Optimizer) -> Optimizer:
     """Apply transforms in order, each to the updates of the one before; the state is a tuple of states.
 
@@ -149,6 +151,7 @@ def stateless(fn: Callable[[Tree, Tree], Tree]) -> Optimizer:
     return Optimizer(lambda _params: (), lambda updates, state, params: (fn(updates, params), state))
 
 
+@remembered
 def identity() -> Optimizer:
     """The transform that changes nothing.
 

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.torch_internals import is_eager
 from functrain.foundation.trees import Tree
 from functrain.optim.base import Optimizer, stateless
@@ -71,6 +72,7 @@ def scale_to_norm(tree: Tree, norm: torch.Tensor, max_norm: float) -> Tree:
     return trees.unflatten(spec, foreach("mul", leaves, factor))
 
 
+@remembered
 def clip_by_global_norm(max_norm: float) -> Optimizer:
     """Scale the updates to a global norm of at most `max_norm`, as torch.nn.utils.clip_grad_norm_ does.
 
@@ -85,6 +87,7 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
     return stateless(lambda updates, _params: scale_to_norm(updates, global_norm(updates), max_norm))
 
 
+@remembered
 def clip_by_value(value: float) -> Optimizer:
     """Clamp every element of the updates to [-value, value].
 

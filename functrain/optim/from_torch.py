@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.torch_internals import have_no_values
 from functrain.foundation.trees import Tree, node, static
 from functrain.optim.base import Optimizer, zero_count, zeros_like
@@ -25,6 +26,7 @@ class FromTorchState:
     special_start: bool = static()  # the first step is not the step from `slots` as they are at first
 
 
+@remembered
 def from_torch(optimizer_class: type[torch.optim.Optimizer], /, **kwargs: Any) -> Optimizer:
     """A torch optimizer, torch's own or anybody's, as a pure function of gradients, state and parameters.
 

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree
 from functrain.optim.adam import scale_by_adam
 from functrain.optim.base import Optimizer, chain, stateless
@@ -13,6 +14,7 @@ from functrain.optim.rates import descend
 from functrain.optim.schedules import Hyperparameter
 
 
+@remembered
 def scale_by_trust_ratio() -> Optimizer:
     """Multiply each leaf's update by the norm of its parameter over the norm of the update, if neither is 0.
 
@@ -37,6 +39,7 @@ def scale_by_trust_ratio() -> Optimizer:
     return stateless(update)
 
 
+@remembered
 def lamb(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),

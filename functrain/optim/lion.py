@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
 from functrain.optim.checks import require_betas
@@ -21,6 +22,7 @@ class LionState:
     exp_avg: Tree  # as params
 
 
+@remembered
 def scale_by_lion(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.99)) -> Optimizer:
     """The sign of an interpolation between momentum and gradient.
 
@@ -47,6 +49,7 @@ def scale_by_lion(betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.99)) ->
     return Optimizer(init, update)
 
 
+@remembered
 def lion(
     lr: Hyperparameter = 1e-4,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.99),

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, require_optimizer, zero_count, zeros_like
 from functrain.optim.checks import require_fraction, require_steps, unless_schedule
@@ -19,6 +20,7 @@ class LookaheadState:
     inner: Tree  # state of the optimizer within
 
 
+@remembered
 def lookahead(optimizer: Optimizer, k: int = 5, alpha: Hyperparameter = 0.5) -> Optimizer:
     """Every `k` updates move slow weights towards the parameters, and the parameters to the slow weights.
 

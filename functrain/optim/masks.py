@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree
 from functrain.optim.base import Optimizer, require_optimizer
 from functrain.optim.foreach import aligned_leaves
@@ -13,6 +14,7 @@ from functrain.optim.foreach import aligned_leaves
 Mask = Callable[[str, torch.Tensor], bool] | Tree
 
 
+@remembered
 def masked(transform: Optimizer, mask: Mask) -> Optimizer:
     """Apply a transform where `mask` is true; elsewhere updates pass through unchanged and no state is kept.
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import scale_by_adam
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
@@ -72,6 +73,7 @@ class MuonState:
     momentum_buffer: Tree  # as params
 
 
+@remembered
 def scale_by_muon(
     momentum: Hyperparameter = 0.95,
     nesterov: bool = True,
@@ -125,6 +127,7 @@ def is_matrix(_path: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim == 2
 
 
+@remembered
 def muon(
     lr: Hyperparameter = 1e-3,
     weight_decay: Hyperparameter = 0.1,

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
@@ -24,6 +25,7 @@ class NAdamState:
     exp_avg_sq: Tree  # second moment, as params
 
 
+@remembered
 def scale_by_nadam(
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),
     eps: Hyperparameter = 1e-8,
@@ -70,6 +72,7 @@ def scale_by_nadam(
     return Optimizer(init, update)
 
 
+@remembered
 def nadam(
     lr: Hyperparameter = 2e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),

@@ -6,6 +6,7 @@ import torch
 
 from functrain.foundation import trees
 from functrain.foundation.keys import fold_in, root_key
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree
 from functrain.optim.base import Optimizer, zero_count
 from functrain.optim.checks import require_non_negative
@@ -17,6 +18,7 @@ LAST = 2**31 - 1  # of 31 bits; factors are odd and no greater, so that no produ
 ROUNDS = ((15, 0x2C1B3C6D), (12, 0x297A2D39), (15, 0x5C2D4E8B))
 
 
+@remembered
 def add_noise(eta: float = 0.01, gamma: float = 0.55, *, seed: int = 0) -> Optimizer:
     """Add normal noise of variance `eta / (1 + t)^gamma` to the gradients' elements, t the number of past updates.
 

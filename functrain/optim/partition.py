@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree
 from functrain.optim.base import Optimizer
 from functrain.optim.foreach import aligned_leaves
 from functrain.optim.masks import select
 
 
+@remembered
 def partition(groups: Mapping[str, Optimizer]) -> Optimizer:
     """Give each parameter to the optimizer of the first pattern that matches its path.
 

@@ -6,14 +6,16 @@ import optree
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node, static
 from functrain.optim.base import Optimizer, identity, stateless, zero_count
 from functrain.optim.checks import require_flag, require_non_negative
 from functrain.optim.foreach import Scalar, add_scaled, add_scaled_into, aligned_leaves, foreach
 from functrain.optim.masks import Mask, masked
-from functrain.optim.schedules import Hyperparameter, Schedule, rate_at
+from functrain.optim.schedules import Hyperparameter, Schedule, number_of, rate_at
 
 
+@remembered
 def scale(factor: float) -> Optimizer:
     """Multiply the updates by a constant; `scale(-1.0)` first in a chain maximises.
 
@@ -47,6 +49,7 @@ class FreezeState:
     paths: tuple[str, ...] = static()
 
 
+@remembered
 def freeze() -> Optimizer:
     """Make every update zero, so that the parameters stay as they are; for groups of `optim.partition`.
 
@@ -74,6 +77,7 @@ def frozen_paths(opt_state: Tree) -> set[str]:
     return {path for node in nodes if isinstance(node, FreezeState) for path in node.paths}
 
 
+@remembered
 def centralize() -> Optimizer:
     """Subtract from the gradient of each matrix (or kernel) its mean over all dimensions but the first.
 
@@ -99,6 +103,7 @@ class CountState:
     count: torch.Tensor  # updates so far, int64 []
 
 
+@remembered
 def add_decayed_weights(weight_decay: Hyperparameter) -> Optimizer:
     """Add `weight_decay * params` to the updates.
 
@@ -151,7 +156,7 @@ def _decay(weight_decay: Hyperparameter, add: Adding) -> Optimizer:
     if callable(weight_decay):
         return _scheduled_decay(weight_decay, add)
     require_non_negative("weight_decay", weight_decay)
-    return stateless(lambda updates, params: _decayed(updates, params, weight_decay, add))
+    return stateless(lambda updates, params: _decayed(updates, params, number_of(weight_decay), add))
 
 
 def _scheduled_decay(schedule: Schedule, add: Adding) -> Optimizer:

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, zero_count, zeros_like
@@ -23,6 +24,7 @@ class RAdamState:
     exp_avg_sq: Tree  # second moment, as params
 
 
+@remembered
 def scale_by_radam(
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999), eps: Hyperparameter = 1e-8
 ) -> Optimizer:
@@ -74,6 +76,7 @@ def _factors(beta1: Scalar, beta2: Scalar, count: torch.Tensor) -> tuple[torch.T
     return adaptive / correction1, (~reliable).double() / correction1
 
 
+@remembered
 def radam(
     lr: Hyperparameter = 1e-3,
     betas: tuple[Hyperparameter, Hyperparameter] = (0.9, 0.999),

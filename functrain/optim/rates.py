@@ -8,6 +8,7 @@ import optree
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.numbers import is_number
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, zero_count
@@ -53,6 +54,7 @@ def next_rate(lr: Hyperparameter, state: LearningRateState) -> tuple[torch.Tenso
     return base * state.reduction, LearningRateState(state.count + 1, base, state.reduction)
 
 
+@remembered
 def scale_by_learning_rate(lr: Hyperparameter) -> Optimizer:
     """Multiply the updates by minus the learning rate.
 

@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.adam import bias_correction
 from functrain.optim.base import Optimizer, chain, identity, zero_count, zeros_like
@@ -24,6 +25,7 @@ class RMSState:
     grad_avg: Tree  # their mean, as params; () unless centered
 
 
+@remembered
 def scale_by_rms(
     alpha: Hyperparameter = 0.99, eps: Hyperparameter = 1e-8, *, centered: bool = False, debias: bool = False
 ) -> Optimizer:
@@ -68,6 +70,7 @@ def scale_by_rms(
     return Optimizer(init, update)
 
 
+@remembered
 def rmsprop(
     lr: Hyperparameter = 1e-2,
     alpha: Hyperparameter = 0.99,

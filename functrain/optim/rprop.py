@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, zeros_like
 from functrain.optim.checks import require_length, require_non_negative, require_positive
@@ -20,6 +21,7 @@ class RpropState:
     step_size: Tree  # as params
 
 
+@remembered
 def scale_by_rprop(
     lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2), step_sizes: tuple[float, float] = (1e-6, 50.0)
 ) -> Optimizer:
@@ -50,6 +52,7 @@ def scale_by_rprop(
     return Optimizer(init, update)
 
 
+@remembered
 def rprop(
     lr: float = 1e-2,
     etas: tuple[float, float] = (0.5, 1.2),

@@ -8,6 +8,7 @@ the optimizer's state whether, and where, to take the second one; what is here i
 import optree
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node, static
 from functrain.optim.base import Optimizer, require_optimizer
 from functrain.optim.checks import require_positive
@@ -28,6 +29,7 @@ class SamState:
     adaptive: bool = static()
 
 
+@remembered
 def sam(optimizer: Optimizer, rho: float = 0.05, *, adaptive: bool = False) -> Optimizer:
     """Let an optimizer descend from the gradient at the worst point nearby: sharpness-aware minimisation.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.averages import KnowsAverages, trained_by
 from functrain.optim.base import Optimizer, chain, zeros_like
@@ -51,6 +52,7 @@ class ScheduleFreeState(KnowsAverages):
         return dict(zip(y, add_scaled(list(y.values()), towards, 1 - 1 / self.momentum)))
 
 
+@remembered
 def step_schedule_free(
     lr: Hyperparameter, momentum: float = 0.9, warmup_steps: int = 0, r: float = 0.0, weight_lr_power: float = 2.0
 ) -> Optimizer:
@@ -104,6 +106,7 @@ def step_schedule_free(
     return Optimizer(init, update)
 
 
+@remembered
 def schedule_free_sgd(
     lr: Hyperparameter = 1.0,
     momentum: float = 0.9,
@@ -153,6 +156,7 @@ def schedule_free_sgd(
     )
 
 
+@remembered
 def schedule_free_adamw(
     lr: Hyperparameter = 2.5e-3,
     betas: tuple[float, float] = (0.9, 0.999),

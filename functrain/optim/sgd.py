@@ -3,6 +3,7 @@
 import torch
 
 from functrain.foundation import trees
+from functrain.foundation.making import remembered
 from functrain.foundation.trees import Tree, node
 from functrain.optim.base import Optimizer, chain, identity, zero_count, zeros_like
 from functrain.optim.checks import require_non_negative, unless_schedule
@@ -21,6 +22,7 @@ class TraceState:
     momentum_buffer: Tree  # as params
 
 
+@remembered
 def trace(momentum: Hyperparameter, dampening: Hyperparameter = 0.0, nesterov: bool = False) -> Optimizer:
     """Momentum as torch.optim.SGD has it: `b = momentum b + (1 - dampening) g`, the first `b` being `g`.
 
@@ -59,6 +61,7 @@ def trace(momentum: Hyperparameter, dampening: Hyperparameter = 0.0, nesterov: b
     return Optimizer(init, update)
 
 
+@remembered
 def sgd(
     lr: Hyperparameter = 1e-3,
     momentum: Hyperparameter = 0.0,

@@ -12,6 +12,8 @@ from functrain.metrics.totals import Totals
 from functrain.objectives.loss import totals_of_each
 from functrain.objectives.unfit import raise_explained
 from functrain.step.execution import Core, Runner, eager, refuse_autocast
+from functrain.step.members.cores import Fed, over_members
+from functrain.step.members.stepping import fed, first_batch
 from functrain.step.objective import evaluated_losses, run_objective
 from functrain.step.passes import Pass
 from functrain.step.state import TrainState, require_state
@@ -30,7 +32,7 @@ def eval_step(state: TrainState, batch: Any, *, ema: bool = False, run: Runner =
         run: what executes the tensor part; `functrain.compile` sets it.
 
     Returns:
-        Sums that can be added over batches: `(totals + totals).means()`.
+        Sums that can be added over batches: `(totals + totals).means()`. Of a stack, sums have a row for each member.
 
     Example:
         >>> import functrain as ft, torch
@@ -58,17 +60,22 @@ class Evaluation:
     """
 
     def __init__(self, state: TrainState, *, ema: bool = False, run: Runner = eager) -> None:
-        require_state("eval_step", state)
+        require_state("eval_step", state, members=True)
         refuse_autocast(state.device)
-        self._state, self._objective = to_evaluate(state, ema=ema), state.recipe.objective
+        self._objective = state.recipe.objective
+        self._of_members = None if state.members is None else _MEMBER[ema]
+        self._state = to_evaluate(state, ema=ema) if self._of_members is None else state
+        core = EVALUATE if self._of_members is None else _MEMBERS[self._of_members]
         self._within_users_compile = torch.compiler.is_dynamo_compiling() and run is eager
         if not self._within_users_compile:
             key = partial(fold_in, state.key, "evaluate", state.step)
-            self._pass = Pass(run, EVALUATE, self._state, key, state.device, self._explain)
+            self._pass = Pass(run, core, self._state, key, state.device, self._explain)
 
     def __call__(self, batch: Any) -> Totals:
         """The metric sums of a batch."""
         totals: Totals
+        if self._of_members:
+            batch = self._fed(batch)
         if not self._within_users_compile:
             totals = self._pass(batch)
             return totals
@@ -82,10 +89,18 @@ class Evaluation:
 
     def each(self, batches: Sequence[Any], go_on: Callable[[], bool] = lambda: True) -> list[Totals]:
         """The metric sums of each of several batches in memory; they end where `go_on`, asked before each, says no."""
-        return self._pass.each(batches, go_on)
+        return self._pass.each([self._fed(batch) for batch in batches] if self._of_members else batches, go_on)
+
+    def _fed(self, batch: Any) -> Any:
+        """What the core of a stack gets."""
+        assert self._of_members is not None
+        try:
+            return fed(self._of_members, self._state, batch, ("evaluate", self._state.step))
+        except Exception as error:
+            self._explain(error, batch)
 
     def _explain(self, error: Exception, batch: Any) -> NoReturn:
-        raise_explained(error, batch, self._objective)
+        raise_explained(error, first_batch(batch.batch if isinstance(batch, Fed) else batch), self._objective)
 
 
 def _evaluate(state: TrainState, batch: Any) -> Totals:
@@ -101,3 +116,11 @@ def _evaluate_each(state: TrainState, batches: Iterable[Any]) -> list[Totals]:
 
 
 EVALUATE = Core(_evaluate, "evaluate", carries_state=False, each=_evaluate_each)
+
+
+def _evaluate_member(state: TrainState, batch: Any, *, ema: bool) -> Totals:
+    return _evaluate(to_evaluate(state, ema=ema), batch)
+
+
+_MEMBER = {ema: Core(partial(_evaluate_member, ema=ema), "evaluate", carries_state=False) for ema in (False, True)}
+_MEMBERS = {core: over_members(core) for core in _MEMBER.values()}

@@ -148,6 +148,7 @@ def _first_state(recipe: Recipe, model: nn.Module, device: torch.device | str | 
         epoch=0,
         batch_idx=0,
         samples_seen=0,
+        members=None,
         recipe=recipe,
     )
 

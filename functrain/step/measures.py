@@ -11,9 +11,12 @@ from functrain.foundation.dtypes import cast_floating
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.generators import preserved_generators
 from functrain.foundation.keys import fold_in
+from functrain.foundation.trees import copy_tensors, tree_map
 from functrain.metrics.measuring import Measures
 from functrain.metrics.totals import Totals
 from functrain.step.execution import Core, eager
+from functrain.step.members.cores import member_of
+from functrain.step.members.stepping import first_batch
 from functrain.step.objective import run_objective
 from functrain.step.state import TrainState
 
@@ -31,9 +34,12 @@ def with_metrics(state: TrainState, metrics: Measures | None) -> TrainState:
     """
     if metrics == state.recipe.metrics:
         return state
-    window = state.accumulator
+    window, stacked = state.accumulator, state.recipe.stacked
+    if stacked is not None:
+        recipes = tuple(dataclasses.replace(recipe, metrics=metrics) for recipe in stacked.recipes)
+        stacked = dataclasses.replace(stacked, recipes=recipes)
     return state.replace(
-        recipe=dataclasses.replace(state.recipe, metrics=metrics),
+        recipe=dataclasses.replace(state.recipe, metrics=metrics, stacked=stacked),
         epoch_metrics=None,
         accumulator=None if window is None else dataclasses.replace(window, metrics=None),
     )
@@ -67,6 +73,8 @@ def with_accumulators(state: TrainState, batch: Any) -> tuple[TrainState, tuple[
             "metrics were asked for, and the first window has no micro-batch for this process: an epoch must have a "
             "batch for each process at least"
         )
+    if state.members is not None:
+        return _for_members(state, batch)
     register_containers(batch)
     core, exchange = Core(_totals, "measure", carries_state=False), state.recipe.exchange
     start = state if exchange is None else state.replace(params=exchange.params(state.params))
@@ -77,6 +85,18 @@ def with_accumulators(state: TrainState, batch: Any) -> tuple[TrainState, tuple[
     if window is not None:
         window = dataclasses.replace(window, metrics=totals.measured.emptied())
     return state.replace(epoch_metrics=totals.measured.emptied(), accumulator=window), totals.names
+
+
+def _for_members(state: TrainState, batch: Any) -> tuple[TrainState, tuple[str, ...]]:
+    """`with_accumulators` of a stack: the first member's, for each."""
+    assert state.members is not None
+    count = len(state.members)
+    first, names = with_accumulators(member_of(state, 0), first_batch(batch))
+    metrics = tree_map(lambda leaf: leaf.expand(count, *leaf.shape).clone(), first.epoch_metrics)
+    window = state.accumulator
+    if window is not None:
+        window = dataclasses.replace(window, metrics=copy_tensors(metrics))
+    return state.replace(epoch_metrics=metrics, accumulator=window), names
 
 
 def _totals(state: TrainState, batch: Any) -> Totals:

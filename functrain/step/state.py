@@ -49,6 +49,7 @@ class Recipe:
     metrics: Measures | None = None
     collectives: Collectives = ALONE  # functrain.distributed sets others
     exchange: Exchange | None = None  # likewise: then a step runs in phases
+    stacked: "Stacked | None" = None  # of a stack of members
 
     def name_in_graphs(self) -> str:
         """A name by which a graph of the user's own torch.compile finds this recipe, as long as it lives."""
@@ -70,6 +71,54 @@ class Recipe:
     def compute_dtype(self) -> torch.dtype:
         """dtype of the forward and backward pass (under autocast, where it differs)."""
         return PRECISIONS[self.precision][1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stacked:
+    """What is constant over the members of a stack, and no tensor.
+
+    Attributes:
+        recipes: each member's own.
+        form: "vmap" for one vectorised computation, "unroll" for one after the other in one graph.
+        chosen: the user has chosen the form.
+        optimizer: makes a member's optimizer of its hyperparameters, name -> 0-d tensor.
+        draws: of each kind of step and batch, what a member draws at random, once that is known.
+    """
+
+    recipes: tuple[Recipe, ...]
+    form: str
+    chosen: bool
+    optimizer: Callable[[Mapping[str, Tensor]], Optimizer] | None
+    draws: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+
+@node
+class Members:
+    """What is each member's own in a stack, beside its row of every tensor.
+
+    Attributes:
+        keys: random keys, 64-bit host integers.
+        samples: examples done, padding not counted (host integers).
+        stopped_at: (step, epoch, batch_idx) of a member that has stopped, whose values stay; of others -1 (host
+            integers).
+        plateaus, stoppers: as of a `TrainState`.
+        values: hyperparameters in which members differ, name -> float64 `[N]`.
+    """
+
+    keys: tuple[int, ...]
+    samples: tuple[int, ...]
+    stopped_at: tuple[tuple[int, int, int], ...]
+    plateaus: tuple[PlateauState, ...]
+    stoppers: tuple[EarlyStoppingState, ...]
+    values: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.keys)
+
+    def train(self) -> list[bool]:
+        """Whether each still trains."""
+        return [step < 0 for step, *_ in self.stopped_at]
 
 
 @node
@@ -98,13 +147,11 @@ class OpenWindow:
         parts: sums of its micro-batches so far, each of fewer than the one before.
         params: the whole parameters.
         examples: in the micro-batches so far (host integer).
-        shards: of the parameters that passes gather block by block, for which there are stand-ins in `params`.
     """
 
     parts: tuple[Part, ...]
     params: Params
     examples: int
-    shards: Params = dataclasses.field(default_factory=dict)
 
 
 @node
@@ -168,6 +215,8 @@ class TrainState:
         epoch: epochs completed.
         batch_idx: micro-batches done in the current epoch.
         samples_seen: examples done in all, padding not counted.
+        members: of a stack (`functrain.stack`), whose tensors all have a first dimension with a row for each member;
+            `key`, `plateau` and `stopper` are then the first member's, `samples_seen` the largest.
     """
 
     params: Params
@@ -186,6 +235,7 @@ class TrainState:
     epoch: int
     batch_idx: int
     samples_seen: int
+    members: Members | None
     recipe: Recipe = static()
 
     # In a checkpoint from before this leaf was there, all parameters count as used.
@@ -309,18 +359,25 @@ def whole(state: TrainState) -> TrainState:
     return state if exchange is None else exchange.whole(state)
 
 
-def require_state(name: str, state: Any) -> None:
+def require_state(name: str, state: Any, *, members: bool = False) -> None:
     """Refuse what is no training state, in the first place of a function's arguments.
 
     Args:
         name: the function's.
         state: what it was given.
+        members: whether it takes a stack of members, too.
 
     Raises:
         TypeError: it is something else.
+        ValueError: it is a stack, which the function does not take.
     """
     if not isinstance(state, TrainState):
         raise TypeError(
             f"{name} takes a TrainState first, as functrain.init_state(model, objective, optimizer) makes it; got "
             f"{type(state).__name__}"
+        )
+    if state.members is not None and not members:
+        raise ValueError(
+            f"{name} takes a state of one model, and this is a stack of {len(state.members)}: give it "
+            "functrain.unstack(state)[number], one member"
         )

@@ -7,7 +7,7 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from functrain.step.execution import Core, Runner, eager, refuse_autocast, refus
 from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
 from functrain.step.gradient import divided, gradient, gradient_uphill
 from functrain.step.measures import lacks_accumulators, with_accumulators
+from functrain.step.members.cores import over_members
+from functrain.step.members.stepping import advanced, fed, first_batch
 from functrain.step.phases import add_grads, step_in_phases
 from functrain.step.state import Accumulator, TrainState, require_state
 
@@ -33,7 +35,7 @@ def train_step(
     state: TrainState,
     batch: Any,
     *,
-    examples: int | None = None,
+    examples: int | Sequence[int] | None = None,
     end_window: bool = False,
     run: Runner = eager,
 ) -> tuple[TrainState, Metrics]:
@@ -46,9 +48,10 @@ def train_step(
 
     Args:
         state: the state before.
-        batch: what the objective takes; floating-point tensors are cast to the parameters' dtype.
+        batch: what the objective takes; floating-point tensors are cast to the parameters' dtype. For a stack one for
+            all members, or `PerMember(batch)`.
         examples: how many examples are in the batch, padding not counted; by default all its rows, or the elements of
-            its lists where the objective takes them.
+            its lists where the objective takes them. For a stack, of each member or of all alike.
         end_window: update now, though the window has fewer than `accumulate` micro-batches.
         run: what executes the tensor part; `functrain.compile` sets it.
 
@@ -57,7 +60,7 @@ def train_step(
         own metrics are means over the window (over the micro-batch, before the window's end); an update adds
         `grad_norm` (before clipping), `lr` (if the optimizer has one), `skipped`, `weight_sum` (what the mean was
         divided by), `loss_scale` (if there is one) and the statistics of layers that `init_state` was asked for.
-        Metrics that were asked for are those of the window, too.
+        Metrics that were asked for are those of the window, too. Of a stack, each is a tensor `[N]`.
 
     Example:
         >>> import functrain as ft
@@ -66,10 +69,14 @@ def train_step(
         >>> state.step, sorted(metrics)
         (1, ['grad_norm', 'loss', 'lr', 'mae', 'skipped', 'weight_sum'])
     """
-    require_state("train_step", state)
+    require_state("train_step", state, members=True)
     refuse_autocast(state.device)
     if lacks_accumulators(state):
         state, _ = with_accumulators(state, batch)
+    if state.members is not None:
+        return _train_members(state, batch, examples, end_window, run)
+    if not (examples is None or isinstance(examples, int)):
+        raise TypeError(f"examples must be a whole number for a state of one model; got {examples!r}")
     execute: Callable[..., Any] = run
     if torch.compiler.is_dynamo_compiling() and run is eager:  # a torch.compile of the user's own
         from functrain.step import users_compile
@@ -94,6 +101,27 @@ def train_step(
     except Exception as error:
         raise_explained(error, batch, objective)
     return _advance(new, batch, examples, micro_step, closes), named_metrics(metrics)
+
+
+def _train_members(
+    state: TrainState, batch: Any, examples: int | Sequence[int] | None, end_window: bool, run: Runner
+) -> tuple[TrainState, Metrics]:
+    """`train_step` of a stack."""
+    refuse_inference_mode()
+    register_containers(batch)
+    micro_step = state.micro_step
+    closes = end_window or micro_step + 1 == state.recipe.accumulate
+    core = UPDATE if closes else ACCUMULATE
+    own, path = first_batch(batch), ("step", state.step, micro_step, state.recipe.collectives.rank)
+    try:
+        given = fed(core, state, batch, path)
+        key = partial(fold_in, state.key, *path)
+        new, metrics = run(_MEMBERS[core], state, given, key=key, device=state.device)
+    except Exception as error:
+        raise_explained(error, own, state.recipe.objective)
+    count = count_examples(new.recipe.objective)(own) if examples is None else examples
+    new.__dict__["members"] = members = advanced(new.members, count)
+    return _advance(new, own, max(members.samples) - new.samples_seen, micro_step, closes), named_metrics(metrics)
 
 
 def _advance(new: TrainState, batch: Any, examples: int | None, micro_step: int, closes: bool) -> TrainState:
@@ -142,3 +170,4 @@ def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
 
 UPDATE = Core(_update, "update", carries_state=True)
 ACCUMULATE = Core(_accumulate, "accumulate", carries_state=True)
+_MEMBERS = {core: over_members(core) for core in (UPDATE, ACCUMULATE)}

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from functrain.compiler.draws import draws
 from functrain.compiler.patches.patch import Patch
+from functrain.foundation.torch_internals import draws
 
 
 def _options(device: torch.device) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from functrain.foundation.errors import FunctrainError
 from functrain.loop.output.progress_line import counted
 
 JSON, CSV = "metrics.jsonl", "metrics.csv"
+MEMBERS = "members"  # in a record of a stack: name -> the value of each member
 DIGEST = "digest"  # of the state, in a record
 
 Record = dict[str, Any]
@@ -173,6 +174,11 @@ def sha256(lines: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+def columns_of(record: Mapping[str, Any]) -> list[str]:
+    """What the table has of a record: all but the values of each member of a stack."""
+    return [name for name in record if name != MEMBERS]
+
+
 def line_of(record: Mapping[str, Any]) -> bytes:
     """A record's line in the JSON Lines file."""
     return json.dumps(record).encode() + b"\n"
@@ -181,7 +187,7 @@ def line_of(record: Mapping[str, Any]) -> bytes:
 def csv_lines(records: Iterable[Mapping[str, Any]], columns: list[str]) -> bytes:
     """The records' lines in the table."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writerows(records)
     return text.getvalue().encode()
 

@@ -128,7 +128,7 @@ class Records:
         lines.append(line)
         if self._events is not None:
             events[0].append(self._events.frame(record))
-        if not set(record) <= set(self._columns):
+        if not set(log_files.columns_of(record)) <= set(self._columns):
             self._table_is_stale = True
             self._rewrite_table()
         elif not self._table_is_stale:
@@ -200,7 +200,7 @@ class Records:
         self._table_is_stale = False
 
     def _write_table(self, records: list[Record]) -> None:
-        self._columns = list(dict.fromkeys(key for record in records for key in record))
+        self._columns = list(dict.fromkeys(key for record in records for key in log_files.columns_of(record)))
         header = ",".join(self._columns) + "\n" if self._columns else ""
         _replace(self._files[1].path, header.encode() + _csv_lines(records, self._columns))
 

@@ -47,6 +47,7 @@ SETTING_REASONS: Mapping[str, str] = {
     "clip_norm": "gradients are clipped in another way",
     "clip_value": "gradients are clipped in another way",
     "ranks": "sums are split among another number of processes",
+    "members": "members are computed together in another way",
     "reduction": "the sums of a window have another order",
 }
 
@@ -98,7 +99,7 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
     weights = stream.weights_digest() if isinstance(stream, IndexedStream) else None
     lengths = stream.lengths_digest() if isinstance(stream, IndexedStream) else None
     return {
-        "key": state.key,
+        "key": state.key if state.members is None else list(state.members.keys),
         "data": f"{'?' if length is None else length} batches of {'?' if size is None else size} ({stream.kind})",
         **({} if content is None else {"data_content": content}),
         "sampling_weights": weights,
@@ -109,6 +110,7 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
         "clip_norm": recipe.clip_norm,
         "clip_value": recipe.clip_value,
         **_sums(state),
+        **({} if recipe.stacked is None else {"members": f"{len(recipe.stacked.recipes)}, {recipe.stacked.form}"}),
     }
 
 

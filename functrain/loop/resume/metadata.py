@@ -25,7 +25,7 @@ class RunMetadata:
         environment: the fingerprint, see `functrain.loop.resume.environment`.
         settings: what else the bits depend on, see there.
         described: how model, objective, optimizer and samples are configured, see there.
-        lr: the first learning rate of the fresh optimizer; None if it has none.
+        lr: the first learning rate of the fresh optimizer, of a stack each member's; None if it has none.
         records: how many log records belong to the state.
         log: tells whether they are intact.
         metric_names: what the slots of `epoch_totals` hold.
@@ -42,7 +42,7 @@ class RunMetadata:
     environment: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     described: Mapping[str, Any] = field(default_factory=dict)
-    lr: float | None = None
+    lr: float | list[float] | None = None
     records: int = 0
     log: LogMark = NO_MARK
     metric_names: tuple[str, ...] = ()
@@ -167,7 +167,7 @@ _FORMS: Mapping[str, Any] = {
     **dict.fromkeys(("environment", "settings", "described", "log", "stream", "programs", "preprocessor"), Mapping),
     **dict.fromkeys(("records", "batch_size", "epoch", "batch_idx", "samples_seen", "bad_evaluations"), int),
     "metric_names": list,
-    "lr": (int, float, type(None)),
+    "lr": (int, float, list, type(None)),
 }
 
 

@@ -150,10 +150,10 @@ def what_differs(before: RunMetadata, now: RunMetadata) -> list[str]:
     )
 
 
-def initial_learning_rate(state: TrainState) -> float | None:
-    """The first learning rate of a fresh state's optimizer."""
+def initial_learning_rate(state: TrainState) -> Any:
+    """The first learning rate of a fresh state's optimizer; of a stack, a list with each member's."""
     lr = learning_rate(state.opt_state)
-    return None if lr is None else lr.item()
+    return None if lr is None else lr.tolist()
 
 
 def with_learning_rate(opt_state: Any, like: Any, field: str = "lr") -> Any:

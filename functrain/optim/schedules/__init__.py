@@ -7,7 +7,7 @@ device. The first update has step 0. Past its end a schedule stays at its last v
 The first argument is named for the learning rate, `lr`; the same schedules drive any other hyperparameter.
 """
 
-from functrain.optim.schedules.base import Hyperparameter, Schedule, rate_at, value_at
+from functrain.optim.schedules.base import Hyperparameter, Schedule, number_of, rate_at, value_at
 from functrain.optim.schedules.combine import join, per_epoch, warmup
 from functrain.optim.schedules.cycles import cosine_restarts, one_cycle, one_cycle_momentum
 from functrain.optim.schedules.decay import (
@@ -36,6 +36,7 @@ __all__ = [
     "join",
     "linear",
     "multi_step",
+    "number_of",
     "one_cycle",
     "one_cycle_momentum",
     "per_epoch",

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from functrain.foundation.numbers import MemberValue
 from functrain.optim.checks import require_steps
 
 Schedule = Callable[[Any], Any]
@@ -55,4 +56,15 @@ def value_at(value: Hyperparameter, count: torch.Tensor) -> float | torch.Tensor
         >>> value_at(0.9, torch.tensor(3)), value_at(lambda step: step / 4, torch.tensor(3))
         (0.9, tensor(0.7500, dtype=torch.float64))
     """
-    return rate_at(value, count) if callable(value) else value
+    return rate_at(value, count) if callable(value) else number_of(value)
+
+
+def number_of(value: Any) -> float | torch.Tensor:
+    """A hyperparameter that is a number, to reckon with: each member's own tensor where members differ in it.
+
+    Example:
+        >>> number_of(0.9), number_of(MemberValue(0.9, torch.tensor(0.5)))
+        (0.9, tensor(0.5000))
+    """
+    number: float | torch.Tensor = value.tensor if isinstance(value, MemberValue) else value
+    return number

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import torch
 
+from functrain.foundation.making import remembered
 from functrain.optim.checks import require_non_negative, require_schedule, require_steps
 from functrain.optim.schedules.base import Schedule, from_formula, rate_at
 
 
+@remembered
 def warmup(schedule: Schedule, warmup_steps: int, start: float = 0.0) -> Schedule:
     """A straight line from `start` to `schedule(0)` over `warmup_steps` updates, then `schedule` from its 0.
 
@@ -38,6 +40,7 @@ def warmup(schedule: Schedule, warmup_steps: int, start: float = 0.0) -> Schedul
     return join([from_formula(ramp), schedule], [warmup_steps])
 
 
+@remembered
 def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     """One schedule after another, each counting from its own start; equal to torch's SequentialLR.
 
@@ -77,6 +80,7 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     return from_formula(formula)
 
 
+@remembered
 def per_epoch(schedule: Schedule, steps_per_epoch: int, *, warmup_steps: int = 0) -> Schedule:
     """A schedule that counts epochs: it changes at their ends only, as a torch scheduler stepped once an epoch.
 

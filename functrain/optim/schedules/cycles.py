@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from functrain.foundation.making import remembered
 from functrain.optim.checks import (
     require_choice,
     require_fraction,
@@ -17,6 +18,7 @@ from functrain.optim.schedules.base import Schedule, from_formula
 Anneal = Literal["cos", "linear"]
 
 
+@remembered
 def cosine_restarts(lr: float, first_steps: int, multiplier: int = 1, *, end: float = 0.0) -> Schedule:
     """Half a cosine wave from `lr` to `end`, again and again, each `multiplier` times as long as the one before.
 
@@ -56,6 +58,7 @@ def cosine_restarts(lr: float, first_steps: int, multiplier: int = 1, *, end: fl
     return from_formula(formula)
 
 
+@remembered
 def one_cycle(
     lr: float,
     total_steps: int,
@@ -91,6 +94,7 @@ def one_cycle(
     return _phases(values, total_steps, pct_start, anneal_strategy, three_phase)
 
 
+@remembered
 def one_cycle_momentum(
     base_momentum: float,
     max_momentum: float,

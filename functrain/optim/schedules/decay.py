@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from functrain.foundation.making import remembered
 from functrain.optim.checks import (
     require_choice,
     require_fraction,
@@ -12,10 +13,11 @@ from functrain.optim.checks import (
     require_positive,
     require_steps,
 )
-from functrain.optim.schedules.base import Schedule, from_formula
+from functrain.optim.schedules.base import Schedule, from_formula, number_of
 from functrain.optim.schedules.combine import warmup
 
 
+@remembered
 def constant(lr: float) -> Schedule:
     """The same rate always.
 
@@ -24,9 +26,15 @@ def constant(lr: float) -> Schedule:
         0.1
     """
     require_non_negative("lr", lr)
-    return from_formula(lambda count: torch.full_like(count, lr, dtype=torch.float64))
+
+    def formula(count: torch.Tensor) -> torch.Tensor:
+        rate = number_of(lr)
+        return rate if isinstance(rate, torch.Tensor) else torch.full_like(count, rate, dtype=torch.float64)
+
+    return from_formula(formula)
 
 
+@remembered
 def linear(lr: float, total_steps: int, end: float = 0.0, *, warmup_steps: int = 0) -> Schedule:
     """A straight line from `lr` to `end`, reached at `total_steps`.
 
@@ -55,6 +63,7 @@ def linear(lr: float, total_steps: int, end: float = 0.0, *, warmup_steps: int =
     return warmup(from_formula(formula), warmup_steps)
 
 
+@remembered
 def cosine(lr: float, total_steps: int, *, warmup_steps: int = 0, end: float = 0.0) -> Schedule:
     """Half a cosine wave from `lr` to `end`: `end + (lr - end) (1 + cos(pi t / total_steps)) / 2`.
 
@@ -87,6 +96,7 @@ def cosine(lr: float, total_steps: int, *, warmup_steps: int = 0, end: float = 0
     return warmup(from_formula(formula), warmup_steps)
 
 
+@remembered
 def polynomial(lr: float, total_steps: int, power: float = 1.0, *, end: float = 0.0, warmup_steps: int = 0) -> Schedule:
     """From `lr` to `end` as `(1 - t / total_steps)^power`.
 
@@ -113,6 +123,7 @@ def polynomial(lr: float, total_steps: int, power: float = 1.0, *, end: float = 
     return warmup(from_formula(formula), warmup_steps)
 
 
+@remembered
 def inverse_sqrt(lr: float, warmup_steps: int) -> Schedule:
     """A ramp from 0 to `lr` in `warmup_steps` updates, then `lr sqrt(warmup_steps / t)`.
 
@@ -137,6 +148,7 @@ def inverse_sqrt(lr: float, warmup_steps: int) -> Schedule:
     return from_formula(formula)
 
 
+@remembered
 def warmup_stable_decay(
     lr: float,
     total_steps: int,
@@ -185,6 +197,7 @@ def warmup_stable_decay(
     return warmup(from_formula(formula), warmup_steps)
 
 
+@remembered
 def ema_decay(decay: float, *, warmup: bool = False, every: int = 1) -> Schedule:
     """The decay of a moving average of parameters: constant, or rising to it, or with 1 (no change) between.
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
+from functrain.foundation.making import remembered
 from functrain.optim.checks import require_list, require_non_negative, require_positive, require_steps
 from functrain.optim.schedules.base import Schedule, from_formula
 
 
+@remembered
 def exponential(lr: float, gamma: float) -> Schedule:
     """Multiply the rate by `gamma` at every update; equal to torch's ExponentialLR.
 
@@ -20,6 +22,7 @@ def exponential(lr: float, gamma: float) -> Schedule:
     return from_formula(lambda count: lr * gamma ** count.double())
 
 
+@remembered
 def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` every `step_size` updates; equal to torch's StepLR.
 
@@ -33,6 +36,7 @@ def step(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     return from_formula(lambda count: lr * gamma ** torch.floor_divide(count, step_size).double())
 
 
+@remembered
 def multi_step(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """Multiply the rate by `gamma` at each of the `milestones`; equal to torch's MultiStepLR.
 
