@@ -28,16 +28,22 @@ def run_ranks(ranks: int, function: Callable[[], None]) -> list[int]:
 
     One rank alone is no group of processes.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        children = started(ranks, function, folder)
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def started(ranks: int, function: Callable[[], None], folder: str) -> list[int]:
+    """Start a function on each rank; the numbers of the processes, which meet in a folder of theirs."""
     threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
     assert threads == 1, f"a parent with {threads} threads must not fork"
-    with tempfile.TemporaryDirectory() as folder:
-        children = []
-        for rank in range(ranks):
-            child = os.fork()
-            if child == 0:
-                _as_rank(f"{folder}/store", rank, ranks, function)
-            children.append(child)
-        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if child == 0:
+            _as_rank(f"{folder}/store", rank, ranks, function)
+        children.append(child)
+    return children
 
 
 def _as_rank(store: str, rank: int, ranks: int, function: Callable[[], None]) -> None:
@@ -58,12 +64,17 @@ def _as_rank(store: str, rank: int, ranks: int, function: Callable[[], None]) ->
         os._exit(code)
 
 
-def main(train: Callable[..., None]) -> None:
-    """Train the runs of the command line, one after the other; print the exit codes of all ranks."""
-    torch.set_num_threads(1)
+def import_what_runs_need() -> None:
+    """So that no rank has to."""
     orbax_io.import_orbax()
     for name in _IMPORTED_BY_A_RUN:
         importlib.import_module(name)
+
+
+def main(train: Callable[..., None]) -> None:
+    """Train the runs of the command line, one after the other; print the exit codes of all ranks."""
+    torch.set_num_threads(1)
+    import_what_runs_need()
     codes = []
     for run in sys.argv[1:]:
         ranks, *arguments = run.split(",")

@@ -21,7 +21,15 @@ def make_state() -> ft.TrainState:
 
 
 def train(
-    run_dir: str, strategy: str, signal_number: int = 0, stop_at: int = 0, stopping_rank: int = 1
+    run_dir: str,
+    strategy: str,
+    signal_number: int = 0,
+    stop_at: int = 0,
+    stopping_rank: int = 1,
+    *,
+    offload: str | None = None,
+    compiled: bool = True,
+    epochs: int = 3,
 ) -> ft.FitResult:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(117, 6, generator=generator)
@@ -36,13 +44,13 @@ def train(
 
     data = TensorDataset(inputs, targets)
     return ft.fit(
-        ft.shard(make_state(), strategy=strategy, reduction="exact"),
+        ft.shard(make_state(), strategy=strategy, reduction="exact", offload_optimizer=offload),
         DataLoader(data, batch_size=5, shuffle=True),
         eval_loader=DataLoader(data, batch_size=10),
-        epochs=3,
+        epochs=epochs,
         tail="short",
         run_dir=run_dir,
-        compile=True,
+        compile=compiled,
         backend="aot_eager",
         callbacks=[stop],
         digest_every=1,
