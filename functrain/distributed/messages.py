@@ -1,6 +1,7 @@
 """Messages between the processes that train one state: many tensors in few messages.
 
-A message costs about a millisecond on gloo, whatever its size, so tensors of one dtype travel together.
+A message costs about a millisecond on gloo, whatever its size, so tensors of one dtype travel together. A large one
+travels alone, and then needs no copy beside the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +13,14 @@ from torch import Tensor
 from functrain.foundation.torch_internals import gathered
 
 MOST_BYTES = 64 * 2**20  # of a message, so that its buffers do not double the memory of a large model's gradients
+ALONE = 2**20  # bytes from which on a copy costs as much as a message
 
 
 def gather_all(tensors: Sequence[Tensor], ranks: int) -> list[Tensor]:
     """Each tensor of all processes, `[ranks, ...]`; its shape must be the same on all."""
     found: list[Tensor] = list(tensors)
     for places in _buckets(tensors):
-        flat = torch.cat([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places])
+        flat = _joined([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places], dim=0)
         pieces = gathered(flat, ranks).split([tensors[place].numel() for place in places], dim=1)
         for place, piece in zip(places, pieces):
             tensor = tensors[place]
@@ -40,7 +42,7 @@ def scatter_sums(rows: Sequence[Tensor], ranks: int, add: Callable[[Sequence[Ten
     """
     found: list[Tensor] = list(rows)
     for places in _buckets(rows):
-        flat = torch.cat([rows[place].reshape(ranks, -1) for place in places], dim=1)
+        flat = _joined([rows[place].reshape(ranks, -1) for place in places], dim=1)
         received = torch.empty_like(flat)
         dist.all_to_all_single(received, flat)
         total = add(received.unbind())
@@ -57,6 +59,9 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
         for place, tensor in enumerate(tensors):
             if tensor.dtype != dtype:
                 continue
+            if tensor.nbytes >= ALONE:
+                yield [place]
+                continue
             if bucket and size + tensor.nbytes > MOST_BYTES:
                 yield bucket
                 bucket, size = [], 0
@@ -64,6 +69,10 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
             size += tensor.nbytes
         if bucket:
             yield bucket
+
+
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return torch.cat(list(parts), dim=dim) if len(parts) > 1 else parts[0].contiguous()
 
 
 def _bytes_or_numbers(tensor: Tensor) -> Tensor:

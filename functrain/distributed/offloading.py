@@ -72,6 +72,15 @@ class Offloaded:
         """Whether sums are exact."""
         return self.inner.in_tree
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether passes gather parameters."""
+        return self.inner.in_blocks
+
+    def opened(self, params: Params) -> tuple[Params, Params]:
+        """What the passes of a window compute with, on the device."""
+        return self.inner.opened(params)
+
     def share(self, accumulate: int) -> Share:
         """The micro-batches of a window that this process computes."""
         return self.inner.share(accumulate)

@@ -1,7 +1,7 @@
 """A state that several processes train together, each of which keeps a part of it: `shard` and `unshard`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from functrain.distributed.elementwise import is_elementwise
@@ -12,6 +12,7 @@ from functrain.distributed.shards import Sharding
 from functrain.distributed.world import World, current_world
 from functrain.step.arguments import check_whole_batches
 from functrain.step.collectives import ALONE, Exchange
+from functrain.step.recomputation import named_patterns
 from functrain.step.state import TrainState, require_state
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
@@ -26,6 +27,7 @@ def shard(
     *,
     reduction: str = "fast",
     offload_optimizer: str | None = None,
+    blocks: str | Sequence[str] = (),
 ) -> TrainState:
     """The state as this process keeps it, to be trained by all processes together. All of them must call it.
 
@@ -49,6 +51,9 @@ def shard(
         offload_optimizer: "cpu": the optimizer's state and the average are kept in the CPU's memory, and updates are
             computed there. Each update sends the gradients, or this process's shard of them, to the CPU, and the
             parameters there and back. None: all of it is where the state is.
+        blocks: patterns of the paths of modules, such as "layers.*", for zero3: the parameters of such a module are
+            gathered when it runs, and forgotten when it has; it runs again in the backward pass, as with
+            `activation_checkpointing`. Passes are not compiled then, and all processes need as many micro-batches.
 
     Returns:
         The state to train: with `fit`, or with `train_step` on this process's micro-batches.
@@ -74,6 +79,8 @@ def shard(
     world = current_world()
     _check(state, mesh, strategy, reduction, world)
     _check_offload(offload_optimizer)
+    if named_patterns(blocks, "blocks") and strategy != "zero3":
+        raise ValueError(f"blocks are gathered from the shards of zero3; got blocks with strategy={strategy!r}")
     if state.recipe.exchange is not None:
         state = unshard(state)
     state = replicate(state, world)
@@ -91,10 +98,15 @@ def shard(
     trainable = {name: state.params[name] for name in state.recipe.network.trainable}
     by_element = not layout.is_cut or is_elementwise(state.recipe.optimizer, trainable)
     chunks = tuple((name, cut_of(leaf, pieces, world.size)) for name, leaf in trainable.items())
-    exchange: Exchange = Sharding(world.rank, world.size, strategy, in_tree, layout, chunks, by_element)
+    network, in_blocks = state.recipe.network, None
+    if named_patterns(blocks, "blocks"):
+        network, in_blocks = network.with_blocks(blocks)
+    exchange: Exchange = Sharding(world.rank, world.size, strategy, in_tree, layout, chunks, by_element, in_blocks)
     if offload_optimizer is not None:
         exchange = Offloaded(exchange, state.device)
-    whole = state.replace(recipe=dataclasses.replace(state.recipe, exchange=exchange, collectives=ALONE))
+    whole = state.replace(
+        recipe=dataclasses.replace(state.recipe, network=network, exchange=exchange, collectives=ALONE)
+    )
     return exchange.kept(whole)
 
 
@@ -124,7 +136,7 @@ def gather_state(state: TrainState) -> TrainState:
     if exchange is None:
         return state
     whole = exchange.whole(state.at_window_start())
-    return whole.replace(recipe=dataclasses.replace(state.recipe, exchange=None))
+    return whole.replace(recipe=dataclasses.replace(state.recipe, network=state.recipe.network.plain, exchange=None))
 
 
 def _check(state: TrainState, mesh: Any, strategy: str, reduction: str, world: World) -> None:

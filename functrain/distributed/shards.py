@@ -36,6 +36,7 @@ class Sharding:
         layout: which leaves are cut.
         chunks: of the gradients, whose squares are added each by itself: the same whatever is cut.
         by_element: whether the optimizer may work on shards; else it gets whole leaves, which are cut again after it.
+        blocks: the names of the parameters that passes gather block by block; None: there are no blocks.
     """
 
     rank: int
@@ -45,6 +46,7 @@ class Sharding:
     layout: Layout
     chunks: tuple[tuple[str, Cut | None], ...]
     by_element: bool
+    blocks: frozenset[str] | None = None
 
     @cached_property
     def _params(self) -> Mapping[str, Cut | None]:
@@ -61,6 +63,18 @@ class Sharding:
             return Share(0, accumulate, self.rank)
         count = accumulate // self.ranks
         return Share(self.rank * count, count, 0)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether passes gather parameters: also where one process has them all, so that its bits are the same."""
+        return self.blocks is not None
+
+    def opened(self, params: Params) -> tuple[Params, Params]:
+        """What the passes of a window compute with."""
+        cuts = {name: cut for name, cut in self._params.items() if cut is not None and name in (self.blocks or ())}
+        shards = {name: params[name] for name in cuts}
+        rest = self.params({name: leaf for name, leaf in params.items() if name not in cuts})
+        return {name: rest[name] if name in rest else _stand_in(params[name], cuts[name]) for name in params}, shards
 
     def params(self, params: Params) -> Params:
         """The whole parameters, of those in a kept state."""
@@ -209,7 +223,17 @@ class Sharding:
     def _gathered(self, shards: Sequence[Tensor], cuts: Sequence[Cut | None]) -> list[Tensor]:
         """Whole leaves of cut ones."""
         found = gather_all(shards, self.ranks) if shards else []
-        return [cut.whole(rows).clone() for rows, cut in zip(found, cuts) if cut is not None]
+        return [_alone(cut.whole(rows)) for rows, cut in zip(found, cuts) if cut is not None]
+
+
+def _alone(leaf: Tensor) -> Tensor:
+    """A leaf with nothing else in its memory."""
+    return leaf if leaf.untyped_storage().nbytes() == leaf.nbytes else leaf.clone()
+
+
+def _stand_in(shard: Tensor, cut: Cut) -> Tensor:
+    """A tensor of the whole leaf's form, without its memory: NaN, which tells of code that reads it in its place."""
+    return shard.new_full((), float("nan")).expand(cut.rows, *shard.shape[1:])
 
 
 def _even(flat: Tensor, ranks: int) -> Tensor:

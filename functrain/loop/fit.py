@@ -333,6 +333,12 @@ def _feeds(state: TrainState, loader: Any, settings: Settings, world: World) -> 
 
 
 def _check_tail(settings: Settings, feed: Feed, state: TrainState) -> None:
+    exchange = state.recipe.exchange
+    if settings.tail == "short" and exchange is not None and exchange.in_blocks and exchange.ranks > 1:
+        raise ValueError(
+            "tail='short' may leave a process without a micro-batch, and passes gather parameters in blocks, for which "
+            "all processes must pass together: use tail='extend' or 'drop', or call shard without blocks"
+        )
     if settings.tail != "extend" and state.recipe.accumulate > 1 and feed.stream.length(0) is None:
         raise ValueError(
             f"tail={settings.tail!r} needs a loader of known length (one with len()), to know which window is the "

@@ -84,8 +84,20 @@ class Exchange(Protocol):
     def in_tree(self) -> bool:
         """Whether the micro-batches of a window are the leaves of one binary tree of sums, whoever computes them."""
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether a pass gathers the parameters of some modules when these run. Then all processes pass in step."""
+
     def share(self, accumulate: int) -> Share:
         """The micro-batches of a window that this process computes."""
+
+    def opened(self, params: dict[str, Tensor]) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
+        """What the passes of a window compute with, of the parameters in a kept state.
+
+        Returns:
+            The whole parameters, with a stand-in, which has a shape and no memory, for each that passes gather; and
+            the shards of these.
+        """
 
     def params(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """The whole parameters, of those in a kept state."""

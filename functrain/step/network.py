@@ -17,7 +17,7 @@ from functrain.foundation.torch_internals import has_gradient_hook, is_eager, is
 from functrain.step.activations import Seen, watching
 from functrain.step.module_errors import named_by_module
 from functrain.step.modules import containers, convert_purely, deep_copy, put_back, refuse_growth, refuse_unregistered
-from functrain.step.recomputation import checkpoint_blocks
+from functrain.step.recomputation import blocks_of, checkpoint_blocks, named_patterns
 
 Place = tuple[Any, Any]  # the dict or list, and the key in it, where a module keeps a tensor
 
@@ -114,6 +114,7 @@ class Network:
     Attributes:
         trainable: names of the parameters that are updated (`requires_grad=True` when given).
         frozen: names of the other parameters.
+        plain: the network that this one is, but for blocks.
         calls_backward: the network calls `backward()` within its own backward pass, as `torch.utils.checkpoint` does
             with use_reentrant=True. Found out by running it.
     """
@@ -121,6 +122,8 @@ class Network:
     def __init__(self, model: nn.Module, activation_checkpointing: str | Sequence[str] = ()) -> None:
         skeleton = _skeleton(model)
         self._original = skeleton
+        self._recomputed = named_patterns(activation_checkpointing)
+        self.plain = self
         self._training = _Copies(partial(_to_train, skeleton, activation_checkpointing))
         self._evaluation = _Copies(partial(_to_evaluate, skeleton))
         parameters = dict(model.named_parameters())
@@ -128,6 +131,27 @@ class Network:
         self.frozen = tuple(name for name, p in parameters.items() if not p.requires_grad)
         self.name = type(model).__name__
         self.calls_backward = False
+
+    def with_blocks(self, patterns: str | Sequence[str]) -> tuple["Network", frozenset[str]]:
+        """A network whose blocks run again in the backward pass, for parameters that are there while a block runs.
+
+        Returns:
+            It, and the names of the parameters that no module but those in one block has.
+
+        Raises:
+            TypeError, ValueError: as of `blocks_of`.
+        """
+        blocks = blocks_of(self._original, patterns, "blocks")
+        network = Network(self._original, [*self._recomputed, *blocks])
+        network.plain = self.plain
+        names: dict[int, str] = {}
+        elsewhere: set[str] = set()
+        for path, p in self._original.named_parameters(remove_duplicate=False):
+            first = names.setdefault(id(p), path)
+            block = next((each for each in blocks if first.startswith(f"{each}.")), None)
+            if block is None or not path.startswith(f"{block}."):
+                elsewhere.add(first)
+        return network, frozenset(names.values()) - elsewhere
 
     def apply(
         self,

@@ -24,9 +24,10 @@ from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
 from functrain.optim.foreach import foreach
 from functrain.step.collectives import Exchange
-from functrain.step.execution import Core
+from functrain.step.execution import Core, eager
 from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
 from functrain.step.gradient import divided, gradient
+from functrain.step.recomputation import gathering
 from functrain.step.state import Accumulator, DonatedState, OpenWindow, Params, Part, TrainState, consume
 from functrain.step.tree import carried, folded
 from functrain.step.used import Used
@@ -46,6 +47,11 @@ def step_in_phases(
     share = exchange.share(state.recipe.accumulate)
     window, metrics = _opened(state, exchange), Metrics()
     done = state.micro_step
+    if batch is None and exchange.in_blocks:
+        raise ValueError(
+            "a process without a micro-batch cannot take part in a window whose passes gather parameters in blocks: "
+            "give each process as many, or call shard without blocks"
+        )
     if batch is not None:
         key = partial(fold_in, state.key, "step", state.step, share.first + done, share.stream)
         part, metrics = _passed(state, window, batch, key, run)
@@ -53,7 +59,7 @@ def step_in_phases(
             part = _in_order(window.parts[0], part)
         parts = carried(window.parts, part, done, add_parts) if exchange.in_tree else (part,)
         count = count_examples(state.recipe.objective)(batch) if examples is None else examples
-        window, done = OpenWindow(parts, window.params, window.examples + count), done + 1
+        window, done = OpenWindow(parts, window.params, window.examples + count, window.shards), done + 1
     if end_window or done == share.number:
         return _closed(state, window, done, run)
     assert state.accumulator is not None
@@ -72,7 +78,8 @@ def _opened(state: TrainState, exchange: Exchange) -> OpenWindow:
     window = state.accumulator
     if window is not None and window.open is not None:
         return window.open
-    return OpenWindow((), exchange.params(state.params), 0)
+    params, shards = exchange.opened(state.params)
+    return OpenWindow((), params, 0, shards)
 
 
 def _seen(state: TrainState, window: OpenWindow) -> int:
@@ -93,8 +100,11 @@ def _passed(
         ema=None,
         epoch_metrics=None,
     )
+    if _exchange(state).in_blocks:
+        run = eager  # what is gathered, and when, is no part of a graph
     try:
-        part, metrics = run(PART, start, batch, key=key, device=state.device)
+        with gathering(_exchange(state).params, window.shards):
+            part, metrics = run(PART, start, batch, key=key, device=state.device)
     except Exception as error:
         raise_explained(error, batch, state.recipe.objective)
     return part, metrics

@@ -147,11 +147,13 @@ class OpenWindow:
         parts: sums of its micro-batches so far, each of fewer than the one before.
         params: the whole parameters.
         examples: in the micro-batches so far (host integer).
+        shards: of the parameters that passes gather block by block, for which there are stand-ins in `params`.
     """
 
     parts: tuple[Part, ...]
     params: Params
     examples: int
+    shards: Params = dataclasses.field(default_factory=dict)
 
 
 @node

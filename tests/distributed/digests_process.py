@@ -5,6 +5,9 @@ The ranks are forks of this process: it imports once what all of them need.
 
 import json
 import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,6 +16,8 @@ from torch import nn
 
 import functrain as ft
 from functrain import optim
+from functrain.distributed.shards import Sharding
+from functrain.foundation.trees import nbytes
 
 WINDOW, SHORT = 4, 3  # micro-batches of a window, and of the second one
 OPTIMIZERS = ("adamw", "sgd", "muon", "adafactor", "lamb", "schedule_free_adamw")
@@ -82,10 +87,51 @@ def fast_params(rank: int, ranks: int) -> dict[str, list[float]]:
     return found
 
 
+@contextmanager
+def peak_of_gathered(found: list[int]) -> Iterator[None]:
+    """Note after each gathering the bytes of all whole leaves that were gathered within and are still there."""
+    held: list[torch.UntypedStorage] = []
+    gather = Sharding._gathered
+
+    def noting(self: Sharding, *arguments: object) -> list[torch.Tensor]:
+        whole = gather(self, *arguments)
+        held[:] = [each for each in held if torch._C._storage_Use_Count(each._cdata) > 1]  # one use is of this list
+        held.extend(leaf.untyped_storage() for leaf in whole)
+        found.append(sum(each.nbytes() for each in held))
+        return whole
+
+    Sharding._gathered = noting
+    try:
+        yield
+    finally:
+        Sharding._gathered = gather
+
+
+def block_digests(rank: int, ranks: int) -> dict[str, str | float]:
+    """Of zero3 with and without blocks, and the most that a pass has gathered, over the bytes of all parameters."""
+    found: dict[str, str | float] = {}
+    for blocks in ((), "layers.*"):
+        torch.manual_seed(0)
+        layers = [nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Dropout(0.1)) for _ in range(8)]
+        model = nn.Sequential(OrderedDict(layers=nn.Sequential(*layers), head=nn.Linear(64, 3)))
+        made = ft.init_state(model, ft.classification(), optim.adamw(0.01), accumulate=WINDOW, clip_norm=0.1)
+        state, whole = ft.shard(made, strategy="zero3", reduction="exact", blocks=blocks), nbytes(made.params)
+        generator, share, gathered = torch.Generator().manual_seed(0), WINDOW // ranks, [0]
+        for _ in range(3):
+            window = [(torch.randn(4, 64, generator=generator), torch.arange(4) % 3) for _ in range(WINDOW)]
+            with peak_of_gathered(gathered):
+                for batch in window[rank * share : (rank + 1) * share]:
+                    state, _ = ft.train_step(state, batch)
+        found[f"peak {blocks}"] = max(gathered) / whole
+        found[f"digest {blocks}"] = ft.digest(state)
+    return found
+
+
 def write_digests(out: str, ranks: int, *, compiled: bool) -> None:
     rank = dist.get_rank() if ranks > 1 else 0
     Path(f"{out}.{rank}").write_text(json.dumps(digests(rank, ranks, compiled=compiled)))
     Path(f"{out}.fast.{rank}").write_text(json.dumps(fast_params(rank, ranks)))
+    Path(f"{out}.blocks.{rank}").write_text(json.dumps(block_digests(rank, ranks)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs that are killed at random and go on with other ranks.   Usage: rescaled_process.py FOLDER FIRST_SEED COUNT
 
-A schedule is some runs into one folder. All but the last are killed at a random time, by SIGINT, SIGTERM or SIGKILL, to
-one rank or to all. Each has its own number of ranks, strategy, place of the optimizer's state, and way of running steps.
+A schedule is some runs into one folder. All but the last are killed at a random time, by SIGINT, SIGTERM or SIGKILL,
+one rank or all. Each has its own number of ranks, strategy, place of the optimizer's state, and way of running steps.
 """
 
 import functools

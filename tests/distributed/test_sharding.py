@@ -19,6 +19,7 @@ from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Cut, cut_of
 from functrain.loop.output.log_files import read_records
 from functrain.optim import apply_updates
+from functrain.step.network import Network
 from functrain.step.to_module import to_evaluate
 from functrain.step.tree import carried, folded, sum_in_order, sum_in_tree, tree_over_rows
 
@@ -27,7 +28,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def small_state(**options):
-    return ft.init_state(nn.Linear(6, 3), ft.classification(), optim.adamw(0.01), **options)
+    return ft.init_state(nn.Sequential(nn.Linear(6, 3)), ft.classification(), optim.adamw(0.01), **options)
 
 
 @given(st.integers(1, 40), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4, 8]), st.booleans())
@@ -148,6 +149,8 @@ def test_a_state_within_a_window_is_saved_as_of_its_start():
         ({}, {"strategy": "zero4"}, "strategy must be one of ddp, zero1, zero2, zero3; got 'zero4'"),
         ({}, {"reduction": "sum"}, "reduction must be one of fast, exact; got 'sum'"),
         ({"accumulate": 6}, {"reduction": "exact"}, "a power of two.*got accumulate=6 and 1 processes"),
+        ({}, {"blocks": "0"}, "blocks are gathered from the shards of zero3; got blocks with strategy='ddp'"),
+        ({}, {"blocks": "x", "strategy": "zero3"}, "blocks: the pattern 'x' names no module"),
         ({}, {"mesh": 2}, "the mesh has 2 processes, and 1 were started"),
         ({}, {"mesh": {"dp": 1, "tp": 2}}, "a mesh has one dimension, 'dp'.*got tp too"),
         ({"statistics": "module"}, {}, "statistics of layers are those of one process"),
@@ -188,6 +191,28 @@ def test_an_evaluation_gathers_parameters_and_averages_and_no_moments(ema, expec
     assert sum(leaf.numel() for leaf in sent) == expected * sum(p.numel() for p in model.parameters()) // 2
 
 
+def test_parameters_of_blocks_are_those_that_nothing_else_has():
+    tied, model = nn.Linear(4, 4), nn.ModuleDict({"head": nn.Linear(4, 4)})
+    model["layers"] = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), tied), nn.Sequential(tied)])
+    network, names = Network(model).with_blocks("layers.*")
+    assert names == {"layers.0.0.weight", "layers.0.0.bias"}
+    assert network.plain.with_blocks("layers.0")[1] == names | set()
+
+
+def test_a_model_that_reads_the_parameters_of_a_block_elsewhere_gets_nan(monkeypatch):
+    cut = Cut(4, 4, 2)
+    stand_in = shards._stand_in(torch.zeros(2, 3), cut)
+    assert stand_in.shape == (4, 3)
+    assert stand_in.untyped_storage().nbytes() == 4
+    assert stand_in.isnan().all()
+
+
+def test_a_process_without_a_micro_batch_is_refused_where_passes_gather():
+    state = ft.shard(small_state(accumulate=2), strategy="zero3", reduction="exact", blocks="0")
+    with pytest.raises(ValueError, match="a process without a micro-batch cannot take part"):
+        ft.train_step(state, None, end_window=True)
+
+
 def run_digests(out: Path, ranks: int, *compiled: str) -> list[dict[str, str]]:
     command = [sys.executable, str(DIGESTS), str(out), str(ranks), *compiled]
     found = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
@@ -207,6 +232,13 @@ def test_strategies_and_ranks_have_one_digest(tmp_path: Path) -> None:
     [alone] = run_digests(tmp_path / "1", 1)
     check_one_digest(alone)
     assert run_digests(tmp_path / "2", 2) == [alone] * 2
+
+    # Parameters that are gathered for a block at a time: two processes never have two blocks of eight at once.
+    [whole], *gathered = [[json.loads((tmp_path / f"{n}.blocks.{r}").read_text()) for r in range(n)] for n in (1, 2)]
+    for each in gathered[0]:
+        assert each["digest layers.*"] == each["digest ()"] == whole["digest ()"] == whole["digest layers.*"]
+        assert each["peak ()"] > 0.99
+        assert each["peak layers.*"] < 1 / 8
 
     # Fast sums of the same rows in another order, in float64: some 2^-50 each; Adam's quotients keep that for gradients
     # that are not near 0, and so do three updates.

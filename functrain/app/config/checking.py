@@ -57,6 +57,7 @@ def _keeps_rules(source: Source) -> bool:
         and not all(scales)
         and not given("data", "collate_fn")
         and not given("distributed", "shards")
+        and not given("distributed", "blocks")
         and source.at(("distributed", "reduction")) in (None, "fast")
         and not isinstance(source.at(("data", "pad_to")), list)
     )

@@ -28,6 +28,11 @@ class DistributedConfig(Section):
         "cpu: the optimizer's state and the average stay in the CPU's memory, and updates are computed there. null: "
         "all is on the device.",
     )
+    blocks: list[str] = key(
+        [],
+        'paths of modules, or patterns such as "layers.*", for strategy zero3: their parameters are gathered when they '
+        "run, and they run again in the backward pass. Passes are not compiled then.",
+    )
     mesh: MeshConfig | None = key(None, "how many processes there must be. null: as many as are started.")
     backend: Literal["auto", "gloo", "nccl"] = key(
         "auto", "what sends between processes; auto: nccl between GPUs, gloo between CPUs."
@@ -53,10 +58,14 @@ class DistributedConfig(Section):
         return 1 if self.reduction == "fast" else self.shards or SHARDS
 
     @model_validator(mode="after")
-    def _has_shards_for_exact(self) -> "DistributedConfig":
+    def _fits_together(self) -> "DistributedConfig":
         if self.shards is not None and self.reduction == "fast":
             raise ValueError(
                 "has shards, the parts that an exact reduction adds up: set reduction to exact, or shards to null"
+            )
+        if self.blocks and self.strategy != "zero3":
+            raise ValueError(
+                f"has blocks, which are gathered from the shards of zero3; its strategy is {self.strategy}"
             )
         if self.parts & (self.parts - 1):
             raise ValueError(f"has {self.parts} shards, and needs a power of two: 1, 2, 4, 8, ...")

@@ -43,6 +43,7 @@ def shared(state: TrainState, config: Config) -> TrainState:
             strategy=chosen.strategy,
             reduction=chosen.reduction,
             offload_optimizer=chosen.offload_optimizer,
+            blocks=chosen.blocks,
         )
     except ValueError as error:
         raise ConfigError(f"distributed: {error}") from error
