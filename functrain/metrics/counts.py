@@ -13,6 +13,7 @@ from torch import Tensor
 from functrain.foundation.torch_internals import is_eager
 from functrain.metrics.accumulating import Accumulator, Statistic
 from functrain.metrics.examples import TASKS, Examples, Labels
+from functrain.metrics.labelled import OfLabels
 
 
 def task_and_sums(accumulator: Accumulator) -> tuple[str, Tensor]:
@@ -30,7 +31,7 @@ def _accumulator(found: Examples, sums: Tensor) -> Accumulator:
 
 
 @dataclass(frozen=True)
-class Right(Statistic):
+class Right(OfLabels):
     """`[2]`: the weight of right predictions, and of all.
 
     Attributes:
@@ -41,9 +42,8 @@ class Right(Statistic):
     labels: Labels
     top_k: int = 1
 
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch."""
-        found = self.labels.read(predictions, targets, weight)
+    def of_examples(self, found: Examples) -> Accumulator:
+        """Of what was read of a batch."""
         right = is_right(self.labels, found, self.top_k)
         return _accumulator(found, torch.stack([(found.weight * right).sum(), found.weight.sum()]))
 
@@ -53,7 +53,7 @@ class Right(Statistic):
 
 
 @dataclass(frozen=True)
-class OneVersusRest(Statistic):
+class OneVersusRest(OfLabels):
     """`[4, C]`, for each class (or label): the weight of hits, of predictions, of targets, and of all examples.
 
     Attributes:
@@ -64,9 +64,8 @@ class OneVersusRest(Statistic):
     labels: Labels
     top_k: int = 1
 
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch."""
-        found = self.labels.read(predictions, targets, weight)
+    def of_examples(self, found: Examples) -> Accumulator:
+        """Of what was read of a batch."""
         if found.task != "multiclass":
             sums = _of_labels(self.labels.positive(found.scores), found.targets, found.weight)
         elif self.top_k > 1:
@@ -82,7 +81,7 @@ class OneVersusRest(Statistic):
         return _rest_of if other == Confusion(self.labels) and self.top_k == 1 else None
 
     def _of_classes(self, found: Examples) -> Tensor:
-        predicted, classes = predicted_classes(found), classes_of(self.labels, found)
+        predicted, classes = found.predicted, classes_of(self.labels, found)
         hits = found.weight * (predicted == found.targets)
         return torch.stack(
             [
@@ -95,7 +94,7 @@ class OneVersusRest(Statistic):
 
 
 @dataclass(frozen=True)
-class Confusion(Statistic):
+class Confusion(OfLabels):
     """`[C, C]`, a row for each true class, a column for each predicted one; `[L, 2, 2]` of several labels.
 
     Attributes:
@@ -104,12 +103,11 @@ class Confusion(Statistic):
 
     labels: Labels
 
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch."""
-        found = self.labels.read(predictions, targets, weight)
+    def of_examples(self, found: Examples) -> Accumulator:
+        """Of what was read of a batch."""
         if found.task == "multiclass":
             classes = classes_of(self.labels, found)
-            cells = found.targets * classes + predicted_classes(found)
+            cells = found.targets * classes + found.predicted
             sums = sums_by_class(cells, found.weight, classes * classes).view(classes, classes)
         else:
             both, predicted, actual, every = _of_labels(
@@ -145,13 +143,8 @@ def is_right(labels: Labels, found: Examples, top_k: int = 1) -> Tensor:
     if found.task != "multiclass":
         return labels.positive(found.scores) == found.targets
     if top_k == 1:
-        return predicted_classes(found) == found.targets
+        return found.predicted == found.targets
     return top_classes(found.scores, top_k).gather(1, found.targets[:, None]).squeeze(1)
-
-
-def predicted_classes(found: Examples) -> Tensor:
-    """Class numbers `[N]` of a multiclass task."""
-    return found.scores if found.scores.ndim == 1 else found.scores.argmax(1)
 
 
 def top_classes(scores: Tensor, top_k: int) -> Tensor:

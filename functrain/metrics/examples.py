@@ -11,7 +11,8 @@ The form is read from shapes and dtypes, never from values: a value must not dep
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ TASKS = ("binary", "multilabel", "multiclass")
 REFUSED = ("NaN in the predictions", "a target that is no label")
 
 
-class Examples(NamedTuple):
+@dataclass(frozen=True)
+class Examples:
     """Labels with their predictions.
 
     Attributes:
@@ -39,6 +41,11 @@ class Examples(NamedTuple):
     targets: Tensor
     weight: Tensor
     refused: Tensor
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """Class numbers `[N]` of a multiclass task."""
+        return self.scores if self.scores.ndim == 1 else self.scores.argmax(1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from functrain.foundation.trees import node, static, tree_map
 from functrain.metrics.accumulating import Metric, Statistic, flat_values, metric, named_values
+from functrain.metrics.examples import Examples, Labels
+from functrain.metrics.labelled import OfLabels
 
 
 @node
@@ -157,9 +159,15 @@ class Measures:
             outputs: the model's, by the names in `self.outputs`.
         """
         found: dict[str, Any] = {}
+        read: dict[Labels, Examples] = {}  # each way to read once: a graph would do all of it again for each statistic
         for key, statistic in self.statistics.items():
             try:
-                found[key] = statistic.of(outputs if statistic.outputs else predictions, targets, weight)
+                if isinstance(statistic, OfLabels):
+                    if statistic.labels not in read:
+                        read[statistic.labels] = statistic.labels.read(predictions, targets, weight)
+                    found[key] = statistic.of_examples(read[statistic.labels])
+                else:
+                    found[key] = statistic.of(outputs if statistic.outputs else predictions, targets, weight)
             except ValueError as error:
                 name = next(each.name for each in self.metrics if each.statistic == statistic)
                 raise ValueError(f"metric {name!r}: {error}") from error

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.torch_internals import is_eager
-from functrain.metrics.accumulating import Accumulator, Metric, Statistic
+from functrain.metrics.accumulating import Accumulator, Metric
 from functrain.metrics.class_scores import quotient
 from functrain.metrics.counts import is_right, sums_by_class, task_and_sums
-from functrain.metrics.examples import Labels, Task
+from functrain.metrics.examples import Examples, Labels, Task
+from functrain.metrics.labelled import OfLabels
 
 _ELEMENTS = 1 << 22  # logits that are exponentiated in float64 at a time
 _COMPARED = 1024  # bins, at most, that a graph finds by comparison
 
 
 @dataclass(frozen=True)
-class Bins(Statistic):
+class Bins(OfLabels):
     """`[3, bins]`: the weight, the confidence and the right predictions in each bin of confidence.
 
     Attributes:
@@ -30,9 +31,8 @@ class Bins(Statistic):
     labels: Labels
     bins: int
 
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch."""
-        found = self.labels.read(predictions, targets, weight)
+    def of_examples(self, found: Examples) -> Accumulator:
+        """Of what was read of a batch."""
         probabilities = _of_scores("calibration_error", self.labels, found)
         if found.task == "multiclass":
             confidence, right = probabilities.amax(1), is_right(self.labels, found)
@@ -48,7 +48,7 @@ class Bins(Statistic):
 
 
 @dataclass(frozen=True)
-class SquaredErrors(Statistic):
+class SquaredErrors(OfLabels):
     """`[2]`: the weighted sum of squared errors of the probabilities, and the weight.
 
     Attributes:
@@ -57,9 +57,8 @@ class SquaredErrors(Statistic):
 
     labels: Labels
 
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch."""
-        found = self.labels.read(predictions, targets, weight)
+    def of_examples(self, found: Examples) -> Accumulator:
+        """Of what was read of a batch."""
         probabilities = _of_scores("brier", self.labels, found)
         if found.task == "multiclass":
             truth = found.targets[:, None] == torch.arange(probabilities.shape[1], device=probabilities.device)
@@ -71,7 +70,7 @@ class SquaredErrors(Statistic):
 
 
 @dataclass(frozen=True)
-class Surprise(Statistic):
+class Surprise(OfLabels):
     """`[3]`: the weighted negative log-likelihood of the targets in nats, the weight, and the bytes.
 
     Attributes:
@@ -82,9 +81,8 @@ class Surprise(Statistic):
     labels: Labels
     token_bytes: tuple[int, ...] | None = None
 
-    def of(self, predictions: Any, targets: Any, weight: Tensor | None) -> Accumulator:
-        """Of a batch."""
-        found = self.labels.read(predictions, targets, weight)
+    def of_examples(self, found: Examples) -> Accumulator:
+        """Of what was read of a batch."""
         if found.task != "multiclass" or found.scores.ndim == 1:
             raise ValueError("it takes the scores of all classes or tokens, [B, C, ...], and integer targets [B, ...]")
         target = found.scores.gather(1, found.targets[:, None]).squeeze(1).double()

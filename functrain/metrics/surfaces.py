@@ -10,7 +10,7 @@ from torch import Tensor
 from functrain.foundation.torch_internals import is_eager
 from functrain.metrics.accumulating import Accumulator, Metric, Statistic, Values
 from functrain.metrics.averaging import averaged
-from functrain.metrics.counts import classes_of, predicted_classes
+from functrain.metrics.counts import classes_of
 from functrain.metrics.examples import Labels, Task
 
 _ELEMENTS = 1 << 24  # of an intermediate result, at a time
@@ -44,9 +44,7 @@ class Surfaces(Statistic):
             predicted, truth = self.labels.positive(found.scores).reshape(1, *shape), found.targets.reshape(1, *shape)
         else:
             numbers = torch.arange(classes_of(self.labels, found), device=targets.device).view(-1, 1, 1, 1)
-            predicted, truth = (
-                each.reshape(1, *shape) == numbers for each in (predicted_classes(found), found.targets)
-            )
+            predicted, truth = (each.reshape(1, *shape) == numbers for each in (found.predicted, found.targets))
         distances, valid = distance(predicted & counted, truth & counted, self.spacing)
         of_image = weights.flatten(1).amax(1) * valid  # [C, B]
         sums = torch.stack([(of_image * distances).sum(1), of_image.sum(1)])
