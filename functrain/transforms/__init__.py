@@ -2,6 +2,11 @@
 
 from functrain.transforms.accounting import noise_multiplier_for as noise_multiplier_for
 from functrain.transforms.accounting import privacy_spent as privacy_spent
+from functrain.transforms.hessian import hvp as hvp
+from functrain.transforms.lanczos import Eigenvalues as Eigenvalues
+from functrain.transforms.lanczos import top_eigenvalues as top_eigenvalues
 from functrain.transforms.per_sample import per_sample_gradient_norms as per_sample_gradient_norms
 from functrain.transforms.per_sample import per_sample_gradients as per_sample_gradients
 from functrain.transforms.private import private as private
+from functrain.transforms.trace import Trace as Trace
+from functrain.transforms.trace import hutchinson_trace as hutchinson_trace
