@@ -2,11 +2,16 @@
 
 from functrain.transforms.accounting import noise_multiplier_for as noise_multiplier_for
 from functrain.transforms.accounting import privacy_spent as privacy_spent
+from functrain.transforms.fisher import fisher_diagonal as fisher_diagonal
 from functrain.transforms.hessian import hvp as hvp
 from functrain.transforms.lanczos import Eigenvalues as Eigenvalues
 from functrain.transforms.lanczos import top_eigenvalues as top_eigenvalues
+from functrain.transforms.noise_scale import NoiseScale as NoiseScale
+from functrain.transforms.noise_scale import gradient_noise_scale as gradient_noise_scale
 from functrain.transforms.per_sample import per_sample_gradient_norms as per_sample_gradient_norms
 from functrain.transforms.per_sample import per_sample_gradients as per_sample_gradients
 from functrain.transforms.private import private as private
 from functrain.transforms.trace import Trace as Trace
 from functrain.transforms.trace import hutchinson_trace as hutchinson_trace
+from functrain.transforms.unrolling import Unrolled as Unrolled
+from functrain.transforms.unrolling import unroll as unroll

@@ -1,6 +1,6 @@
 """Gradients of single examples, and their norms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -53,7 +53,7 @@ def per_sample_gradients(
         >>> ft.transforms.per_sample_gradients(state, batch)["weight"].shape
         torch.Size([2, 1, 2])
     """
-    return _over_examples("per_sample_gradients", _stacked, state, batch, chunk_size, run)
+    return _in_training("per_sample_gradients", _stacked, state, batch, chunk_size, run)
 
 
 def per_sample_gradient_norms(
@@ -79,28 +79,39 @@ def per_sample_gradient_norms(
         >>> ft.transforms.per_sample_gradient_norms(state, (torch.ones(3, 2), torch.zeros(3, 1))).shape
         torch.Size([3])
     """
-    return _over_examples("per_sample_gradient_norms", _norms, state, batch, chunk_size, run)
+    return _in_training("per_sample_gradient_norms", _norms, state, batch, chunk_size, run)
 
 
 def evaluated_gradients(state: TrainState, batch: Any, *, chunk_size: int | None = None, run: Runner = eager) -> Params:
     """As `per_sample_gradients`, the model in evaluation mode: no dropout, and BatchNorm by its running statistics."""
-    return _over_examples("evaluated_gradients", _stacked_in_evaluation, state, batch, chunk_size, run)
+    key = partial(fold_in, state.key, "evaluate", state.step)
+    found: Params = run_over_examples(_core(_evaluated, chunk_size), gradient_part(state), batch, key, run)
+    return found
 
 
-def _over_examples(
+def _in_training(
     name: str, fn: Callable[..., Any], state: TrainState, batch: Any, chunk_size: int | None, run: Runner
 ) -> Any:
     require_state(name, state)
-    refuse_autocast(state.device)
-    refuse_inference_mode()
     if chunk_size is not None and not is_integer(chunk_size, 1):
         raise ValueError(f"chunk_size must be a whole number of examples, 1 or more, or None; got {chunk_size!r}")
-    if fn is not _stacked_in_evaluation:
-        refuse_shared_statistics(state.recipe.network)
-    register_containers(batch)
+    refuse_shared_statistics(state.recipe.network)
     key = partial(fold_in, state.key, "step", state.step, state.micro_step, state.recipe.collectives.rank)
+    return run_over_examples(_core(fn, chunk_size), gradient_part(state), batch, key, run)
+
+
+def run_over_examples(core: Core, state: TrainState, batch: Any, key: Callable[[], int], run: Runner) -> Any:
+    """What a core gives that computes gradients of single examples.
+
+    Raises:
+        FunctrainError: the network has code that `torch.func.vmap` cannot compute.
+        TypeError: the batch cannot be cut into examples.
+    """
+    refuse_autocast(state.device)
+    refuse_inference_mode()
+    register_containers(batch)
     try:
-        return run(_core(fn, chunk_size), gradient_part(state), batch, key=key, device=state.device)
+        return run(core, state, batch, key=key, device=state.device)
     except RuntimeError as error:
         if (better := explained(error, state.recipe.network)) is not None:
             raise better from error
@@ -119,7 +130,10 @@ def gradient_part(state: TrainState) -> TrainState:
     return whole(state).replace(opt_state=(), accumulator=None, epoch_metrics=None, ema=None, loss_scale=None)
 
 
-def _chunks(state: TrainState, batch: Any, chunk_size: int | None, *, training: bool) -> Any:
+def chunks_of(
+    state: TrainState, batch: Any, chunk_size: int | None, *, training: bool
+) -> Iterator[tuple[Params, dict[str, tuple[Tensor, Tensor]]]]:
+    """The gradients of a batch's examples and their sums, chunk by chunk; see `each_gradient`."""
     recipe = state.recipe
     params = recipe.collectives.gather(state.params)
 
@@ -137,12 +151,12 @@ def _joined(chunks: Any) -> Params:
 
 
 def _stacked(state: TrainState, batch: Any, *, chunk_size: int | None) -> Params:
-    return _joined(_chunks(state, batch, chunk_size, training=True))
+    return _joined(chunks_of(state, batch, chunk_size, training=True))
 
 
-def _stacked_in_evaluation(state: TrainState, batch: Any, *, chunk_size: int | None) -> Params:
-    return _joined(_chunks(state, batch, chunk_size, training=False))
+def _evaluated(state: TrainState, batch: Any, *, chunk_size: int | None) -> Params:
+    return _joined(chunks_of(state, batch, chunk_size, training=False))
 
 
 def _norms(state: TrainState, batch: Any, *, chunk_size: int | None) -> Tensor:
-    return torch.cat([norms_of(grads) for grads, _ in _chunks(state, batch, chunk_size, training=True)])
+    return torch.cat([norms_of(grads) for grads, _ in chunks_of(state, batch, chunk_size, training=True)])
