@@ -4,6 +4,8 @@ from functrain.transforms.accounting import noise_multiplier_for as noise_multip
 from functrain.transforms.accounting import privacy_spent as privacy_spent
 from functrain.transforms.fisher import fisher_diagonal as fisher_diagonal
 from functrain.transforms.hessian import hvp as hvp
+from functrain.transforms.influence import Influence as Influence
+from functrain.transforms.influence import influence as influence
 from functrain.transforms.lanczos import Eigenvalues as Eigenvalues
 from functrain.transforms.lanczos import top_eigenvalues as top_eigenvalues
 from functrain.transforms.noise_scale import NoiseScale as NoiseScale
