@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 import functrain as ft
 from benchmarks.machine import cpu, load
 from functrain.foundation.trees import nbytes
+from functrain.loop.process.heap import kept_heap
 
 WIDTH, DEPTH, WINDOW, EXAMPLES, ROUNDS = 1024, 4, 8, 16, 12
 Update = Callable[[], Any]
@@ -137,7 +138,8 @@ def main(ranks: int) -> None:
             child = os.fork()
             if child == 0:
                 dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/s", ranks), rank=rank, world_size=ranks)
-                measure(rank, ranks)
+                with kept_heap(torch.device("cpu")):  # as within `fit`
+                    measure(rank, ranks)
                 sys.stdout.flush()
                 os._exit(0)
             children.append(child)

@@ -22,7 +22,7 @@ from functrain.foundation.trees import node, static
 from functrain.metrics.totals import Totals, no_totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
-from functrain.optim.foreach import foreach
+from functrain.optim.foreach import are_ours, foreach, overwrite
 from functrain.step.collectives import Exchange
 from functrain.step.execution import Core, eager
 from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
@@ -57,7 +57,7 @@ def step_in_phases(
         part, metrics = _passed(state, window, batch, key, run)
         if not exchange.in_tree and window.parts:
             part = _in_order(window.parts[0], part)
-        parts = carried(window.parts, part, done, add_parts) if exchange.in_tree else (part,)
+        parts = carried(window.parts, part, done, partial(add_parts, add=_add_to_new)) if exchange.in_tree else (part,)
         count = count_examples(state.recipe.objective)(batch) if examples is None else examples
         window, done = OpenWindow(parts, window.params, window.examples + count, window.shards), done + 1
     if end_window or done == share.number:
@@ -162,12 +162,18 @@ class _Sums:
 
 def _mean(state: TrainState, total: Part, count: int) -> tuple[Part, tuple[Params, Tensor, Tensor]]:
     exchange, recipe = _exchange(state), state.recipe
-    grads = divided(total.grads, divisor(total.sums[1, 0]))
+    by = divisor(total.sums[1, 0])
+    # What came from several processes is new, and may be written to though views share a message's memory.
+    grads = _divided_in_place(total.grads, by) if exchange.ranks > 1 else divided(total.grads, by)
     norm = exchange.norm(grads)
     clipped, norm_to_clip = clip_by_value(recipe, grads, norm, exchange.norm)
     floating = {name: b / count for name, b in total.buffers.items() if b.is_floating_point()}
     part = Part(grads, total.sums, {**total.buffers, **floating}, total.used, total.metrics, total.names)
     return part, ({} if clipped is grads else clipped, norm, norm_to_clip)
+
+
+def _divided_in_place(grads: Params, by: Tensor) -> Params:
+    return dict(zip(grads, overwrite("div", list(grads.values()), by.to(next(iter(grads.values())).dtype))))
 
 
 def _part(state: TrainState, batch: Any) -> tuple[Part, Metrics]:
@@ -203,23 +209,38 @@ def add_grads(left: Params, right: Params) -> Params:
     return dict(zip(left, foreach("add", list(left.values()), [right[name] for name in left])))
 
 
-def add_parts(left: Part, right: Part) -> Part:
-    """The sum of two parts; integers among the buffers are those of the left one."""
+def _add_to_new(left: Params, new: Params) -> Params:
+    """As `add_grads`. `new` is emptied: its memory, where nobody else holds it, is the sum's. The bits are the same."""
+    values = [new.pop(name) for name in left]
+    add = overwrite if are_ours(values) and all(value.is_contiguous() for value in values) else foreach
+    return dict(zip(left, add("add", values, list(left.values()))))
+
+
+Add = Callable[[Params, Params], Params]
+
+
+def add_parts(left: Part, right: Part, add: Add = add_grads) -> Part:
+    """The sum of two parts; integers among the buffers are those of the left one.
+
+    Args:
+        left, right: both.
+        add: of gradients.
+    """
     buffers = {
         name: buffer + right.buffers[name] if buffer.is_floating_point() else buffer
         for name, buffer in left.buffers.items()
     }
-    return _added(left, right, buffers)
+    return _added(left, right, buffers, add)
 
 
 def _in_order(before: Part, part: Part) -> Part:
     """The sum of a part and the next micro-batch, which went on from its buffers."""
-    return _added(before, part, part.buffers)
+    return _added(before, part, part.buffers, _add_to_new)
 
 
-def _added(left: Part, right: Part, buffers: Params) -> Part:
+def _added(left: Part, right: Part, buffers: Params, add: Add) -> Part:
     return Part(
-        add_grads(left.grads, right.grads),
+        add(left.grads, right.grads),
         left.sums + right.sums,
         buffers,
         left.used | right.used,

@@ -1,4 +1,6 @@
-"""The digest of a state after some updates, by optimizer and strategy.   Usage: digests_process.py OUT RANKS [compiled]
+"""The digest of a state after some updates, by optimizer and strategy.
+
+Usage: digests_process.py OUT RANKS [BACKEND [OPTIMIZER ...]]
 
 The ranks are forks of this process: it imports once what all of them need.
 """
@@ -6,7 +8,7 @@ The ranks are forks of this process: it imports once what all of them need.
 import json
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,11 +58,11 @@ def train(state: ft.TrainState, step: object, rank: int, ranks: int) -> tuple[ft
     return state, metrics
 
 
-def digests(rank: int, ranks: int, *, compiled: bool) -> dict[str, str]:
+def digests(rank: int, ranks: int, backend: str | None, optimizers: Sequence[str]) -> dict[str, str]:
     found = {}
-    for optimizer in OPTIMIZERS:
+    for optimizer in optimizers:
         for strategy, offload in [*((each, None) for each in ft.distributed.STRATEGIES), ("zero3", "cpu")]:
-            step = ft.compile(ft.train_step, backend="aot_eager", donate=True) if compiled else ft.train_step
+            step = ft.compile(ft.train_step, backend=backend, donate=True) if backend else ft.train_step
             state = ft.shard(make_state(optimizer), strategy=strategy, reduction="exact", offload_optimizer=offload)
             state, metrics = train(state, step, rank, ranks)
             numbers = [metrics[name].item() for name in ("loss", "grad_norm", "f1")]
@@ -127,9 +129,9 @@ def block_digests(rank: int, ranks: int) -> dict[str, str | float]:
     return found
 
 
-def write_digests(out: str, ranks: int, *, compiled: bool) -> None:
+def write_digests(out: str, ranks: int, backend: str | None = None, *optimizers: str) -> None:
     rank = dist.get_rank() if ranks > 1 else 0
-    Path(f"{out}.{rank}").write_text(json.dumps(digests(rank, ranks, compiled=compiled)))
+    Path(f"{out}.{rank}").write_text(json.dumps(digests(rank, ranks, backend, optimizers or OPTIMIZERS)))
     Path(f"{out}.fast.{rank}").write_text(json.dumps(fast_params(rank, ranks)))
     Path(f"{out}.blocks.{rank}").write_text(json.dumps(block_digests(rank, ranks)))
 
@@ -139,5 +141,5 @@ if __name__ == "__main__":
 
     out, number, *rest = sys.argv[1:]
     torch.set_num_threads(1)
-    codes = run_ranks(int(number), lambda: write_digests(out, int(number), compiled=bool(rest)))
+    codes = run_ranks(int(number), lambda: write_digests(out, int(number), *rest))
     sys.exit(max(map(abs, codes)))

@@ -127,6 +127,33 @@ def test_exact_sums_are_those_of_one_large_batch_up_to_rounding():
     torch.testing.assert_close(one.params, whole.params, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("reduction", ["fast", "exact"])
+def test_a_state_within_a_window_is_not_changed_by_the_steps_from_it(reduction):
+    """Also where the gradients of two parameters are one tensor, or one number for all elements."""
+
+    class Sums(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.three = (nn.Parameter(torch.randn(4, 4)) for _ in range(3))
+
+        def forward(self, inputs):
+            return inputs @ (self.one + self.two) + self.three.sum()
+
+    made = ft.init_state(Sums(), ft.regression(), optim.adamw(0.01), accumulate=4)
+    state, alone = ft.shard(made, reduction=reduction), made
+    batches = [(torch.randn(4, 4), torch.randn(4, 4)) for _ in range(4)]
+    states = [state]
+    for batch in batches:
+        states.append(ft.train_step(states[-1], batch)[0])
+        alone, _ = ft.train_step(alone, batch)
+    torch.testing.assert_close(states[-1].params, alone.params)
+    for start in range(4):
+        again = states[start]
+        for batch in batches[start:]:
+            again, _ = ft.train_step(again, batch)
+        assert ft.digest(again) == ft.digest(states[-1])
+
+
 def test_a_state_within_a_window_is_saved_as_of_its_start():
     state = ft.shard(small_state(accumulate=4), reduction="exact")
     batch = (torch.randn(4, 6), torch.randint(0, 3, (4,)))
@@ -215,7 +242,7 @@ def test_a_process_without_a_micro_batch_is_refused_where_passes_gather():
 
 def run_digests(out: Path, ranks: int, *compiled: str) -> list[dict[str, str]]:
     command = [sys.executable, str(DIGESTS), str(out), str(ranks), *compiled]
-    found = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    found = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False)
     assert found.returncode == 0, found.stderr
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(ranks)]
 
@@ -254,11 +281,19 @@ def test_strategies_and_ranks_have_one_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compiled", [(), ("compiled",)])
+@pytest.mark.parametrize("compiled", [(), ("aot_eager",)])
 def test_four_ranks_and_compiled_steps_have_the_same_digest(tmp_path: Path, compiled: tuple[str, ...]) -> None:
     [alone] = run_digests(tmp_path / "1", 1)
     for ranks in (1, 2, 4):
         assert run_digests(tmp_path / f"{ranks}{compiled}", ranks, *compiled) == [alone] * ranks
+
+
+@pytest.mark.slow
+def test_steps_by_inductor_have_one_digest(tmp_path: Path) -> None:
+    """Of their own: a fused kernel rounds in other places than operations one by one."""
+    [alone] = run_digests(tmp_path / "1", 1, "inductor", "adamw")
+    check_one_digest(alone)
+    assert run_digests(tmp_path / "2", 2, "inductor", "adamw") == [alone] * 2
 
 
 def test_a_run_that_is_stopped_goes_on_with_other_ranks_and_another_strategy(tmp_path: Path) -> None:
