@@ -1,6 +1,7 @@
 """The console that commands print on."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -13,6 +14,15 @@ class Screen(Console):
         raise
 
 
-def busy(console: Console, text: str) -> AbstractContextManager[object]:
-    """Show on a terminal what a block is at, as long as it takes."""
-    return console.status(text) if console.is_terminal else nullcontext()
+@contextmanager
+def busy(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what a block is at, as long as it takes.
+
+    Yields:
+        A function that changes the text.
+    """
+    if not console.is_terminal:
+        yield lambda _text: None
+        return
+    with console.status(text) as status:
+        yield status.update

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 
 FILES = ["attributions.npz", "explanation.json", "feature_importance.png", "figures", "pca_analysis.png"]
 
@@ -29,6 +31,21 @@ def test_explain_writes_attributions_and_embeddings(functrain, runs):
     assert (runs / "again" / "attributions.npz").read_bytes() == first
 
 
+def test_integrals_that_end_early_are_said(functrain, runs, monkeypatch):
+    assert "ended before" not in functrain("explain", "runs/tiny", "--out", "runs/enough")[1]
+    monkeypatch.setattr("functrain.app.runs.explain.TOLERANCES", {torch.float64: -1.0})
+    _, out, _ = functrain("explain", "runs/tiny", "--out", "runs/few")
+    assert "the integral of 8 of 8 examples ended before it was exact, with an estimated error of up to" in out
+    assert "more --gradients make it smaller" in out
+
+
+def test_what_is_being_explained_is_said_for_each_example(functrain, runs, monkeypatch):
+    said = []
+    monkeypatch.setattr("functrain.app.runs.explain.busy", lambda *_: nullcontext(said.append))
+    assert functrain("explain", "runs/tiny", "--examples", "3", "--out", "runs/said")[0] == 0
+    assert said == [f"integrated_gradients of split test: {number} of 3 examples" for number in range(3)]
+
+
 @pytest.mark.parametrize("method", ["saliency", "smooth_grad", "gradient_shap"])
 def test_other_methods(functrain, runs, method):
     more = [] if method == "saliency" else ["--samples", "3", "--seed", "1"]
@@ -37,7 +54,7 @@ def test_other_methods(functrain, runs, method):
     )
     assert (code, err) == (0, "")
     with np.load(runs.parent / "e" / "attributions.npz") as stored:
-        assert stored["attributions/input"].shape == (20, 2)
+        assert stored["attributions/input"].shape == (8, 2)
         assert set(stored["target"].tolist()) == {1}
     assert (runs.parent / "e" / "feature_importance.svg").is_file()
     assert ("completeness" in out) == (method == "gradient_shap")

@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--target", type=natural, metavar="N", help="the class or output to explain (default: the predicted class)"
     )
     parser.add_argument(
-        "--examples", type=count, default=32, metavar="N", help="examples of the split, evenly spread (default: 32)"
+        "--examples", type=count, default=8, metavar="N", help="examples of the split, evenly spread (default: 8)"
     )
     parser.add_argument(
         "--samples", type=count, metavar="N", help="gradients of an example, of smooth_grad and gradient_shap (64)"
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--gradients",
         type=count,
         metavar="N",
-        help="gradients of an example, of integrated_gradients, at most (default: 1000; 20000 is exact for most)",
+        help="gradients of an example, of integrated_gradients, at most (default: 20000, which is exact for most)",
     )
     parser.add_argument("--seed", type=natural, metavar="N", help="of smooth_grad and gradient_shap (default: 0)")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """`functrain explain`: attributions, embeddings and attention of a run's model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ from functrain.app.runs.directory import trusted_run
 from functrain.app.runs.evaluation import load_state, split_loader
 from functrain.app.screen import busy
 from functrain.app.tables import print_lines, print_table
-from functrain.data import Loader
+from functrain.attribution.integrated import TOLERANCES
+from functrain.data import Loader, batch_length
 from functrain.data.preprocessing import class_names
 from functrain.evaluation import Explanation, explain, observe, write_explanation, write_observed
 from functrain.evaluation.explaining.observing import spread_examples
@@ -27,7 +28,6 @@ from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 
 REFERENCES = 100  # of the training data, for gradient SHAP
-GRADIENTS = 1000  # of an example, for integrated gradients
 OBSERVED = 2000  # examples of which embeddings are drawn
 
 
@@ -79,8 +79,13 @@ def explain_run(path: Path, out: Path | None, asked: Asked, trust: bool, console
     if asked.method == "gradient_shap":
         references = build_loader(config, "train") or loader
         baseline = _joined(map(inputs_of, _spread(references, REFERENCES)))
-    with busy(console, f"{asked.method} of {counted(asked.examples, 'example')} of split {asked.split}"):
-        found = _explained(state, _joined(map(inputs_of, _spread(loader, asked.examples))), baseline, asked)
+    inputs = _joined(map(inputs_of, _spread(loader, asked.examples)))
+    with busy(console, f"{asked.method} of split {asked.split}") as say:
+        found = (
+            _explained_each(state, inputs, asked, say)
+            if _takes_long(asked)
+            else _explained(state, inputs, baseline, asked)
+        )
     if asked.labels is None:
         asked = asked._replace(labels=_known_labels(state, loader, found))
     title = f"{run.path.resolve().name}, {asked.split}: {asked.method.replace('_', ' ')}"
@@ -113,6 +118,22 @@ def _known_labels(state: TrainState, loader: Loader, found: Explanation) -> Sequ
     return known if of_classes and known and int(found.target.max()) < len(known) else None
 
 
+def _takes_long(asked: Asked) -> bool:
+    """Whether an example takes thousands of gradients."""
+    return asked.method == "integrated_gradients"
+
+
+def _explained_each(state: TrainState, inputs: Any, asked: Asked, say: Callable[[str], None]) -> Explanation:
+    """One example after another, which has the bits of all together; it says how many are done."""
+    found, examples = [], batch_length(inputs)
+    for number in range(examples):
+        say(f"{asked.method} of split {asked.split}: {number} of {counted(examples, 'example')}")
+        one = tree_map(lambda leaf, at=number: leaf[at : at + 1] if isinstance(leaf, Tensor) else leaf, inputs)
+        found.append(_explained(state, one, None, asked))
+    fields = (None if column[0] is None else _joined(iter(column)) for column in zip(*found))
+    return Explanation._make(fields)
+
+
 def _explained(state: TrainState, inputs: Any, baseline: Any, asked: Asked) -> Explanation:
     try:
         return explain(
@@ -122,7 +143,7 @@ def _explained(state: TrainState, inputs: Any, baseline: Any, asked: Asked) -> E
             target=asked.target,
             baseline=baseline,
             samples=asked.samples,
-            max_evaluations=asked.gradients or (GRADIENTS if asked.method == "integrated_gradients" else None),
+            max_evaluations=asked.gradients,
             seed=asked.seed,
             precision=asked.precision,
             ema=asked.ema,
@@ -149,7 +170,7 @@ def _observed(state: TrainState, loader: Loader, folder: Path, asked: Asked, tit
 
 
 def _print(console: Console, found: Explanation) -> None:
-    """The sum of the attributions of each input, and how well they add up."""
+    """The sum of the attributions of each input, how well they add up, and whether integrals ended early."""
     rows = [
         [name, "x".join(map(str, value.shape[1:])), f"{value.double().abs().flatten(1).sum(1).mean():.4g}"]
         for name, (_, value) in found.named().items()
@@ -161,6 +182,15 @@ def _print(console: Console, found: Explanation) -> None:
             [
                 f"completeness: attributions add up to the difference of the scores within "
                 f"{float(found.completeness.max()):.2g}, with {counted(int(found.evaluations.sum()), 'gradient')}"
+            ],
+        )
+    if found.error is not None and (unfinished := int((found.error > TOLERANCES[found.scores.dtype]).sum())):
+        examples = f"{unfinished:,} of {counted(len(found.error), 'example')}"
+        print_lines(
+            console,
+            [
+                f"the integral of {examples} ended before it was exact, with an estimated error of up to "
+                f"{float(found.error.max()):.2g}; more --gradients make it smaller"
             ],
         )
 
