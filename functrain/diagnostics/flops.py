@@ -68,13 +68,19 @@ def count_flops(state: TrainState, batch: Any, *, run: Runner = eager, **options
         >>> count_flops(state, (torch.ones(16, 8), torch.zeros(16, 4))) == 2 * (2 * 16 * 8 * 4)  # y = x W, dW = x' dy
         True
     """
+    with flop_counter() as counter:
+        train_step(state, batch, run=run, **options)
+    found: int = counter.get_total_flops()
+    return found
+
+
+def flop_counter() -> Any:
+    """A context that counts operations: torch's `FlopCounterMode`, which knows the CPU's attention too."""
     from torch.utils.flop_counter import FlopCounterMode
 
     # The CPU's attention is missing in torch's own table.
     own = dict(zip(cpu_attention(), (_attention, _attention_backward)))
-    with FlopCounterMode(display=False, custom_mapping=own) as counter:
-        train_step(state, batch, run=run, **options)
-    return counter.get_total_flops()
+    return FlopCounterMode(display=False, custom_mapping=own)
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:

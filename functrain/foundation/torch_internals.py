@@ -76,6 +76,36 @@ def is_eager() -> bool:
     )
 
 
+_rehearsals = 0
+
+
+@contextlib.contextmanager
+def rehearsing() -> Iterator[None]:
+    """Within, tensors without values stand for real ones: what may reuse memory does, as for these.
+
+    Example:
+        >>> with rehearsing():
+        ...     is_rehearsed()
+        True
+    """
+    global _rehearsals
+    _rehearsals += 1
+    try:
+        yield
+    finally:
+        _rehearsals -= 1
+
+
+def is_rehearsed() -> bool:
+    """Whether what is done now is to take the memory that it would take with values."""
+    return _rehearsals > 0
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether it is a tensor of no subclass, or in a rehearsal one without values, which stands for such a one."""
+    return type(tensor) is Tensor or (_rehearsals > 0 and isinstance(tensor, Tensor) and _is_fake(tensor))
+
+
 def is_watched() -> bool:
     """Whether a dispatch mode sees each operation, such as one that records or traces what is done."""
     return _dispatch_modes() != 0
@@ -153,6 +183,8 @@ def writes_to(tensor: Tensor) -> int:
 
 def is_readable(tensor: Tensor) -> bool:
     """Whether reading a tensor's values costs nothing and is not part of a graph, a transform or a recording."""
+    if _rehearsals and isinstance(tensor, Tensor) and _is_fake(tensor):
+        return tensor.is_cpu and not tensor.ndim and not inside_transform()
     return type(tensor) is Tensor and tensor.is_cpu and is_eager()
 
 

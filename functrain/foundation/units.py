@@ -27,3 +27,16 @@ def operations(flops: int) -> str:
         if flops >= factor:
             return f"{flops / factor:.3g} {prefix}FLOP"
     return f"{flops} FLOP"
+
+
+def seconds(time: float) -> str:
+    """A short time.
+
+    Example:
+        >>> seconds(0.0123), seconds(4.2e-5), seconds(12), seconds(0)
+        ('12.3 ms', '42 us', '12 s', '0 us')
+    """
+    for factor, unit in ((1.0, "s"), (1e-3, "ms")):
+        if time >= factor:
+            return f"{time / factor:.3g} {unit}"
+    return f"{time * 1e6:.3g} us"

@@ -10,7 +10,15 @@ import optree
 import torch
 
 from functrain.foundation import trees
-from functrain.foundation.torch_internals import foreach_operator, inside_transform, is_eager, is_traced, references
+from functrain.foundation.torch_internals import (
+    foreach_operator,
+    inside_transform,
+    is_eager,
+    is_plain,
+    is_rehearsed,
+    is_traced,
+    references,
+)
 from functrain.foundation.trees import Tree
 
 Scalar = float | torch.Tensor
@@ -72,12 +80,12 @@ def are_ours(leaves: list[torch.Tensor]) -> bool:
         >>> are_ours([torch.zeros(2)]), are_ours([kept]), are_ours([torch.zeros(2), kept.view(2, 1)])
         (True, False, False)
     """
-    if not is_eager():
+    if not (is_eager() or is_rehearsed()):
         return False
     alone, found = references([torch.empty(1)]), references(leaves)
     if alone is None or found is None:
         return False
-    return all(type(leaf) is torch.Tensor for leaf in leaves) and set(found) <= set(alone)
+    return all(map(is_plain, leaves)) and set(found) <= set(alone)
 
 
 def divide_into(temporaries: list[torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -88,7 +96,7 @@ def divide_into(temporaries: list[torch.Tensor], leaves: list[torch.Tensor]) -> 
         [tensor([0.5000, 0.5000])]
     """
     pairs = [*zip(leaves, temporaries)]
-    plain = all(type(new) is torch.Tensor and new.is_cpu and new.dtype == leaf.dtype for leaf, new in pairs)
+    plain = all(is_plain(new) and new.is_cpu and new.dtype == leaf.dtype for leaf, new in pairs)
     recorded = torch.is_grad_enabled() and any(leaf.requires_grad or new.requires_grad for leaf, new in pairs)
     if not plain or recorded or inside_transform():
         return foreach("div", leaves, temporaries)
@@ -157,7 +165,7 @@ def sums_of_squares(leaves: list[torch.Tensor]) -> list[torch.Tensor]:
         [tensor(25.)]
     """
     wide = [leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float() for leaf in leaves]
-    if all(type(leaf) is torch.Tensor and leaf.is_cpu for leaf in wide):
+    if all(is_plain(leaf) and leaf.is_cpu for leaf in wide):
         # One after the other, as foreach does on a CPU, too; so each square's memory serves the next.
         return [torch.mul(leaf, leaf).sum() for leaf in wide]
     return [square.sum() for square in foreach("mul", wide, wide)]

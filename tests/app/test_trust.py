@@ -45,6 +45,7 @@ ON_A_CONFIG = {
     "find-lr": ["find-lr", "sent/config.yaml", "--steps", "2"],
     "find-batch-size": ["find-batch-size", "sent/config.yaml", "--limit", "8"],
     "summary": ["summary", "sent/config.yaml"],
+    "plan": ["plan", "sent/config.yaml", "--world", "2"],
     "config": ["config", "sent/config.yaml"],
     "list": ["list", "models"],
     "schema": ["schema"],
