@@ -3,15 +3,19 @@
 from typing import Any
 
 from functrain.compiler import runner_for
-from functrain.data import as_stream
-from functrain.distributed import current_world
+from functrain.data import Stream, as_stream
+from functrain.distributed import World, current_world
 from functrain.foundation.errors import MetricError
 from functrain.foundation.keys import fold_in
 from functrain.loop.batches import Feed
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
+from functrain.loop.shared_batches import SharedFeed
 from functrain.metrics.registry import measures
+from functrain.step.collectives import Share
 from functrain.step.measures import with_metrics
 from functrain.step.state import TrainState, require_state
+
+ALL = Share(0, 1, 0)  # of a window, which an evaluation does not have
 
 
 def evaluate(
@@ -19,7 +23,8 @@ def evaluate(
 ) -> dict[str, float]:
     """The loss and metrics over all examples of a loader, the model in evaluation mode.
 
-    Each is one weighted mean over the examples, so it does not depend on how they are batched.
+    Each is one weighted mean over the examples, so it does not depend on how they are batched. Several processes share
+    the batches out, each of them whole, and add what they found in the order of the batches: all get the bits of one.
 
     Args:
         state: any state; not changed.
@@ -49,7 +54,7 @@ def evaluate(
     stream = as_stream(loader, fold_in(state.key, "eval"), what="given")
     runner = runner_for(compile)
     try:
-        feed = Feed(stream, state.recipe.objective, state.device, current_world())
+        feed = _feed(state, stream, current_world())
         totals = evaluate_pass(state, feed, runner, ema=ema)
     finally:
         stream.close()
@@ -57,3 +62,11 @@ def evaluate(
     if totals.measured is not None and (complaint := totals.measured.complaint()):
         raise MetricError(complaint)
     return to_numbers(totals, "")
+
+
+def _feed(state: TrainState, stream: Stream, world: World) -> Feed:
+    """The stream's batches: all of them, or those of this process."""
+    objective, device = state.recipe.objective, state.device
+    if world.size == 1:
+        return Feed(stream, objective, device, world)
+    return SharedFeed(stream, objective, device, world, None, ALL)

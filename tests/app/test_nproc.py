@@ -136,14 +136,15 @@ def test_what_is_wrong_with_the_command_is_told_once(train):
     assert (process.returncode, out, err.count("functrain: error:")) == (2, "", 1), err
 
 
-def test_exact_sums_give_one_log_on_any_number_of_processes(project):
+def test_exact_sums_give_one_log_and_one_evaluation_on_any_number_of_processes(project):
     exact = ["distributed.reduction=exact", "distributed.shards=2", "distributed.strategy=zero3", "data.batch_size=8"]
+    exact += ["data.eval_batch_size=3", "metrics=[f1]"]
 
     def train(run, *arguments):
         command = [sys.executable, "-m", "functrain", "train", "tiny.yaml", *exact, "--run-dir", run, *arguments]
         same_threads = {**os.environ, "OMP_NUM_THREADS": "1"}
         found = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=same_threads)
         assert found.returncode == 0, found.stderr
-        return (project / run / "metrics.jsonl").read_bytes()
+        return [(project / run / name).read_bytes() for name in ("metrics.jsonl", "test/metrics.json")]
 
     assert train("one") == train("two", "--nproc", "2")
