@@ -16,6 +16,7 @@ from functrain.app.config.schema import Config
 from functrain.app.config.source import Source, config_error
 from functrain.app.config.trust import trust_checkpoint
 from functrain.app.runs.directory import runs_beside, stages_in
+from functrain.app.runs.sharing import shared_again
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.data import Loader
 from functrain.foundation.errors import ConfigError
@@ -70,12 +71,13 @@ def rebuilt_run(checkpoint: Path, trust: bool) -> RebuiltRun:
     """The configuration that a checkpoint carries, and the objects that it describes, to train on from there.
 
     Raises:
-        ConfigError: see `config_of`.
+        ConfigError: see `config_of` and `shared_again`.
     """
     info, config = config_of(checkpoint, trust)
     set_threads(config)
     loader = build_training_loader(config)
-    return RebuiltRun(info, config, build_state(config, run_length(config, loader)), loader)
+    state = shared_again(build_state(config, run_length(config, loader)), config, info)
+    return RebuiltRun(info, config, state, loader)
 
 
 def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:

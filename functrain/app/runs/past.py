@@ -17,6 +17,7 @@ from functrain.app.runs.digests import Moment, digests
 from functrain.app.runs.directory import RunDirectory, existing_run, trusted_run
 from functrain.app.runs.from_checkpoint import config_of
 from functrain.app.runs.running import Parts, build, run_config
+from functrain.app.runs.sharing import shared_again
 from functrain.checkpoint import CheckpointInfo, read_checkpoint
 from functrain.diagnostics.reproduction import recorded_options
 from functrain.diagnostics.time_travel import Rebuilt, check_step, reached, rebuild
@@ -103,9 +104,15 @@ class Past:
         return [*([self.run.path / START / "checkpoints"] if branch else []), self.run.checkpoint_folder]
 
     def built(self, config: Config) -> Parts:
-        """What a configuration of the run describes, with the state that the run began with."""
+        """What a configuration of the run describes, with the state that the run began with.
+
+        Raises:
+            ConfigError: as of `shared_again`.
+        """
         parts = build(config)
-        return dataclasses.replace(parts, state=begun_again(parts.state, config, self.run.path))
+        state = begun_again(parts.state, config, self.run.path)
+        infos = self.run.checkpoints()
+        return dataclasses.replace(parts, state=shared_again(state, config, infos[-1] if infos else None))
 
 
 def past_run(path: Path, trust: bool, progress: bool | None) -> tuple[Past, Config]:

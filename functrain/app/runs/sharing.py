@@ -1,8 +1,10 @@
 """How a run is shared by several processes, as the section `distributed` of its configuration says."""
 
 from functrain.app.config.schema import Config
+from functrain.checkpoint import CheckpointInfo
 from functrain.distributed import World, shard
 from functrain.foundation.errors import ConfigError
+from functrain.loop.resume.metadata import metadata_of
 from functrain.step import TrainState
 
 
@@ -47,3 +49,24 @@ def shared(state: TrainState, config: Config) -> TrainState:
         )
     except ValueError as error:
         raise ConfigError(f"distributed: {error}") from error
+
+
+def shared_again(state: TrainState, config: Config, trained: CheckpointInfo | None) -> TrainState:
+    """A whole state as this process alone trains it again, with the bits of those that trained it.
+
+    Args:
+        state, config: as of `shared`.
+        trained: a checkpoint of the run; None if it has none.
+
+    Raises:
+        ConfigError: several processes trained it, and took their sums in an order that one process does not take.
+    """
+    settings = {} if trained is None else metadata_of(trained).settings
+    ranks = settings.get("ranks", 1)
+    if ranks > 1 and settings.get("reduction") == "fast":
+        raise ConfigError(
+            f"{ranks} processes trained this run with distributed.reduction: fast, and one process adds their sums in "
+            "another order: it cannot give the run's bits. Only a run with distributed.reduction: exact is trained "
+            "again by any number of processes"
+        )
+    return shared(state, config)
