@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
-from functrain.foundation.torch_internals import TorchDispatchMode
+from functrain.foundation.torch_internals import TorchDispatchMode, fake_store, reads_a_value
+from functrain.foundation.trees import tensors
 
 # What an operator of torch.distributed sends, by the part of its name: the kind, which of its tensors counts, and how
 # many bytes of it a process of W sends in a ring, as multiples of (W - 1) and of (W - 1) / W.
@@ -58,10 +59,7 @@ def fake_world(ranks: int) -> Iterator[None]:
     """
     if dist.is_initialized():
         raise FunctrainError("a plan is made in one process: leave torchrun out")
-    import torch.distributed._tools.fake_collectives  # noqa: F401 - collectives of tensors without values
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    dist.init_process_group("fake", store=fake_store(), rank=0, world_size=ranks)
     try:
         yield
     finally:
@@ -91,11 +89,11 @@ class Messages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` and record what it sends."""
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if reads_a_value(func):
             dtype = args[0].dtype
             return id(args[0]) not in self._infinite if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
         if func.namespace in ("c10d", "_c10d_functional"):
-            self._record(func.__name__, [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)])
+            self._record(func.__name__, list(tensors((args, kwargs))))
         result = func(*args, **(kwargs or {}))
         if func in _ASKS_FOR_INFINITY and math.inf in (*args[1:], math.inf if len(args) == 1 else 0):
             self._note(result)
@@ -106,16 +104,11 @@ class Messages(TorchDispatchMode):
         number = id(tensor)
         self._infinite[number] = weakref.ref(tensor, lambda _: self._infinite.pop(number, None))
 
-    def _record(self, name: str, tensors: list[Tensor]) -> None:
+    def _record(self, name: str, given: list[Tensor]) -> None:
         for part, kind, place, whole, shares in _KINDS:
-            if part in name and tensors:
+            if part in name and given:
                 others = self._ranks - 1
                 self.sent.append(
-                    Message(kind, tensors[place].nbytes * others * (whole * self._ranks + shares) // self._ranks)
+                    Message(kind, given[place].nbytes * others * (whole * self._ranks + shares) // self._ranks)
                 )
                 return
-
-
-def _leaves(tree: Any) -> list[Any]:
-    found: list[Any] = torch.utils._pytree.tree_leaves(tree)
-    return found

@@ -213,6 +213,28 @@ def writes_to_argument(operation: Any) -> bool:
     return bool(operation._schema.is_mutable)
 
 
+def storage_number(tensor: Tensor) -> int:
+    """A number that tensors have in common if they share memory, also those without values."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def reads_a_value(operator: Any) -> bool:
+    """Whether an operator of torch's is that which a tensor's one value is read with, as by `item()`."""
+    return str(operator).startswith("aten._local_scalar_dense")
+
+
+def fake_store() -> Any:
+    """A store for torch's fake process group, whose collectives then take tensors without values, too.
+
+    Raises:
+        FunctrainError: this release of torch has none.
+    """
+    store = _find("torch.testing._internal.distributed.fake_pg", "FakeStore")
+    if store is None or _find("torch.distributed._tools.fake_collectives", "__name__") is None:
+        raise FunctrainError("this release of torch has no process group that takes the place of many")
+    return store()
+
+
 def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Copy each source into its target."""
     copy = foreach_operator("copy_")

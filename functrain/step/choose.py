@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from functrain.foundation.torch_internals import is_readable, is_rehearsed
+from functrain.foundation.torch_internals import is_readable, is_rehearsed, storage_number
 from functrain.foundation.trees import flatten, tree_map, unflatten
 
 
@@ -36,5 +36,5 @@ def choose(condition: Tensor, after: Any, before: Any) -> Any:
 def _storage(leaf: Tensor) -> int:
     """Where a tensor's storage begins, without an object made for it."""
     if is_rehearsed():  # there is no memory
-        return int(leaf.untyped_storage()._cdata)
+        return storage_number(leaf)
     return leaf.data_ptr() - int(leaf.storage_offset()) * leaf.element_size()
