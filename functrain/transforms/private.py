@@ -27,6 +27,7 @@ from functrain.optim.checks import require_non_negative, require_positive
 from functrain.step.collectives import ALONE
 from functrain.step.network import Network
 from functrain.step.state import Params, TrainState, require_state
+from functrain.step.to_module import to_module
 from functrain.transforms.examples import each_gradient, explained, norms_of, refuse_shared_statistics
 from functrain.transforms.rows import rows_of
 
@@ -84,7 +85,7 @@ def private(
     _refuse(state)
     objective = PrivateObjective(
         state.recipe.objective,
-        state.recipe.network,
+        Network(to_module(state)),
         float(max_grad_norm),
         float(noise_multiplier),
         expected_batch_size,
@@ -128,7 +129,8 @@ class PrivateObjective:
     Attributes:
         objective: what it is made of; all else that it says of itself (its task, whether it takes weights) is true of
             this one.
-        network: the state's.
+        network: one like the state's, of its own: the state's is in use while the objective is called, and a copy that
+            was made meanwhile would be a part of the graph that a compiler traces.
         max_grad_norm, noise_multiplier, expected_batch_size, chunk_size: as of `private`.
         first_step: the updates before privacy began.
     """

@@ -134,9 +134,10 @@ def test_it_reports_the_mean_loss_and_metrics_of_the_real_examples() -> None:
     assert torch.equal(ft.predict(make_private(), [batch]), ft.predict(make_state(), [batch]))
 
 
-def test_a_compiled_step_makes_the_same_update() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_compiled_step_makes_the_same_update(backend: str) -> None:
     state, batch = make_private(noise_multiplier=1.0), make_batch()
-    compiled, _ = ft.compile(ft.train_step, backend="aot_eager")(state, batch)
+    compiled, _ = ft.compile(ft.train_step, backend=backend)(state, batch)
     eager, _ = ft.train_step(state, batch)
     for name, param in eager.params.items():
         torch.testing.assert_close(compiled.params[name], param, rtol=1e-12, atol=1e-14)
