@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from functrain.data import Stream, Transfer, pad_batch, part_of_length
+from functrain.data import Stream, Transfer, glimpse, pad_batch, part_of_length
 from functrain.distributed import World, part_of
 from functrain.foundation.containers import objects_in
 from functrain.foundation.errors import DataError
@@ -91,6 +91,10 @@ class Feed:
         """All batches of an epoch, once; together are those that may be read before the first of them is used."""
         self.size = self._known_size()  # what earlier passes saw must not show in this one's rounding
         return self._in_blocks(self._batches(epoch, 0, 1, "short"))
+
+    def glimpse(self, epoch: int) -> Any:
+        """The epoch's first batch as its stream has it, beside the pass to come; None where that cannot be."""
+        return glimpse(self.stream, epoch)
 
     def micro_batches(self, epoch: int, accumulate: int, tail: str) -> int | None:
         """How many micro-batches of an epoch are trained on; None if that is not known."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from functrain.checkpoint import Checkpointer, read_info
 from functrain.compiler.work import Estimate, Work, estimate, forward_work
-from functrain.data import Transfer, glimpse
+from functrain.data import Transfer
 from functrain.distributed import World, any_rank
 from functrain.foundation.paths import absolute
 from functrain.loop.batches import Feed
@@ -15,6 +15,7 @@ from functrain.loop.resume.metadata import metadata_of
 from functrain.loop.settings import Settings
 from functrain.objectives.examples import count_examples, takes_lists
 from functrain.step.members.cores import member_of
+from functrain.step.members.stepping import first_batch
 from functrain.step.state import TrainState
 
 FEWEST = 10  # updates; in fewer no compilation pays, and nothing need be counted
@@ -100,12 +101,12 @@ def _updates_left(settings: Settings, state: TrainState, feed: Feed) -> int | No
 
 def _estimate(settings: Settings, state: TrainState, feed: Feed, world: World) -> Estimate | None:
     """What compiling saves and takes, from the run's first batch; None if that cannot be read before its turn."""
-    batch = glimpse(feed.stream, state.epoch)
+    batch = feed.glimpse(state.epoch)
     if batch is None:
         return None
     if state.members is not None:  # the work of one for each
         count, state = len(state.members), member_of(state, 0)
-        found = _estimate_of(settings, state, batch, world)
+        found = _estimate_of(settings, state, first_batch(batch), world)
         return found if count == 1 else found._replace(saves=found.saves * count)
     return _estimate_of(settings, state, batch, world)
 

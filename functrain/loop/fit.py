@@ -28,6 +28,7 @@ from functrain.loop.keeping import Keeper
 from functrain.loop.keywords import takes
 from functrain.loop.listeners import Listeners
 from functrain.loop.measuring import Measuring
+from functrain.loop.member_forms import with_faster_form
 from functrain.loop.members import Failures, prepared
 from functrain.loop.memory import InParts, check_micro_batch, explained
 from functrain.loop.output import progress as displays
@@ -112,6 +113,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         _prepare_process(stack, state.device, settings.tf32, settings.deterministic)
         for feed in feeds:
             stack.callback(feed.stream.close)
+        state, form = with_faster_form(state, feeds[0], settings)
         choice = choose(settings, state, feeds[0], world)
         settings = dataclasses.replace(settings, compile=choice.compile)
         opening = _opening(settings, state, loader, feeds[0], leads=world.rank == 0)
@@ -135,8 +137,9 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         )
         rules = settings.decisions
         state = rules.prepared(opened.state) if opened.state.members is None else prepared(opened.state, rules)
-        if choice.why and not settings.is_done(state):
-            report.say(choice.why)
+        for why in filter(None, (form, choice.why)):
+            if not settings.is_done(state):
+                report.say(why)
         for place in report.records.places:
             report.say(place)
         run = _run(settings, state, feeds, callbacks, Ending(settings, flag, world), keeper)

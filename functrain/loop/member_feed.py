@@ -35,6 +35,11 @@ class MemberFeed(Feed):
         for feed in self._feeds:
             feed.size = size
 
+    def glimpse(self, epoch: int) -> Any:
+        """The epoch's first batch of each member; None where that cannot be."""
+        batches = [feed.glimpse(epoch) for feed in self._feeds]
+        return None if any(batch is None for batch in batches) else side_by_side(batches)
+
     def micro_batches(self, epoch: int, accumulate: int, tail: str) -> int | None:
         """How many micro-batches of an epoch are trained on.
 

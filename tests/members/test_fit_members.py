@@ -8,6 +8,7 @@ from member_helpers import largest_difference, member_state
 from torch.utils.data import Subset, TensorDataset
 
 import functrain as ft
+from functrain.loop import member_forms
 
 FORMS = {True: 1e-12, False: 0.0}
 form = pytest.mark.parametrize(("vectorize", "tolerance"), list(FORMS.items()), ids=["vmap", "unrolled"])
@@ -173,3 +174,27 @@ def test_a_compiled_run_has_one_program_for_all_members(tmp_path):
     display = type("Heard", (ft.loop.output.progress.Display,), {"busy": lambda self, text: compiled.append(text)})()
     ft.fit(stacked, loader(), **quiet(compile=True, backend="aot_eager", progress=display))
     assert [text for text in compiled if "update" in text] == ["compiling the update step ..."]
+
+
+@pytest.mark.parametrize(("vmap_seconds", "chosen"), [(1.0, "vmap"), (3.0, "unroll")])
+def test_the_faster_form_is_measured_and_kept(vmap_seconds, chosen, tmp_path, monkeypatch):
+    seconds = {"vmap": vmap_seconds, "unroll": 2.0}
+    monkeypatch.setattr(member_forms, "_seconds", lambda state, _batch: seconds[state.recipe.stacked.form])
+    first = ft.fit(ft.stack([member_state(m) for m in range(2)]), loader(), run_dir=tmp_path, **quiet(epochs=1))
+    assert first.state.recipe.stacked.form == chosen
+    seconds["vmap"] = 5.0 - vmap_seconds  # a later start would choose otherwise
+    second = ft.fit(ft.stack([member_state(m) for m in range(2)]), loader(), run_dir=tmp_path, **quiet(epochs=2))
+    assert second.state.recipe.stacked.form == chosen
+
+
+def test_members_that_cannot_be_vectorised_are_trained_one_after_the_other():
+    class InPlace(torch.nn.Linear):
+        def forward(self, x):
+            noise = torch.empty(3, dtype=x.dtype)
+            return super().forward(x) + noise.uniform_()  # drawn into what has no member's dimension
+
+    stacked = ft.stack([member_state(m, make=lambda: InPlace(6, 3)) for m in range(2)])
+    result = ft.fit(stacked, loader(), **quiet(epochs=1))
+    assert result.state.recipe.stacked.form == "unroll"
+    alone = ft.fit(ft.unstack(stacked)[1], loader(), **quiet(epochs=1))
+    assert largest_difference(alone.state, ft.unstack(result.state)[1]) == 0

@@ -102,6 +102,14 @@ def unstack(state: TrainState) -> list[TrainState]:
     return [_member(state, members, stacked, number) for number in range(len(members))]
 
 
+def in_form(state: TrainState, form: str) -> TrainState:
+    """The stack with its step in a form, "vmap" or "unroll"."""
+    stacked = state.recipe.stacked
+    assert stacked is not None
+    other = dataclasses.replace(stacked, form=form, draws={})
+    return state.replace(recipe=dataclasses.replace(state.recipe, stacked=other))
+
+
 def _member(state: TrainState, members: Members, stacked: Stacked, number: int) -> TrainState:
     own: TrainState = tree_map(
         lambda leaf: leaf[number].clone() if isinstance(leaf, Tensor) else leaf, state.replace(members=None)
