@@ -68,5 +68,7 @@ class DistributedConfig(Section):
                 f"has blocks, which are gathered from the shards of zero3; its strategy is {self.strategy}"
             )
         if self.parts & (self.parts - 1):
-            raise ValueError(f"has {self.parts} shards, and needs a power of two: 1, 2, 4, 8, ...")
+            raise ValueError(
+                f"has {self.parts} shards, which are added up in pairs: choose a power of two, 1, 2, 4, 8, ..."
+            )
         return self

@@ -331,7 +331,8 @@ class Config(Section):
             )
         if self.distributed.reduction == "exact" and accumulate & (accumulate - 1):
             raise ValueError(
-                f"training.accumulate: under distributed.reduction: exact it must be a power of two, got {accumulate}"
+                f"training.accumulate: under distributed.reduction: exact it must be a power of two, got {accumulate}: "
+                f"choose {1 << (accumulate.bit_length() - 1)} or {1 << accumulate.bit_length()}, or reduction: fast"
             )
         return self
 
