@@ -149,6 +149,48 @@ def test_tokens():
     assert found["bits_per_token"] == pytest.approx(expected / np.log(2), **CLOSE)
 
 
+def test_figures_of_tokens_are_sums_over_texts_of_any_length():
+    generator, collector = torch.Generator().manual_seed(4), LanguageModelling()
+    places, bits, sure, right = [], [], [], []
+    for length in (6, 21, 1):
+        logits = 8 * torch.randn(3, 9, length, generator=generator, dtype=torch.float64)
+        tokens = torch.randint(0, 9, (3, length), generator=generator)
+        tokens[1, length // 2 :] = -100
+        collector.add(logits, tokens)
+        shares = logits.softmax(1)
+        for text, place in (tokens != -100).nonzero().tolist():
+            target, share = tokens[text, place], shares[text, :, place]
+            places.append(place + 1)
+            bits.append(-share[target].log2().item())
+            sure.append(share.max().item())
+            right.append((share.argmax() == target).item())
+    by_position, losses, calibration = (panel.data for panel in collector.report().panels)
+    groups = np.floor(4 * np.log2(places)).astype(int)
+    for name, values in (("position", places), ("bits", bits)):
+        means = [np.mean(np.asarray(values)[groups == group]) for group in np.unique(groups)]
+        assert by_position[name] == pytest.approx(means, **CLOSE)
+    assert by_position["mean"] == pytest.approx(np.mean(bits), **CLOSE)
+    assert losses["counts"] == np.histogram(np.minimum(bits, 31.9), 64, (0, 32))[0].tolist()
+    assert max(bits) > 16  # the logits are so far apart that bars are far apart, too
+    bins = np.minimum(np.floor(np.asarray(sure) * 15), 14).astype(int)
+    expected = [
+        {
+            "examples": int(chosen.sum()),
+            "sureness": np.mean(np.asarray(sure)[chosen]),
+            "right": np.mean(np.asarray(right)[chosen]),
+        }
+        for chosen in (bins == number for number in np.unique(bins))
+    ]
+    assert [pytest.approx(each, **CLOSE) for each in expected] == calibration["bins"]
+
+
+def test_losses_beyond_the_last_bar_count_in_it():
+    collector = LanguageModelling()
+    collector.add(torch.tensor([[[0.0, 0.0], [1000.0, 0.0]]]), torch.tensor([[0, 0]]))
+    counts = collector.report().panels[1].data["counts"]
+    assert (counts[2], counts[-1], sum(counts)) == (1, 1, 2)
+
+
 @pytest.mark.parametrize(
     ("collector", "scores", "targets", "message"),
     [
@@ -212,3 +254,12 @@ def test_the_tuned_threshold_is_the_best_on_the_tuning_data():
     assert rows["f1"] == pytest.approx(max(scores), **CLOSE)
     assert reference.f1_score(targets.numpy() > 0, chances >= report.threshold) == pytest.approx(max(scores), **CLOSE)
     assert ft.evaluation_report(state, [(logits, targets)]).threshold is None
+
+
+def test_logits_of_tokens_that_are_not_numbers_are_refused():
+    logits = torch.zeros(3, 5, 4)
+    logits[1, 2, 3] = torch.nan
+    collector = LanguageModelling()
+    collector.add(logits, torch.ones(3, 4, dtype=torch.int64))
+    with pytest.raises(DataError, match="1 of 3 examples have scores that are NaN"):
+        collector.report()

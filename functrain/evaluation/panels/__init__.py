@@ -16,6 +16,7 @@ from functrain.evaluation.panels import (
     models,
     panel,
     probabilities,
+    tokens,
     values,
 )
 from functrain.evaluation.panels.panel import Draw
@@ -32,6 +33,8 @@ KINDS: dict[str, Draw] = {
     "confusion_matrix": confusion.draw_confusion_matrix,
     "predicted_over_true": values.draw_predicted_over_true,
     "residuals": values.draw_residuals,
+    "loss_by_position": tokens.draw_loss_by_position,
+    "token_losses": tokens.draw_token_losses,
     "class_scores": classes.draw_class_scores,
     "metric_bars": models.draw_metric_bars,
     "feature_importance": importance.draw_feature_importance,
