@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from functrain.foundation.torch_internals import gathered
+from functrain.optim.foreach import are_ours
 
 MOST_BYTES = 64 * 2**20  # of a message, so that its buffers do not double the memory of a large model's gradients
 ALONE = 2**20  # bytes from which on a copy costs as much as a message
@@ -25,6 +26,20 @@ def gather_all(tensors: Sequence[Tensor], ranks: int) -> list[Tensor]:
         for place, piece in zip(places, pieces):
             tensor = tensors[place]
             found[place] = piece.reshape(ranks, *tensor.shape).to(tensor.dtype)
+    return found
+
+
+def sum_all(tensors: list[Tensor]) -> list[Tensor]:
+    """Each tensor added over the processes, in the order that torch takes. What the list alone holds is overwritten."""
+    own = are_ours(tensors)  # before another list holds them
+    found = list(tensors)
+    for places in _buckets(tensors):
+        flat = _joined([tensors[place].reshape(-1) for place in places], dim=0)
+        if len(places) == 1 and not own:
+            flat = flat.clone()
+        dist.all_reduce(flat)
+        for place, piece in zip(places, flat.split([tensors[place].numel() for place in places])):
+            found[place] = piece.view(tensors[place].shape)
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from functrain.distributed.layout import Cut, Cuts, Layout, own_params, own_tree
-from functrain.distributed.messages import gather_all, scatter_sums
+from functrain.distributed.messages import gather_all, scatter_sums, sum_all
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
 from functrain.optim.averages import keeps_averages
@@ -85,6 +85,8 @@ class Sharding:
         if self.ranks == 1:
             return part, list(counts)
         names = part.names
+        if not self.in_tree and part.metrics is None:
+            return self._sum_at_once(part, counts)
         small = dataclasses.replace(part, grads={}, names=())
         leaves, spec = flatten(small)
         *gathered, numbers = gather_all([*leaves, torch.tensor(counts, device=part.sums.device)], self.ranks)
@@ -95,6 +97,20 @@ class Sharding:
         grads = self._summed_grads(part.grads, present)
         return dataclasses.replace(total, grads=grads, names=names), numbers.sum(0).tolist()
 
+    def _sum_at_once(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
+        """Of numbers that need no order: one message for all that are not gradients. float64 holds each exactly."""
+        averaged = {name: leaf for name, leaf in part.buffers.items() if leaf.is_floating_point()}
+        leaves = [part.sums, part.used, *averaged.values(), torch.tensor(counts, device=part.sums.device)]
+        sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves])
+        summed = {name: total.to(part.buffers[name].dtype) for name, total in zip(averaged, buffers)}
+        return Part(
+            self._summed_grads(part.grads, [True] * self.ranks),
+            sums,
+            part.buffers | summed,
+            used > 0,
+            names=part.names,
+        ), [int(number) for number in numbers.tolist()]
+
     def _summed_grads(self, grads: Params, present: Sequence[bool]) -> Params:
         """Sums of whole gradients, each cut or whole, as the optimizer takes it."""
 
@@ -104,6 +120,10 @@ class Sharding:
 
         combine = sum_in_tree if self.in_tree else sum_in_order
         cuts = {name: self._updated.get(name) for name in grads}
+        if not self.in_tree and not any(cuts.values()):
+            names, values = list(grads), list(grads.values())
+            grads.clear()
+            return dict(zip(names, sum_all(values)))
         # What stays whole is cut too, for the sum: each process adds a part of it, and gathers the others'.
         flat = {name: _even(grad.reshape(-1), self.ranks) for name, grad in grads.items() if cuts[name] is None}
         rows = {

@@ -106,7 +106,7 @@ class Exchange(Protocol):
         """The sum over the processes.
 
         Args:
-            part: this process's, with whole gradients.
+            part: this process's, with whole gradients. Their dictionary may be emptied, for their memory.
             counts: other numbers. The first is that of micro-batches: a process without one takes no part in the sum.
 
         Returns:

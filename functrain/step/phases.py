@@ -10,6 +10,7 @@ of whole branches. There each micro-batch begins with the buffers of the window'
 mean of what they leave (BatchNorm's statistics).
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -60,6 +61,9 @@ def step_in_phases(
         parts = carried(window.parts, part, done, partial(add_parts, add=_add_to_new)) if exchange.in_tree else (part,)
         count = count_examples(state.recipe.objective)(batch) if examples is None else examples
         window, done = OpenWindow(parts, window.params, window.examples + count, window.shards), done + 1
+    else:  # the parts are the caller's: in other dictionaries, their gradients are not the sum's to take
+        parts = tuple(dataclasses.replace(part, grads=dict(part.grads)) for part in window.parts)
+        window = OpenWindow(parts, window.params, window.examples, window.shards)
     if end_window or done == share.number:
         return _closed(state, window, done, run)
     assert state.accumulator is not None
