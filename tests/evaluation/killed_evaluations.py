@@ -93,11 +93,17 @@ def evaluated(read: int | None = None, replaced: int | None = None) -> int:
     return code
 
 
+def digests(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The digest of each file under its final name, and what hides in folders."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    hidden = [str(path) for path in paths if any(part.startswith(".") for part in path.parts)]
+    shown = [path for path in paths if str(path) not in hidden]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in shown}, hidden
+
+
 def found() -> dict[str, str]:
-    """The digest of each file under its final name, without what hides in folders."""
-    paths = [path for path in Path("run/test").rglob("*") if path.is_file()]
-    shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in shown}
+    """The digest of each file of the report."""
+    return digests(Path("run/test"))[0]
 
 
 def hidden() -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -101,13 +102,11 @@ def _label_row(scores: Tensor, threshold: float, names: Sequence[Any]) -> list[A
 
 def _table(predictions: Iterable[Prediction], folder: Path, header: list[str], row: Any) -> Path:
     path = folder / TABLE
-    temporary = path.with_name(f".{TABLE}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with _completed(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for one in predictions:
             writer.writerow([one.name, *row(one.scores)])
-    os.replace(temporary, path)
     return path
 
 
@@ -148,7 +147,18 @@ def _arrays(predictions: Iterable[Prediction], folder: Path) -> Iterator[Path]:
 
 
 def _bytes(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with _completed(path) as temporary:
+        temporary.write_bytes(content)
     return path
+
+
+@contextmanager
+def _completed(path: Path) -> Iterator[Path]:
+    """A hidden file to write, which is put in its place at the end; an error or an interruption removes it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
