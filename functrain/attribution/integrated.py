@@ -93,7 +93,7 @@ def integrated_gradients(
     """
     check_rows(rows)
     if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance must be a number greater than 0, got {tolerance}")
+        raise ValueError(f"tolerance must be a number greater than 0, got {tolerance!r}")
     if max_evaluations < _ROWS_EACH:
         raise ValueError(f"max_evaluations must be {_ROWS_EACH} or more, which one piece takes; got {max_evaluations}")
     varied = Varied(inputs)

@@ -21,9 +21,11 @@ class Function:
     Attributes:
         call: takes inputs as the loader gives them (one, a tuple of them by place, a mapping of them by name) and
             returns what a loss compares with the targets, as tensors or NumPy arrays.
+        name: for people; its errors are noted to be of this model.
     """
 
     call: Callable[..., Any]
+    name: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -33,8 +35,13 @@ class Function:
 
     def outputs(self, inputs: Any) -> Any:
         """What it returns, as tensors."""
-        with torch.no_grad():
-            return tree_map(_as_tensor, call(self.call, inputs))
+        try:
+            with torch.no_grad():
+                return tree_map(_as_tensor, call(self.call, inputs))
+        except Exception as error:
+            if self.name:
+                error.add_note(f"the model {self.name!r} of the comparison raised this")
+            raise
 
 
 FUNCTION = Core(Function.outputs, "function", carries_state=False)

@@ -202,6 +202,16 @@ def test_what_cannot_be_compared_is_refused():
     assert "metrics to compare must be some of accuracy, " in refusal(
         ValueError, {"a": state, "b": state}, metrics=["acuracy"]
     )
+    assert "such as metrics=['auroc']; got a text" in refusal(ValueError, {"a": state, "b": state}, metrics="auroc")
+    assert refusal(TypeError, {"a": state, "b": lambda _: None}).startswith("b: the model returned a NoneType")
+
+
+def test_an_error_of_a_function_says_which_model_raised_it():
+    with pytest.raises(RuntimeError) as caught:
+        ft.compare_models(
+            {"a": state_of("classification"), "b": lambda x: x @ torch.ones(9, 9)}, loader_of("classification")
+        )
+    assert caught.value.__notes__ == ["the model 'b' of the comparison raised this"]
 
 
 class _Any:

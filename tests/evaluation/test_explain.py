@@ -113,6 +113,9 @@ def test_neither_generators_nor_the_state_change():
         ({"target": 3}, "the model has the outputs 0 to 2; target=3 is none of them"),
         ({"target": torch.tensor([0, 1])}, "one for each of the 6 examples"),
         ({"target": 1.5}, "target must be the number of a class"),
+        ({"target": "a"}, "target must be the number of a class, or one for each of the 6 examples; got 'a'"),
+        ({"target": True}, "got True"),
+        ({"method": "gradient_shap", "baseline": 0.5}, "gradient_shap needs baseline=: inputs of other examples"),
         ({"precision": "bf16"}, "precision must be one of fp32, fp64"),
         ({"ema": True}, "this state keeps no moving average"),
         ({"rows": 0}, "must be 1 or more"),
@@ -131,7 +134,13 @@ def test_inputs_that_cannot_be_explained():
     with pytest.raises(ValueError, match="the model gives 3 values; say which one to explain: target=0 to 2"):
         ft.explain(values, torch.ones(2, 2))
     assert ft.explain(values, torch.ones(2, 2), target=2).values.shape == (2, 2)
+    with pytest.raises(ValueError, match="no example to explain: the inputs have no rows"):
+        ft.explain(values, torch.ones(0, 2), target=2)
+    with pytest.raises(TypeError, match=r"one batch, such as next\(iter\(loader\)\); got a Loader"):
+        ft.explain(values, ft.data.Loader(ft.data.Arrays(torch.ones(2, 2), torch.ones(2, 3)), batch_size=2))
     one = state_of(nn.Linear(2, 1), ft.regression(), precision="fp64")
+    with pytest.raises(ValueError, match="the model has no layer 'x'; it has no parts; leave layer out"):
+        ft.observe(one, [(torch.ones(2, 2), torch.ones(2, 1))], layer="x")
     assert ft.explain(one, torch.ones(2, 2)).completeness.max() < 1e-12
 
 

@@ -132,6 +132,8 @@ def _chosen(report: Report, metrics: Sequence[str] | None) -> list[str]:
     known = [number.name for number in report.numbers]
     if metrics is None:
         return known
+    if isinstance(metrics, str):
+        raise ValueError(f"metrics must be a list of names, such as metrics=[{metrics!r}]; got a text")
     strange = [name for name in metrics if name not in known]
     if strange or not metrics:
         given = f"{strange[0]!r} is none of them" if strange else "none is given"

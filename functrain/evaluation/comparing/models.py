@@ -69,7 +69,7 @@ def compare_models(
     """
     if not isinstance(models, Mapping) or len(models) < 2:
         raise ValueError(f"compare_models needs a mapping of two or more models by their names; got {_given(models)}")
-    chosen = {str(name): _predictor(name, model) for name, model in models.items()}
+    chosen = {str(name): _predictor(str(name), model) for name, model in models.items()}
     collectors = _collectors(chosen, task)
     functions = [one.call for one in chosen.values() if isinstance(one, Function)]
     with in_evaluation_mode(functions):
@@ -89,8 +89,8 @@ def _named(model: str) -> Iterator[None]:
     """Say which model's outputs do not fit."""
     try:
         yield
-    except DataError as error:
-        raise DataError(f"{model}: {error}") from error
+    except (DataError, TypeError) as error:
+        raise type(error)(f"{model}: {error}") from error
 
 
 def _given(models: Any) -> str:
@@ -103,7 +103,7 @@ def _predictor(name: str, model: Any) -> Predictor:
     if isinstance(model, (TrainState, ArchivedModel)):
         return model
     if callable(model):
-        return Function(model)
+        return Function(model, name)
     raise TypeError(
         f"model {name!r} is a {type(model).__name__}; a model is a state, the result of fit, a model of load_archive, "
         "or a function of the inputs. Runs by their directories are compared by 'functrain compare RUN RUN --evaluate'"

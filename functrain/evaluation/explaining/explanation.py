@@ -15,7 +15,7 @@ from functrain.attribution import (
     smooth_grad,
 )
 from functrain.attribution.rows import ROWS, check_rows
-from functrain.data import batch_length, to_device
+from functrain.data import Loader, batch_length, to_device
 from functrain.evaluation.prediction import inputs_of
 from functrain.foundation.containers import register_containers
 from functrain.foundation.dtypes import PRECISIONS, cast_floating, is_floating
@@ -132,6 +132,10 @@ def explain(
         (torch.Size([4, 2]), tensor(True))
     """
     require_state("explain", state)
+    if isinstance(batch, (Loader, torch.utils.data.DataLoader)):
+        raise TypeError(
+            f"explain takes the inputs of one batch, such as next(iter(loader)); got a {type(batch).__name__}"
+        )
     given = {"baseline": baseline, "samples": samples, "noise": noise, "seed": seed}
     given |= {"tolerance": tolerance, "max_evaluations": max_evaluations}
     options = _options(method, {name: value for name, value in given.items() if value is not None})
@@ -203,6 +207,8 @@ class Explained:
             ValueError: there is no such class, or it must be given.
         """
         length = batch_length(inputs)
+        if not length:
+            raise ValueError("there is no example to explain: the inputs have no rows")
         found = []
         for start in range(0, length, rows):
             part = tree_map(lambda leaf, at=start: leaf[at : at + rows] if isinstance(leaf, Tensor) else leaf, inputs)
@@ -219,11 +225,12 @@ class Explained:
                 what = "a class for each pixel" if scores.ndim > 2 else f"{count} values"
                 raise ValueError(f"the model gives {what}; say which one to explain: target=0 to {count - 1}")
             return scores.new_zeros(len(scores), dtype=torch.int64) if count == 1 else scores.argmax(1)
+        wanted = f"target must be the number of a class, or one for each of the {len(scores)} examples; got {target!r}"
+        if isinstance(target, (str, bool)):
+            raise ValueError(wanted)
         classes = torch.as_tensor(target, device=scores.device)
         if classes.is_floating_point() or classes.shape not in ((), (len(scores),)):
-            raise ValueError(
-                f"target must be the number of a class, or one for each of the {len(scores)} examples; got {target!r}"
-            )
+            raise ValueError(wanted)
         if bool(((classes < 0) | (classes >= count)).any()):
             raise ValueError(f"the model has the outputs 0 to {count - 1}; target={classes.tolist()} is none of them")
         return classes.long().expand(len(scores)).contiguous()
@@ -235,7 +242,7 @@ def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
     if foreign := [name for name in given if name not in METHODS[method]]:
         users = [each for each, names in METHODS.items() if foreign[0] in names]
         raise ValueError(f"{method} takes no {foreign[0]}; it is an argument of {' and '.join(users)}")
-    if method == "gradient_shap" and "baseline" not in given:
+    if method == "gradient_shap" and isinstance(given.get("baseline"), (int, float, type(None))):
         raise ValueError("gradient_shap needs baseline=: inputs of other examples, such as 100 of the training data")
     return given
 

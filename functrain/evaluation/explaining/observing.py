@@ -109,7 +109,8 @@ class _Observing:
         modules = dict(model.named_modules())
         if self._layer is not None and self._layer not in modules:
             near = get_close_matches(self._layer, modules, 3) or list(modules)[1:4]
-            raise ValueError(f"the model has no layer {self._layer!r}; it has {', '.join(near)}, ...")
+            others = f"it has {', '.join(near)}, ..." if near else "it has no parts; leave layer out"
+            raise ValueError(f"the model has no layer {self._layer!r}; {others}")
         seen: list[tuple[Tensor, str]] = []
         handles = []
         for path, module in modules.items():
