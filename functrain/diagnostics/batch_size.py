@@ -18,7 +18,7 @@ from functrain.loop.batches import no_training_data
 from functrain.loop.memory import is_out_of_memory, release
 from functrain.objectives.examples import length_of, map_examples, require_examples, takes_lists
 from functrain.step import train_step
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 FINENESS = 16  # the answer is at most a sixteenth below the largest batch that fits
 
@@ -101,8 +101,7 @@ def find_batch_size(
     for name, value in (("start", start), ("limit", limit)):
         if value is not None and not is_integer(value, 1):
             raise ValueError(f"{name} must be a number of examples, 1 or more; got {value!r}")
-    if not isinstance(state, TrainState):
-        raise TypeError(f"find_batch_size takes a TrainState made by init_state, got {type(state).__name__}")
+    require_state("find_batch_size", state)
     with trial_feed(state, loader) as feed:
         micro_batch = next(feed.windows(0, 0, 1, "extend"), None)
         if micro_batch is None:

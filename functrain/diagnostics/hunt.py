@@ -24,7 +24,7 @@ from functrain.loop.batches import Feed
 from functrain.loop.resume.metadata import metadata_of
 from functrain.step.execution import Runner, eager
 from functrain.step.objective import counted_batch, run_objective
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def find_nonfinite(
     """
     if not is_integer(steps, 1):
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
+    require_state("find_nonfinite", state)
     start, info = (state, None) if checkpoint is None else read_checkpoint(checkpoint, state)
     feed = opened_feed(state, loader, info)
     run = in_parts_of(info, eager, state)

@@ -22,7 +22,7 @@ from functrain.foundation.errors import DataError
 from functrain.foundation.numbers import is_integer
 from functrain.optim import LearningRateState, learning_rates
 from functrain.step import train_step
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 LATEST_COUNT = 2**20  # of updates: how far to look for a place where a schedule is not 0
 
@@ -212,8 +212,7 @@ def _smooth(values: Sequence[float], deviation: float) -> list[float]:
 
 
 def _check(state: TrainState, min_lr: float, max_lr: float, steps: int, smoothing: float, stop_at: float) -> None:
-    if not isinstance(state, TrainState):
-        raise TypeError(f"find_lr takes a TrainState made by init_state, got {type(state).__name__}")
+    require_state("find_lr", state)
     if not 0 < min_lr < max_lr < math.inf:
         raise ValueError(f"the rates must be 0 < min_lr < max_lr; got min_lr={min_lr!r}, max_lr={max_lr!r}")
     if not is_integer(steps, 2):

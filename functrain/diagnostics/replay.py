@@ -28,7 +28,7 @@ from functrain.loop.resume.metadata import RunMetadata, metadata_of
 from functrain.loop.resume.saving import what_differs, with_learning_rate
 from functrain.step import Difference, diff_states, train_step
 from functrain.step.execution import Runner
-from functrain.step.state import TrainState
+from functrain.step.state import TrainState, require_state
 
 
 class Passage(NamedTuple):
@@ -122,6 +122,7 @@ def replay(
     """
     if steps is not None and not is_integer(steps, 1):
         raise ValueError(f"steps must be a whole number, 1 or more; got {steps!r}")
+    require_state("replay", state)
     start, info = read_checkpoint(checkpoint, state)
     targets = _targets(info, steps)
     options = recorded_options(info, tail=tail, compile=compile, backend=backend, mode=mode, engine=engine)

@@ -29,7 +29,9 @@ def facts_of(state: "TrainState") -> dict[str, str]:
     recipe = state.recipe
     done = f"{state.epoch}" + (f", and {state.batch_idx} batches" if state.batch_idx else "")
     window = "" if recipe.accumulate == 1 else f", accumulate {recipe.accumulate}"
+    members = {} if state.members is None else {"members": f"{len(state.members)}, {_training(state)}"}
     return {
+        **members,
         "step": f"{state.step}{window}",
         "epochs": done,
         "samples": _grouped(state.samples_seen),
@@ -63,6 +65,12 @@ def as_html(title: str, facts: Mapping[str, str]) -> str:
     """
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
     return f"<table><caption>{html.escape(title)}</caption>{rows}</table>"
+
+
+def _training(state: "TrainState") -> str:
+    assert state.members is not None
+    train = sum(state.members.train())
+    return "all training" if train == len(state.members) else f"{train} training"
 
 
 def _parameters(state: "TrainState") -> str:

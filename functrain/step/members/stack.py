@@ -47,6 +47,8 @@ def stack(states: Iterable[TrainState], *, vectorize: bool | None = None) -> Tra
         >>> [member.step for member in ft.unstack(state)]
         [1, 1]
     """
+    if isinstance(states, TrainState) or not isinstance(states, Iterable):
+        raise TypeError(f"stack takes a list of states, got {type(states).__name__}")
     members = list(states)
     _check_kind(members)
     recipes = [member.recipe for member in members]
