@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Layout, cut_of
 from functrain.distributed.offloading import Offloaded, moved
@@ -154,6 +156,14 @@ def _check(state: TrainState, mesh: Any, strategy: str, reduction: str, world: W
     check_whole_batches(state.opt_state, "a state that several processes train")
     if reduction == "exact":
         _check_window(recipe.accumulate, world)
+        given = dict(recipe.network.given())
+        if names := [path for path, module in given.items() if isinstance(module, nn.SyncBatchNorm)]:
+            raise ValueError(
+                f"SyncBatchNorm ({', '.join(names[:3])}) takes the statistics of the examples that all processes have "
+                "at one time; under reduction='exact' a process has its micro-batches one after another, and the bits "
+                "would depend on how many processes there are. Use nn.BatchNorm, whose statistics are averaged over "
+                "the window's micro-batches, or reduction='fast'"
+            )
 
 
 def _check_offload(to: str | None) -> None:

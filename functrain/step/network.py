@@ -18,6 +18,7 @@ from functrain.step.activations import Seen, watching
 from functrain.step.module_errors import named_by_module
 from functrain.step.modules import containers, convert_purely, deep_copy, put_back, refuse_growth, refuse_unregistered
 from functrain.step.recomputation import blocks_of, checkpoint_blocks, named_patterns
+from functrain.step.synchronised import synchronise
 
 Place = tuple[Any, Any]  # the dict or list, and the key in it, where a module keeps a tensor
 
@@ -264,6 +265,7 @@ def _skeleton(model: nn.Module) -> nn.Module:
 def _to_train(skeleton: nn.Module, activation_checkpointing: str | Sequence[str]) -> nn.Module:
     net = deep_copy(skeleton)
     convert_purely(net)
+    synchronise(net)
     checkpoint_blocks(net, activation_checkpointing)
     return net if net.training else net.train()
 

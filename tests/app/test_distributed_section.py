@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from functrain.app.config.build import build_training_loader, run_length
+from functrain.app.config.build import build_state, build_training_loader, run_length
 from functrain.app.config.cutting import in_parts
 from functrain.app.config.loading import load_config
 from functrain.app.runs.sharing import check_sharing
@@ -17,6 +18,8 @@ REFUSED = {
     "distributed.reduction=exakt": "must be 'exact' or 'fast'; got 'exakt'",
     "distributed.backend=mpi": "must be 'auto', 'gloo' or 'nccl'; got 'mpi'",
     "distributed.offload_optimizer=nvme": "must be 'cpu'; got 'nvme'",
+    f"{EXACT} distributed.sync_batchnorm=true": "has sync_batchnorm, whose bits depend on the number of processes: set",
+    "distributed.blocks=[layers.*]": "has blocks, which are gathered from the shards of zero3; its strategy is ddp",
     "distributed.timeout_s=0": "distributed.timeout_s must be greater than 0; got 0",
     "distributed.timeout_s=soon": "distributed.timeout_s must be a number; got 'soon'",
     "distributed.mesh=4": "distributed.mesh must be a section with keys of its own (dp); got 4",
@@ -69,6 +72,14 @@ def test_a_number_of_processes_that_does_not_fit_is_one_message(project, overrid
 @pytest.mark.parametrize(("ranks", "overrides"), [(3, []), (1, [EXACT]), (2, [EXACT]), (8, [EXACT])])
 def test_a_number_of_processes_that_fits_passes(project, ranks, overrides):
     check_sharing(load_config("tiny.yaml", overrides), World(0, ranks))
+
+
+def test_batchnorm_of_all_processes_is_one_key(project):
+    overrides = ["model={name: cnn, in_channels: 1, num_classes: 2, widths: [4]}"]
+    for extra, kind in (([], nn.BatchNorm2d), (["distributed.sync_batchnorm=true"], nn.SyncBatchNorm)):
+        config = load_config("tiny.yaml", [*overrides, *extra])
+        modules = [module for _, module in build_state(config, length=None).recipe.network.given()]
+        assert {type(module) for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)} == {kind}
 
 
 POWERS = st.sampled_from([1, 2, 4, 8, 16])

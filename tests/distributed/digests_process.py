@@ -129,10 +129,37 @@ def block_digests(rank: int, ranks: int) -> dict[str, str | float]:
     return found
 
 
+def synchronised(rank: int, ranks: int) -> dict[str, list[float]]:
+    """Parameters and statistics after updates with SyncBatchNorm, each rank with its uneven rows of a batch."""
+    found = {}
+    for strategy, accumulate, backend in (("ddp", 1, None), ("ddp", 1, "aot_eager"), ("zero3", 2, "aot_eager")):
+        torch.manual_seed(0)
+        norm = nn.SyncBatchNorm if ranks > 1 else nn.BatchNorm1d
+        # A bias before such a layer has a gradient of 0, whose roundings Adam would blow up.
+        first, second = nn.Linear(6, 16, bias=False), nn.Linear(16, 3, bias=False)
+        model = nn.Sequential(first, norm(16), nn.Tanh(), second, norm(3, momentum=None))
+        made = ft.init_state(
+            model, ft.classification(), optim.adamw(0.01), precision="fp64", accumulate=accumulate, ema_decay=0.9
+        )
+        state = ft.shard(made, strategy=strategy)
+        step = ft.compile(ft.train_step, backend=backend) if backend and ranks > 1 else ft.train_step
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(4):
+            inputs, targets = torch.randn(8, 6, generator=generator), torch.arange(8) % 3
+            rows = slice(None) if ranks == 1 else (slice(3), slice(3, None))[rank]
+            state, metrics = step(state, (inputs[rows], targets[rows]))
+        whole = ft.unshard(state)
+        leaves = [*whole.params.values(), *whole.buffers.values(), metrics["loss"], metrics["grad_norm"]]
+        found[f"{strategy} {backend}"] = torch.cat([leaf.double().reshape(-1) for leaf in leaves]).tolist()
+    return found
+
+
 def write_digests(out: str, ranks: int, backend: str | None = None, *optimizers: str) -> None:
     rank = dist.get_rank() if ranks > 1 else 0
     Path(f"{out}.{rank}").write_text(json.dumps(digests(rank, ranks, backend, optimizers or OPTIMIZERS)))
     Path(f"{out}.fast.{rank}").write_text(json.dumps(fast_params(rank, ranks)))
+    if ranks < 3:
+        Path(f"{out}.synchronised.{rank}").write_text(json.dumps(synchronised(rank, ranks)))
     Path(f"{out}.blocks.{rank}").write_text(json.dumps(block_digests(rank, ranks)))
 
 

@@ -188,6 +188,13 @@ def test_what_cannot_be_sharded_is_refused(options, arguments, words):
         ft.shard(small_state(**options), **arguments)
 
 
+def test_statistics_of_all_processes_are_refused_for_exact_sums():
+    model = nn.Sequential(nn.Linear(6, 3), nn.SyncBatchNorm(3))
+    state = ft.init_state(model, ft.classification(), optim.adamw(0.01), accumulate=2)
+    with pytest.raises(ValueError, match=r"SyncBatchNorm \(1\) takes the statistics of the examples that all"):
+        ft.shard(state, reduction="exact")
+
+
 def test_an_optimizer_that_takes_two_gradients_is_refused():
     state = ft.init_state(nn.Linear(6, 3), ft.classification(), optim.sam(optim.sgd(0.1)))
     with pytest.raises(ValueError, match="needs the batch of an update whole"):
@@ -269,15 +276,17 @@ def test_strategies_and_ranks_have_one_digest(tmp_path: Path) -> None:
 
     # Fast sums of the same rows in another order, in float64: some 2^-50 each; Adam's quotients keep that for gradients
     # that are not near 0, and so do three updates.
-    by_strategy = json.loads((tmp_path / "1.fast.0").read_text())
-    for rank in range(2):
-        for strategy, numbers in json.loads((tmp_path / f"2.fast.{rank}").read_text()).items():
-            torch.testing.assert_close(
-                torch.tensor(numbers, dtype=torch.float64),
-                torch.tensor(by_strategy[strategy], dtype=torch.float64),
-                rtol=1e-12,
-                atol=1e-12,
-            )
+    # So are the statistics of all processes' examples.
+    for kind in ("fast", "synchronised"):
+        by_strategy = json.loads((tmp_path / f"1.{kind}.0").read_text())
+        for rank in range(2):
+            for strategy, numbers in json.loads((tmp_path / f"2.{kind}.{rank}").read_text()).items():
+                torch.testing.assert_close(
+                    torch.tensor(numbers, dtype=torch.float64),
+                    torch.tensor(by_strategy[strategy], dtype=torch.float64),
+                    rtol=1e-12,
+                    atol=1e-12,
+                )
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from functrain import optim
 from functrain.app.config.cutting import in_parts
@@ -202,6 +202,8 @@ def build_state(config: Config, length: Length | None) -> TrainState:
         objective = _build_objective(config)
         if learned := learned_terms(objective):
             model = LearnedWeights(model, learned)
+        if config.distributed.sync_batchnorm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return init_state(
             model,
             objective,

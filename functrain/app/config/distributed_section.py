@@ -33,6 +33,11 @@ class DistributedConfig(Section):
         'paths of modules, or patterns such as "layers.*", for strategy zero3: their parameters are gathered when they '
         "run, and they run again in the backward pass. Passes are not compiled then.",
     )
+    sync_batchnorm: bool = key(
+        False,
+        "each BatchNorm of the model takes the statistics of the examples of all processes (nn.SyncBatchNorm). "
+        "`reduction: exact` does not allow it.",
+    )
     mesh: MeshConfig | None = key(None, "how many processes there must be. null: as many as are started.")
     backend: Literal["auto", "gloo", "nccl"] = key(
         "auto", "what sends between processes; auto: nccl between GPUs, gloo between CPUs."
@@ -62,6 +67,11 @@ class DistributedConfig(Section):
         if self.shards is not None and self.reduction == "fast":
             raise ValueError(
                 "has shards, the parts that an exact reduction adds up: set reduction to exact, or shards to null"
+            )
+        if self.sync_batchnorm and self.reduction == "exact":
+            raise ValueError(
+                "has sync_batchnorm, whose bits depend on the number of processes: set reduction to fast, or "
+                "sync_batchnorm to false"
             )
         if self.blocks and self.strategy != "zero3":
             raise ValueError(
