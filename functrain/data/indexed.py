@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from functrain.data.contents import content_digest, weights_digest
 from functrain.data.forking import start_iterating
-from functrain.data.gathering import chain_of
+from functrain.data.gathering import Gather, chain_of
 from functrain.data.plans import ArithmeticPlan, Plan, Task, check_reached
 from functrain.data.reading import Collate, Drawing, Reader
 from functrain.foundation.errors import DataError
@@ -122,10 +122,23 @@ class IndexedStream:
             >>> [Loader(data, batch_size=2, shuffle=s).stream(0).is_the_same_for([1, 2]) for s in (False, True)]
             [True, False]
         """
-        if self._reader().gather is None or not isinstance(self._plan, ArithmeticPlan):
+        found = self.gathered()
+        if found is None:
             return False
-        first, *others = (self._plan.order(key, 0) for key in keys)
+        first, *others = (found[1].order(key, 0) for key in keys)
         return all(torch.equal(first, other) for other in others)
+
+    def gathered(self) -> tuple[Gather, ArithmeticPlan] | None:
+        """What gathers whole batches here, and which; None where samples are read singly, or by workers."""
+        workers, gather = self._workers, self._reader().gather
+        if workers.num_workers or workers.pin_memory or gather is None or not isinstance(self._plan, ArithmeticPlan):
+            return None
+        return gather, self._plan
+
+    @property
+    def key(self) -> int:
+        """Of its order."""
+        return self._key
 
     def content_digest(self) -> str | None:
         """A fingerprint of what the data set holds, see `functrain.data.contents`; None if it cannot be told."""

@@ -78,7 +78,7 @@ class Feed:
 
     def prepare(self, batch: Any, ends_window: bool = False) -> MicroBatch:
         """Pad to the full size (the largest so far, where the stream does not know it) and move to the device."""
-        batch = self._transfer(batch)
+        batch = self.moved(batch)
         examples = self._count(batch)
         if self._pads and not objects_in(batch):
             self.size = max(self.size, examples)
@@ -86,6 +86,15 @@ class Feed:
         return MicroBatch(
             batch if self._alone else part_of(batch, self._world, lists=self._lists), examples, ends_window
         )
+
+    def moved(self, batch: Any) -> Any:
+        """The batch on the device."""
+        return self._transfer(batch)
+
+    @property
+    def pads(self) -> bool:
+        """Whether batches get weights, those that are full too, so that all have one form."""
+        return self._pads
 
     def blocks(self, epoch: int) -> Iterator[list[MicroBatch]]:
         """All batches of an epoch, once; together are those that may be read before the first of them is used."""

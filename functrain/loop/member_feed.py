@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from functrain.data import LoaderOfEach, Portion, Stream, as_stream, first_batches
+from functrain.data import LoaderOfEach, Portion, Stream, as_stream, first_batches, pad_batch
 from functrain.data.indexed import IndexedStream
+from functrain.data.together import full_batches
 from functrain.distributed import World
 from functrain.foundation.errors import DataError
 from functrain.foundation.keys import fold_in
+from functrain.foundation.trees import tree_map
 from functrain.loop.batches import Feed, MicroBatch
+from functrain.step.members.cores import PerMember
 from functrain.step.members.stepping import side_by_side
 from functrain.step.state import TrainState
 
@@ -58,13 +61,39 @@ class MemberFeed(Feed):
         """All batches of an epoch, once."""
         self.micro_batches(epoch, 1, "short")
         self.size = max(feed._known_size() for feed in self._feeds)
+        if self._limit is None:
+            return ([micro_batch] for micro_batch in self._mostly_together(epoch, 0))
         every = [self._one_by_one(feed, epoch) for feed in self._feeds]
         return ([_side_by_side(row)] for row in zip(*every, strict=True))
+
+    def _mostly_together(self, epoch: int, start: int) -> Iterator[MicroBatch]:
+        """An epoch's micro-batches from `start` on: full ones gathered for all members at once, the last one singly."""
+        streams = [feed.stream for feed in self._feeds if isinstance(feed.stream, IndexedStream)]
+        together = full_batches(streams, epoch, start) if len(streams) == len(self._feeds) else None
+        done = start
+        for batch in together or ():
+            yield self._prepared_together(batch)
+            done += 1
+        if done == self.micro_batches(epoch, 1, "short"):
+            return
+        rest = [feed.windows(epoch, done, 1, "short") for feed in self._feeds]
+        yield from map(_side_by_side, zip(*rest, strict=True))
+
+    def _prepared_together(self, batch: list[Any]) -> MicroBatch:
+        """A micro-batch `[N, B, ...]` as a step gets it."""
+        first, members, rows = self._feeds[0], len(self._feeds), batch[0].shape[1]
+        moved = first.moved(batch)
+        if first.pads:  # those of all members as one batch, which gets its weights
+            padded = pad_batch([tensor.flatten(0, 1) for tensor in moved], members * rows)
+            moved = tree_map(lambda tensor: tensor.unflatten(0, (members, rows)), padded)
+        return MicroBatch(PerMember(moved), (rows,) * members)
 
     def windows(self, epoch: int, start: int, accumulate: int, tail: str) -> Iterator[MicroBatch]:
         """The epoch's micro-batches from number `start` on; see `Feed.windows`."""
         self.micro_batches(epoch, accumulate, tail)
         self.size = self.size
+        if accumulate == 1 and self._limit is None:
+            return self._mostly_together(epoch, start)
         every = [feed.windows(epoch, start, accumulate, tail) for feed in self._feeds]
         return map(_side_by_side, zip(*every, strict=True))
 

@@ -8,7 +8,9 @@ from member_helpers import largest_difference, member_state
 from torch.utils.data import Subset, TensorDataset
 
 import functrain as ft
+from functrain.foundation.trees import leaves, structure
 from functrain.loop import member_forms
+from functrain.loop.member_feed import member_feed
 
 FORMS = {True: 1e-12, False: 0.0}
 form = pytest.mark.parametrize(("vectorize", "tolerance"), list(FORMS.items()), ids=["vmap", "unrolled"])
@@ -198,3 +200,25 @@ def test_members_that_cannot_be_vectorised_are_trained_one_after_the_other():
     assert result.state.recipe.stacked.form == "unroll"
     alone = ft.fit(ft.unstack(stacked)[1], loader(), **quiet(epochs=1))
     assert largest_difference(alone.state, ft.unstack(result.state)[1]) == 0
+
+
+@pytest.mark.parametrize("count", [40, 44], ids=["even", "ragged"])
+@pytest.mark.parametrize("start", [0, 2])
+def test_batches_gathered_together_are_those_gathered_singly(count, start, monkeypatch):
+    data = examples(count)
+    parts = [Subset(data, list(range(first, count))) for first in (0, 0)]
+    stacked = ft.stack([member_state(m) for m in range(2)])
+
+    def feed(given):
+        return member_feed(stacked, given, "train", "loader", None)
+
+    for given in (loader(data), ft.data.per_member([loader(part) for part in parts])):
+        together = list(feed(given).windows(1, start, 1, "extend"))
+        monkeypatch.setattr("functrain.loop.member_feed.full_batches", lambda *_: None)
+        singly = list(feed(given).windows(1, start, 1, "extend"))
+        monkeypatch.undo()
+        assert len(together) == len(singly) == -(-count // 8) - start
+        for one, other in zip(together, singly, strict=True):
+            assert one.examples == other.examples
+            assert structure(one.batch) == structure(other.batch)
+            assert all(map(torch.equal, leaves(one.batch), leaves(other.batch)))
