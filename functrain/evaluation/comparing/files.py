@@ -47,6 +47,15 @@ def write_comparison(
     Raises:
         ModuleNotFoundError: without matplotlib.
         OSError: if a file cannot be written.
+
+    Example:
+        >>> import tempfile, torch, functrain as ft
+        >>> batches = [(torch.randn(40, 2), torch.arange(40) % 3)]
+        >>> models = {"linear": torch.nn.Linear(2, 3), "constant": lambda x: torch.zeros(len(x), 3)}
+        >>> found = ft.compare_models(models, batches, task="classification", metrics=["accuracy"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write_comparison(found, folder)][:2]
+        ['model_comparison.txt', 'model_comparison.csv']
     """
     with staged(Path(folder)) as (stage, placed):
         drawn = [panels.draw_sheet(comparison.bars, stage / f"{NAME}.png", title)]
