@@ -134,3 +134,19 @@ def test_balanced_batches_with_a_tuned_threshold_have_a_higher_f1_than_neither(s
         neither.append(module["f1"](states["plain"], loaders)[0])
         both.append(module["f1"](states["balanced"], loaders)[1])
     assert p_value(both, neither) < 0.01
+
+
+def test_a_private_network_repeats_no_wrong_label_within_its_budget():
+    pytest.importorskip("opacus")
+    accuracy, repeated, epsilon = load("20_private_training.py")["train"](True, steps=80)
+    assert accuracy > 0.6
+    assert repeated < 0.05
+    assert 7.9 < epsilon <= 8.0
+
+
+@pytest.mark.slow
+def test_private_networks_repeat_fewer_wrong_labels_than_ordinary_ones():
+    pytest.importorskip("opacus")
+    train = load("20_private_training.py")["train"]
+    ordinary, private = ([train(kind, seed=seed)[1] for seed in SEEDS] for kind in (False, True))
+    assert p_value(ordinary, private) < 0.01
