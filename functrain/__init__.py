@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from functrain.distributed import unshard as unshard
     from functrain.evaluation import compare_models as compare_models
     from functrain.evaluation import evaluate as evaluate
+    from functrain.evaluation import evaluate_ensemble as evaluate_ensemble
     from functrain.evaluation import evaluation_report as evaluation_report
     from functrain.evaluation import explain as explain
     from functrain.evaluation import load_archive as load_archive
@@ -98,6 +99,7 @@ _NAMES = {
     "functrain.evaluation": (
         "compare_models",
         "evaluate",
+        "evaluate_ensemble",
         "evaluation_report",
         "explain",
         "load_archive",

@@ -6,6 +6,8 @@ from functrain.evaluation.archived import load_archive as load_archive
 from functrain.evaluation.comparing import compare_models as compare_models
 from functrain.evaluation.comparing import compare_reports as compare_reports
 from functrain.evaluation.comparing import write_comparison as write_comparison
+from functrain.evaluation.ensemble import EnsembleResult as EnsembleResult
+from functrain.evaluation.ensemble import evaluate_ensemble as evaluate_ensemble
 from functrain.evaluation.explaining import Explanation as Explanation
 from functrain.evaluation.explaining import explain as explain
 from functrain.evaluation.explaining import observe as observe
