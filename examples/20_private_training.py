@@ -28,17 +28,16 @@ def train(private, folder=None, steps=600, seed=0):
     """Accuracy on the test digits, the share of wrong labels that the network repeats, and epsilon."""
     images, labels, wrong = with_wrong_labels(seed)
     loader = ft.data.PoissonLoader(ft.data.Arrays(images, labels), BATCH)
+    budget = {"sample_rate": loader.sample_rate, "delta": DELTA}
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
     state, epsilon = ft.init_state(model, ft.classification(), ft.optim.adam(2e-2), seed=seed), float("inf")
     if private:
-        sigma = ft.transforms.noise_multiplier_for(
-            epsilon=EPSILON, delta=DELTA, sample_rate=loader.sample_rate, steps=steps
-        )
+        sigma = ft.transforms.noise_multiplier_for(epsilon=EPSILON, steps=steps, **budget)
         state = ft.transforms.private(state, max_grad_norm=1.0, noise_multiplier=sigma, expected_batch_size=BATCH)
     state = ft.fit(state, loader, steps=steps, run_dir=folder, compile=False, progress=False).state
     if private:
-        epsilon = ft.transforms.privacy_spent(state, sample_rate=loader.sample_rate, delta=DELTA)
+        epsilon = ft.transforms.privacy_spent(state, **budget)
     accuracy = ft.evaluate(state, ft.data.Loader(ft.data.digits("test"), 128, shuffle=False))["accuracy"]
     repeated = ft.predict(state, [(images[wrong], labels[wrong])]).argmax(1) == labels[wrong]
     return accuracy, repeated.float().mean().item(), epsilon
