@@ -45,6 +45,10 @@ def test_bytes_and_times_follow_from_the_world_and_the_rates(functrain, project)
     assert slow["update_s"] == pytest.approx(slow["messages_s"] + slow["flops"] / 400e12)
 
 
+def test_a_plan_for_gpus_needs_none(functrain, project):
+    assert planned(functrain, "--world", "2", "training.device=cuda") == planned(functrain, "--world", "2")
+
+
 def test_it_can_be_trained_after_a_plan_in_the_same_process(functrain, project):
     planned(functrain, "--world", "4", *FEW)
     assert functrain("train", "tiny.yaml", "--no-progress", "training.epochs=1")[0] == 0

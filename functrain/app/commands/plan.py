@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Say what each process of a run on N processes takes: memory between updates and at its peak, operations, the messages of
 an update with their bytes, and the time that follows from the rates that are given. One process on tensors without
-values takes the place of all, so nothing is computed, and neither the processes nor their memory need be there.
+values takes the place of all, so nothing is computed, and neither the processes nor their GPUs need be there: the
+steps are those of a CPU, whatever `training.device` is.
 
 Times are those of arithmetic: operations, then messages in a ring, without overlap. See docs/scaling.md.
 

@@ -41,7 +41,8 @@ def plan_run(config: Config, world: int, rates: Rates, as_json: bool, console: C
 
 
 def planned(config: Config, world: int, rates: Rates) -> Plan:
-    """What each process takes; see `plan_run`."""
+    """What each process takes; see `plan_run`. The device is the CPU, so that the one to train on need not be here."""
+    config = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
     ranks = World(0, world)
     check_sharing(config, ranks)
     if config.distributed.reduction == "fast" and config.data.batch_size < world:
