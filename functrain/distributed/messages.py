@@ -29,6 +29,21 @@ def gather_all(tensors: Sequence[Tensor], ranks: int) -> list[Tensor]:
     return found
 
 
+def gather_on_first(tensors: Sequence[Tensor], ranks: int) -> list[Tensor | None]:
+    """As `gather_all`, on process 0; None for each on the others, which take no memory for it."""
+    found: list[Tensor | None] = [None] * len(tensors)
+    first = dist.get_rank() == 0
+    for places in _buckets(tensors):
+        flat = _joined([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places], dim=0)
+        every = flat.new_empty(ranks, len(flat)) if first else None
+        dist.gather(flat, None if every is None else list(every.unbind()), dst=0)
+        if every is None:
+            continue
+        for place, piece in zip(places, every.split([tensors[place].numel() for place in places], dim=1)):
+            found[place] = piece.reshape(ranks, *tensors[place].shape).to(tensors[place].dtype)
+    return found
+
+
 def sum_all(tensors: list[Tensor]) -> list[Tensor]:
     """Each tensor added over the processes, in the order that torch takes. What the list alone holds is overwritten."""
     own = are_ours(tensors)  # before another list holds them

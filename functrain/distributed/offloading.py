@@ -119,6 +119,10 @@ class Offloaded:
         """The state with whole leaves, which are where they are kept."""
         return self.inner.whole(state)
 
+    def whole_on_first(self, state: TrainState) -> TrainState:
+        """The state with whole leaves on process 0; on the others it is for no use."""
+        return self.inner.whole_on_first(state)
+
     def kept(self, state: TrainState) -> TrainState:
         """A whole state as this process keeps it."""
         return self._at_rest(self.inner.kept(state))

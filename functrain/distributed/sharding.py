@@ -125,8 +125,12 @@ def unshard(state: TrainState) -> TrainState:
     return moved(gather_state(state), state.device)
 
 
-def gather_state(state: TrainState) -> TrainState:
+def gather_state(state: TrainState, *, on_first: bool = False) -> TrainState:
     """The whole state where it is kept: what is offloaded stays there, as a device may have no room for it.
+
+    Args:
+        state: any. All processes must call it.
+        on_first: process 0 alone gets it, and the others nothing that is of use.
 
     Example:
         >>> import functrain as ft, torch
@@ -137,7 +141,8 @@ def gather_state(state: TrainState) -> TrainState:
     exchange = state.recipe.exchange
     if exchange is None:
         return state
-    whole = exchange.whole(state.at_window_start())
+    start = state.at_window_start()
+    whole = exchange.whole_on_first(start) if on_first else exchange.whole(start)
     return whole.replace(recipe=dataclasses.replace(state.recipe, network=state.recipe.network.plain, exchange=None))
 
 

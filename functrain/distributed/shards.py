@@ -1,7 +1,7 @@
 """Processes that each keep a part of a state, and what they send each other between the phases of a step."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from functrain.distributed.layout import Cut, Cuts, Layout, own_params, own_tree
-from functrain.distributed.messages import gather_all, scatter_sums, sum_all
+from functrain.distributed.messages import gather_all, gather_on_first, scatter_sums, sum_all
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
 from functrain.optim.averages import keeps_averages
@@ -37,6 +37,7 @@ class Sharding:
         chunks: of the gradients, whose squares are added each by itself: the same whatever is cut.
         by_element: whether the optimizer may work on shards; else it gets whole leaves, which are cut again after it.
         blocks: the names of the parameters that passes gather block by block; None: there are no blocks.
+        gather: how whole leaves are put together.
     """
 
     rank: int
@@ -47,6 +48,7 @@ class Sharding:
     chunks: tuple[tuple[str, Cut | None], ...]
     by_element: bool
     blocks: frozenset[str] | None = None
+    gather: Callable[[Sequence[Tensor], int], Sequence[Tensor | None]] = gather_all
 
     @cached_property
     def _params(self) -> Mapping[str, Cut | None]:
@@ -208,6 +210,10 @@ class Sharding:
             accumulator=window,
         )
 
+    def whole_on_first(self, state: TrainState) -> TrainState:
+        """The state with whole leaves on process 0; on the others it is for no use."""
+        return dataclasses.replace(self, gather=gather_on_first).whole(state)
+
     def kept(self, state: TrainState) -> TrainState:
         """A whole state as this process keeps it."""
         if not self.layout.is_cut:
@@ -242,8 +248,11 @@ class Sharding:
 
     def _gathered(self, shards: Sequence[Tensor], cuts: Sequence[Cut | None]) -> list[Tensor]:
         """Whole leaves of cut ones."""
-        found = gather_all(shards, self.ranks) if shards else []
-        return [_alone(cut.whole(rows)) for rows, cut in zip(found, cuts) if cut is not None]
+        found = self.gather(shards, self.ranks) if shards else []
+        return [
+            shard if rows is None or cut is None else _alone(cut.whole(rows))
+            for shard, rows, cut in zip(shards, found, cuts)
+        ]
 
 
 def _alone(leaf: Tensor) -> Tensor:

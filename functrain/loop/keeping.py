@@ -118,4 +118,4 @@ class Keeper:
 
 def _to_save(state: TrainState) -> TrainState:
     """What a checkpoint has of a state: whole leaves, and no window that has begun."""
-    return state if state.recipe.exchange is None else gather_state(state)
+    return state if state.recipe.exchange is None else gather_state(state, on_first=True)

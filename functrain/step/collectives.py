@@ -131,6 +131,9 @@ class Exchange(Protocol):
     def whole(self, state: "TrainState") -> "TrainState":
         """The state with whole leaves, equal on all processes."""
 
+    def whole_on_first(self, state: "TrainState") -> "TrainState":
+        """As `whole`, on process 0, which writes checkpoints; what the others get is for no use, and no larger."""
+
     def kept(self, state: "TrainState") -> "TrainState":
         """A whole state as this process keeps it."""
 

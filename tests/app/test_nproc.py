@@ -147,4 +147,7 @@ def test_exact_sums_give_one_log_and_one_evaluation_on_any_number_of_processes(p
         assert found.returncode == 0, found.stderr
         return [(project / run / name).read_bytes() for name in ("metrics.jsonl", "test/metrics.json")]
 
-    assert train("one") == train("two", "--nproc", "2")
+    alone = train("one")
+    assert train("two", "--nproc", "2") == alone
+    in_blocks = ["distributed.blocks=['0', '3']", "distributed.offload_optimizer=cpu"]
+    assert train("blocks", "--nproc", "2", *in_blocks) == alone

@@ -14,9 +14,10 @@ from torch import nn
 
 import functrain as ft
 from functrain import optim
-from functrain.distributed import World, sharding, shards
+from functrain.distributed import World, gather_state, messages, sharding, shards
 from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Cut, cut_of
+from functrain.foundation.trees import tensors
 from functrain.loop.output.log_files import read_records
 from functrain.optim import apply_updates
 from functrain.step.network import Network
@@ -211,18 +212,31 @@ def test_a_leaf_with_few_rows_stays_whole():
 def test_an_evaluation_gathers_parameters_and_averages_and_no_moments(ema, expected, monkeypatch):
     sent = []
 
-    def gather(shards, ranks):
-        sent.extend(shards)
-        return [torch.stack([shard] * ranks) for shard in shards]
+    def gathered(shard, ranks):
+        sent.append(shard)
+        return torch.stack([shard] * ranks)
 
     monkeypatch.setattr(sharding, "current_world", lambda: World(0, 2))
     monkeypatch.setattr(sharding, "replicate", lambda state, _: state)
-    monkeypatch.setattr(shards, "gather_all", gather)
+    monkeypatch.setattr(messages, "gathered", gathered)
     model = nn.Linear(6, 4)
     made = ft.init_state(model, ft.classification(), optim.adamw(0.01), ema_decay=0.9)
     state = to_evaluate(ft.shard(made, strategy="zero3"), ema=ema)
     assert {name: leaf.shape for name, leaf in state.params.items()} == {n: p.shape for n, p in made.params.items()}
     assert sum(leaf.numel() for leaf in sent) == expected * sum(p.numel() for p in model.parameters()) // 2
+
+
+def test_for_a_checkpoint_process_0_alone_gets_whole_leaves(monkeypatch):
+    monkeypatch.setattr(sharding, "replicate", lambda state, _: state)
+    made = ft.init_state(nn.Linear(6, 4), ft.classification(), optim.adamw(0.01), ema_decay=0.9)
+    for rank in range(2):
+        monkeypatch.setattr(sharding, "current_world", lambda rank=rank: World(rank, 2))
+        monkeypatch.setattr(messages.dist, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(messages.dist, "gather", lambda own, every, dst: [each.copy_(own) for each in every or ()])
+        state = ft.shard(made, strategy="zero3")
+        saved = gather_state(state, on_first=True)
+        expected = made if rank == 0 else state
+        assert [leaf.shape for leaf in tensors(saved)] == [leaf.shape for leaf in tensors(expected)]
 
 
 def test_parameters_of_blocks_are_those_that_nothing_else_has():
