@@ -24,10 +24,14 @@ EXAMPLES = {
 
 # example with real data: what it must say, the number in it, and its least value; then the files that it writes
 GALLERY = {
-    "05_mnist.py": (r"test accuracy ([\d.]+)%", 95.0, ["report.html", "confusion_matrix.png"]),
+    "05_mnist.py": (r"test accuracy ([\d.]+)%", 94.0, ["report.html", "confusion_matrix.png"]),  # 95.0 to 95.3, 6 seeds
     "06_imbalanced.py": (r"auroc +(0\.\d+)", 0.6, ["model_comparison.png", "roc_comparison.png"]),
-    "07_regression.py": (r"r2 +(0\.\d+)", 0.3, ["model_comparison.png", "paired_tests.csv"]),
-    "08_segmentation.py": (r"ten digits ([\d.]+)", 0.7, ["report.html", "confusion_matrix.png"]),
+    "07_regression.py": (
+        r"r2 +(0\.\d+)",
+        0.45,
+        ["model_comparison.png", "paired_tests.csv"],
+    ),  # 0.487 to 0.512, 16 seeds
+    "08_segmentation.py": (r"ten digits ([\d.]+)", 0.94, ["report.html", "confusion_matrix.png"]),  # 0.959 to 0.971, 8
     "17_language_model.py": (r"bits a byte ([\d.]+)", 2.3, []),
 }
 
