@@ -23,8 +23,8 @@ class Attention(nn.Module):
         self.project, self.head = nn.Linear(4, 12), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.project(x.view(len(x), -1, 4)).chunk(3, -1)
-        return self.head(F.scaled_dot_product_attention(q, k, v).mean(1))
+        q, k, v = self.project(x.view(len(x), 3, 4)).view(len(x), 3, 3, 2, 2).permute(2, 0, 3, 1, 4)
+        return self.head(F.scaled_dot_product_attention(q, k, v).mean(2).flatten(1))
 
 
 class Recurrent(nn.Module):

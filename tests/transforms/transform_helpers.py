@@ -17,8 +17,8 @@ class Attention(nn.Module):
         self.project, self.head = nn.Linear(2, 6), nn.Linear(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.project(x.view(len(x), 2, 2)).chunk(3, -1)
-        return self.head(F.scaled_dot_product_attention(q, k, v).mean(1))
+        q, k, v = self.project(x.view(len(x), 2, 2)).unsqueeze(1).chunk(3, -1)  # one head
+        return self.head(F.scaled_dot_product_attention(q, k, v).mean((1, 2)))
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
