@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from functrain.loop import Stop as Stop
     from functrain.loop import fit as fit
     from functrain.loop import on as on
+    from functrain.loop import population as population
     from functrain.objectives import LearnedWeights as LearnedWeights
     from functrain.objectives import Loss as Loss
     from functrain.objectives import binary_classification as binary_classification
@@ -110,7 +111,17 @@ _NAMES = {
         "write_observed",
         "write_report",
     ),
-    "functrain.loop": ("Event", "FitResult", "Interrupted", "ResumeRefusedError", "ResumeWarning", "Stop", "fit", "on"),
+    "functrain.loop": (
+        "Event",
+        "FitResult",
+        "Interrupted",
+        "ResumeRefusedError",
+        "ResumeWarning",
+        "Stop",
+        "fit",
+        "on",
+        "population",
+    ),
     "functrain.objectives": (
         "LearnedWeights",
         "Loss",
