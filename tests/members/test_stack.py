@@ -281,3 +281,28 @@ def test_the_callers_generators_stay_as_they_are():
     stacked, before = ft.stack([member_state(m, make=Drawing) for m in range(2)]), torch.get_rng_state()
     ft.train_step(stacked, random_batches(1)[0])
     assert torch.equal(before, torch.get_rng_state())
+
+
+class DrawsAtTimes(nn.Module):
+    """Draws in every second call only, by a counter of Python's."""
+
+    calls = 0
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        DrawsAtTimes.calls += 1
+        return self.linear(x) + (torch.rand(3, dtype=x.dtype) if DrawsAtTimes.calls % 2 else 0)
+
+
+def test_a_network_that_draws_otherwise_than_at_first_is_refused():
+    stacked = ft.stack([member_state(m, make=DrawsAtTimes) for m in range(2)], vectorize=True)
+    batch = random_batches(1)[0]
+
+    def twice():
+        return ft.train_step(ft.train_step(stacked, batch)[0], batch)
+
+    with pytest.raises(ft.errors.FunctrainError, match="draws otherwise than in its first step"):
+        twice()

@@ -16,6 +16,10 @@ from functrain.foundation.keys import for_each_key
 from functrain.foundation.torch_internals import TorchDispatchMode, draws, operation_name, writes_to_argument
 from functrain.foundation.trees import tree_map
 
+_OTHERWISE = (
+    "a member of a stack draws otherwise than in its first step ({}): what it draws must not depend on Python's random "
+    "numbers, on a counter or on values. Train such members one by one"
+)
 # Operations whose results do not depend on the values of tensors, and the overloads of which that holds.
 _BY_SHAPE = (
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like"),
@@ -106,14 +110,26 @@ class Given(TorchDispatchMode):
         if not draws(func):
             return func(*args, **(kwargs or {}))
         value = next(self._drawn, None)
-        if value is None:
-            raise FunctrainError(f"a member draws more random numbers than it did in its first step ({func})")
+        if value is None or value.shape != _size(args):
+            raise FunctrainError(_OTHERWISE.format(func))
         if func is torch.ops.aten.native_dropout.default:
             return args[0] * value / (1 - args[1]), value
         if writes_to_argument(func):
             return args[0].copy_(value)
         dtype = (kwargs or {}).get("dtype") or (args[0].dtype if args and isinstance(args[0], Tensor) else value.dtype)
         return value.to(dtype, copy=True)  # which the model may write to
+
+    def __exit__(self, *error: Any) -> None:
+        """Refuse numbers that nobody has asked for."""
+        super().__exit__(*error)
+        if error[0] is None and next(self._drawn, None) is not None:
+            raise FunctrainError(_OTHERWISE.format("fewer numbers"))
+
+
+def _size(args: Any) -> torch.Size:
+    """Of what a random operation gives: that of its tensor, or the size it is called with."""
+    sizes = [arg for arg in args if isinstance(arg, (list, tuple))]
+    return args[0].shape if isinstance(args[0], Tensor) else torch.Size(sizes[0] if sizes else args[:1])
 
 
 class _Noting(TorchDispatchMode):
