@@ -382,6 +382,11 @@ def has_gradient_hook(parameter: Tensor) -> bool:
     return bool(getattr(parameter, "_backward_hooks", None) or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
+def has_forward_hook(module: nn.Module) -> bool:
+    """Whether something is called with what a module gives out, as far as torch says; if it does not say, yes."""
+    return bool(getattr(module, "_forward_hooks", True))
+
+
 def inductor_settings() -> Any:
     """Inductor's settings, if something has imported them; to import them takes seconds."""
     return sys.modules.get("torch._inductor.config")

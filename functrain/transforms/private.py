@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from functrain.distributed import current_world
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.numbers import is_integer
+from functrain.foundation.torch_internals import has_forward_hook
 from functrain.objectives.examples import takes_lists
 from functrain.objectives.loss import Loss
 from functrain.optim import takes_two_gradients
@@ -154,6 +156,14 @@ class PrivateObjective:
         if not model.training:
             loss: Loss = self.objective(model, batch, **step)
             return loss
+        if current_world().size > 1:
+            raise FunctrainError(
+                f"a private state is trained by one process, and there are {current_world().size}: each would add "
+                "noise of its own. Start one"
+            )
+        if has_forward_hook(model):  # metrics that were asked for see what the model returns for the whole batch
+            with torch.no_grad():
+                self.objective(model, batch, **step)
         params, buffers = dict(model.named_parameters()), dict(model.named_buffers())
 
         def loss_of(trainable: Params, batch: Any) -> Loss:

@@ -185,6 +185,15 @@ def test_a_hook_on_a_gradient_is_seen(register) -> None:
     assert torch_internals.has_gradient_hook(parameter)
 
 
+def test_a_hook_on_a_module_is_seen() -> None:
+    module = torch.nn.Linear(1, 1)
+    assert not torch_internals.has_forward_hook(module)
+    handle = module.register_forward_hook(lambda *_: None)
+    assert torch_internals.has_forward_hook(module)
+    handle.remove()
+    assert not torch_internals.has_forward_hook(module)
+
+
 @pytest.fixture
 def group(tmp_path):
     """A process group of this process alone."""

@@ -1,5 +1,6 @@
 """Private training: one example changes little, the noise is as declared, and the accountant counts the updates."""
 
+import importlib
 import math
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import functrain as ft
+from functrain.distributed import World
 from functrain.errors import FunctrainError
 from functrain.step.gradient import gradient
 
@@ -130,6 +132,19 @@ def test_it_reports_the_mean_loss_and_metrics_of_the_real_examples() -> None:
     for name in ("loss", "accuracy"):
         torch.testing.assert_close(metrics[name], plain[name], rtol=1e-12, atol=0)
     assert metrics["weight_sum"] == ROWS
+
+
+def test_metrics_that_are_asked_for_are_those_of_the_batch() -> None:
+    batch, options = make_batch(4), {"metrics": ["f1"]}
+    metrics = ft.train_step(make_private(make_state(**options)), batch)[1]
+    assert metrics["f1"] == ft.train_step(make_state(**options), batch)[1]["f1"]
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("functrain.transforms.private")  # the name is the function's, too
+    monkeypatch.setattr(module, "current_world", lambda: World(0, 2))
+    with pytest.raises(FunctrainError, match="trained by one process, and there are 2"):
+        ft.train_step(make_private(), make_batch())
 
 
 def test_evaluation_is_that_of_the_state_without_privacy() -> None:
