@@ -1,5 +1,6 @@
 """Gradients of single examples, and their norms."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
@@ -17,6 +18,7 @@ from functrain.step.execution import Core, Runner, eager, refuse_autocast, refus
 from functrain.step.objective import run_objective
 from functrain.step.state import Params, TrainState, require_state, whole
 from functrain.transforms.examples import each_gradient, explained, norms_of, refuse_shared_statistics
+from functrain.transforms.private import PrivateObjective
 from functrain.transforms.rows import rows_of
 
 
@@ -126,7 +128,10 @@ def _core(fn: Callable[..., Any], chunk_size: int | None) -> Core:
 
 
 def gradient_part(state: TrainState) -> TrainState:
-    """What a gradient needs of a state: whole leaves, and none of an update's own."""
+    """What a gradient needs of a state: whole leaves, the loss without privacy, and none of an update's own."""
+    objective = state.recipe.objective
+    if isinstance(objective, PrivateObjective):
+        state = state.replace(recipe=dataclasses.replace(state.recipe, objective=objective.objective))
     return whole(state).replace(opt_state=(), accumulator=None, epoch_metrics=None, ema=None, loss_scale=None)
 
 

@@ -147,6 +147,13 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ft.train_step(make_private(), make_batch())
 
 
+def test_norms_to_choose_the_clipping_by_are_those_without_privacy() -> None:
+    state, batch = make_state(), make_batch()
+    found = ft.transforms.per_sample_gradient_norms(make_private(state, noise_multiplier=1.0), batch)
+    assert torch.equal(found, ft.transforms.per_sample_gradient_norms(state, batch))
+    assert (found > CLIP).any()
+
+
 def test_evaluation_is_that_of_the_state_without_privacy() -> None:
     state, batch = make_state(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3))), make_batch()
     assert ft.evaluate(make_private(state), [batch]) == ft.evaluate(state, [batch])
