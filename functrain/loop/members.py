@@ -72,11 +72,7 @@ def merged(record: Record, more: Record) -> Record:
 def mean_of(values: Each) -> float:
     """The mean of the numbers that are there; NaN of none."""
     there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there and all(map(math.isfinite, there)) else _mean_of_any(there)
-
-
-def _mean_of_any(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+    return sum(there) / len(there) if there else math.nan
 
 
 class Failures:
