@@ -198,6 +198,22 @@ def draws(operation: Any) -> bool:
     return isinstance(operation, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in operation.tags
 
 
+def draws_now(operation: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a call of an operation draws random numbers: attention does with a dropout only.
+
+    Example:
+        >>> draws_now(torch.ops.aten.rand.default, ([2],), {})
+        True
+        >>> draws_now(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default, (None, None, None, 0.0), {})
+        False
+    """
+    if not draws(operation):
+        return False
+    names = [argument.name for argument in operation._schema.arguments]
+    given = dict(zip(names, args)) | dict(kwargs)
+    return "dropout_p" not in names or bool(given.get("dropout_p", 0.0))
+
+
 def operation_name(operation: Any) -> str:
     """An operation's name with its overload.
 

@@ -306,3 +306,23 @@ def test_a_network_that_draws_otherwise_than_at_first_is_refused():
 
     with pytest.raises(ft.errors.FunctrainError, match="draws otherwise than in its first step"):
         twice()
+
+
+class Attends(nn.Module):
+    """Attention without dropout, beside a mask: an operation of torch's that may draw, and does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.drop, self.outer = nn.Linear(2, 6), nn.Dropout(0.3), nn.Linear(2, 3)
+
+    def forward(self, x):
+        q, k, v = self.inner(x.view(-1, 3, 2)).chunk(3, -1)
+        return self.outer(self.drop(nn.functional.scaled_dot_product_attention(q, k, v)).mean(1))
+
+
+@form
+def test_attention_without_dropout_draws_nothing(vectorize, tolerance):
+    batches, states = random_batches(3), [member_state(m, make=Attends) for m in range(3)]
+    stacked, _ = trained_stack(states, batches, vectorize)
+    for state, member in zip(states, ft.unstack(stacked)):
+        assert largest_difference(trained_alone(state, batches)[0], member) <= tolerance

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import for_each_key
-from functrain.foundation.torch_internals import TorchDispatchMode, draws, operation_name, writes_to_argument
+from functrain.foundation.torch_internals import TorchDispatchMode, draws_now, operation_name, writes_to_argument
 from functrain.foundation.trees import tree_map
 
 _OTHERWISE = (
@@ -107,7 +107,7 @@ class Given(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, or give the next numbers."""
-        if not draws(func):
+        if not draws_now(func, args, kwargs or {}):
             return func(*args, **(kwargs or {}))
         value = next(self._drawn, None)
         if value is None or value.shape != _size(args):
@@ -154,7 +154,7 @@ class _Noting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if draws(func):
+        if draws_now(func, args, kwargs):
             self._note(func, args, kwargs)
         return func(*args, **kwargs)
 
