@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import flatten, node, tree_map, unflatten
@@ -90,7 +91,7 @@ def _vectorised(core: Core, state: TrainState, fed: Fed) -> Any:
         return _tensors(result_leaves)
 
     vectorised = torch.func.vmap(one, in_dims=(0, 0, 0 if own else None), randomness="different")
-    with _given(fed.drawn):
+    with _given(fed.drawn), _attention_by_products(state.device):
         try:
             results = vectorised(_tensors(state_leaves), state.members.values, _tensors(batch_leaves))
         except RuntimeError as error:
@@ -135,6 +136,11 @@ def _kept(train: Tensor, new: TrainState, old: TrainState) -> TrainState:
 
     kept: TrainState = tree_map(choose, new.replace(members=None), old.replace(members=None))
     return kept.replace(members=old.members)
+
+
+def _attention_by_products(device: torch.device) -> AbstractContextManager[object]:
+    """On a CPU torch's other kernel of attention has no batching rule (2.13): it would loop over members, and warn."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _given(drawn: Sequence[Tensor]) -> AbstractContextManager[object]:
