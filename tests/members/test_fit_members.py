@@ -11,6 +11,7 @@ import functrain as ft
 from functrain.foundation.trees import leaves, structure
 from functrain.loop import member_forms
 from functrain.loop.member_feed import member_feed
+from functrain.loop.output.progress import Display
 
 FORMS = {True: 1e-12, False: 0.0}
 form = pytest.mark.parametrize(("vectorize", "tolerance"), list(FORMS.items()), ids=["vmap", "unrolled"])
@@ -173,7 +174,7 @@ def test_loaders_of_members_are_refused_where_they_do_not_fit():
 def test_a_compiled_run_has_one_program_for_all_members(tmp_path):
     stacked = ft.stack([member_state(5, optimizer=ft.optim.sgd(0.01 * (m + 1))) for m in range(40)])
     compiled = []
-    display = type("Heard", (ft.loop.output.progress.Display,), {"busy": lambda self, text: compiled.append(text)})()
+    display = type("Heard", (Display,), {"busy": lambda self, text: compiled.append(text)})()
     ft.fit(stacked, loader(), **quiet(compile=True, backend="aot_eager", progress=display))
     assert [text for text in compiled if "update" in text] == ["compiling the update step ..."]
 
@@ -222,3 +223,18 @@ def test_batches_gathered_together_are_those_gathered_singly(count, start, monke
             assert one.examples == other.examples
             assert structure(one.batch) == structure(other.batch)
             assert all(map(torch.equal, leaves(one.batch), leaves(other.batch)))
+
+
+@pytest.mark.slow
+def test_320_members_are_one_program():
+    """64 learning rates in each of 5 folds."""
+    data, compiled = examples(100), []
+    parts = [Subset(data, fold.train.tolist()) for fold in ft.data.k_fold(100, 5, seed=0)]
+    states = [member_state(5, optimizer=ft.optim.sgd(1e-3 * 1.1**rate)) for rate in range(64)]
+    display = type("Heard", (Display,), {"busy": lambda self, text: compiled.append(text)})()  # noqa: ARG005
+    stacked = ft.stack([state for state in states for _ in parts])
+    folds = ft.data.per_member([loader(part) for _ in states for part in parts])
+    result = ft.fit(stacked, folds, **quiet(compile=True, progress=display, epochs=1))
+    assert compiled == ["compiling the update step ..."]
+    alone = ft.fit(states[40], loader(parts[3]), **quiet(epochs=1))
+    assert largest_difference(alone.state, ft.unstack(result.state)[40 * 5 + 3]) <= 1e-12
