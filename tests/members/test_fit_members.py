@@ -231,7 +231,7 @@ def test_320_members_are_one_program():
     data, compiled = examples(100), []
     parts = [Subset(data, fold.train.tolist()) for fold in ft.data.k_fold(100, 5, seed=0)]
     states = [member_state(5, optimizer=ft.optim.sgd(1e-3 * 1.1**rate)) for rate in range(64)]
-    display = type("Heard", (Display,), {"busy": lambda self, text: compiled.append(text)})()  # noqa: ARG005
+    display = type("Heard", (Display,), {"busy": lambda self, text: compiled.append(text)})()
     stacked = ft.stack([state for state in states for _ in parts])
     folds = ft.data.per_member([loader(part) for _ in states for part in parts])
     result = ft.fit(stacked, folds, **quiet(compile=True, progress=display, epochs=1))
