@@ -150,3 +150,23 @@ def test_private_networks_repeat_fewer_wrong_labels_than_ordinary_ones():
     train = load("20_private_training.py")["train"]
     ordinary, private = ([train(kind, seed=seed)[1] for seed in SEEDS] for kind in (False, True))
     assert p_value(ordinary, private) < 0.01
+
+
+def test_an_ensemble_has_a_loss_of_at_most_the_mean_of_its_members():
+    found = load("21_deep_ensemble.py")["train"](epochs=3)
+    assert len(found.members) == 8
+    assert found.ensemble["loss"] <= sum(member["loss"] for member in found.members) / 8
+    assert found.uncertainty["model"] > 0
+
+
+@pytest.mark.slow
+def test_ensembles_are_more_accurate_than_their_members_on_average():
+    train, ensembles, members = load("21_deep_ensemble.py")["train"], [], []
+    for seed in SEEDS:
+        found = train(seed=seed)
+        ensembles.append(found.ensemble["accuracy"])
+        members.append(sum(member["accuracy"] for member in found.members) / 8)
+    print(
+        f"ensembles {sum(ensembles) / 20:.4f}, members {sum(members) / 20:.4f}, p = {p_value(ensembles, members):.2g}"
+    )
+    assert p_value(ensembles, members) < 0.01
