@@ -20,7 +20,7 @@ from functrain.compiler.refusals import chooses
 from functrain.compiler.session import run_model
 from functrain.foundation.errors import TracingError
 from functrain.foundation.keys import torch_seed
-from functrain.foundation.torch_internals import TorchDispatchMode
+from functrain.foundation.torch_internals import TraceableDispatchMode
 from functrain.foundation.trees import flatten
 from functrain.step.execution import Core
 
@@ -84,7 +84,7 @@ def record(
     return Recording(recorder.digest.hexdigest(), Layout.of(result_leaves, spec), recorder.random, recorder.fixed)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TraceableDispatchMode):
     """Hashes the operations that run within it.
 
     Attributes:
@@ -103,16 +103,6 @@ class _Recorder(TorchDispatchMode):
         self._numbers = WeakTensorKeyDictionary()
         self._next = 0
         self._number(inputs)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Else torch wraps the method below in something that imports all of Dynamo, for a second and more."""
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let Dynamo, which torch.cond calls for its branches, work within this mode."""
-        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` and hash it."""

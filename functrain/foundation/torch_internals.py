@@ -163,6 +163,21 @@ class _NoDispatchMode:
 
 TorchDispatchMode: Any = _find("torch.utils._python_dispatch", "TorchDispatchMode", _NoDispatchMode)
 
+
+class TraceableDispatchMode(TorchDispatchMode):
+    """A dispatch mode within which a step may be traced, and that costs no import of Dynamo."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else torch wraps `__torch_dispatch__` in something that imports all of Dynamo, for a second and more."""
+        return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let Dynamo, which torch.cond calls for its branches, work within this mode."""
+        return True
+
+
 _use_count = _find("torch._C", "_storage_Use_Count")
 
 

@@ -1,12 +1,12 @@
 """A core over members: their computations in one, vectorised or one after the other."""
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import flatten, node, tree_map, unflatten
@@ -66,8 +66,6 @@ def over_members(core: Core) -> Core:
 
 def member_recipe(recipe: Recipe, values: dict[str, Tensor]) -> Recipe:
     """The recipe of a member with these hyperparameters."""
-    import dataclasses
-
     assert recipe.stacked is not None
     make = recipe.stacked.optimizer
     return dataclasses.replace(recipe, stacked=None, optimizer=recipe.optimizer if make is None else make(values))
@@ -140,7 +138,11 @@ def _kept(train: Tensor, new: TrainState, old: TrainState) -> TrainState:
 
 def _attention_by_products(device: torch.device) -> AbstractContextManager[object]:
     """On a CPU torch's other kernel of attention has no batching rule (2.13): it would loop over members, and warn."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    if device.type != "cpu":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel  # 10 ms of a program's start
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def _given(drawn: Sequence[Tensor]) -> AbstractContextManager[object]:

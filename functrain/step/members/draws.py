@@ -13,7 +13,7 @@ from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import for_each_key
-from functrain.foundation.torch_internals import TorchDispatchMode, draws_now, operation_name, writes_to_argument
+from functrain.foundation.torch_internals import TraceableDispatchMode, draws_now, operation_name, writes_to_argument
 from functrain.foundation.trees import tree_map
 
 _OTHERWISE = (
@@ -82,7 +82,7 @@ def drawn_by(plans: Sequence[tuple[Draw, ...]], keys: Sequence[int], device: tor
     return for_each_key(keys, own, device)
 
 
-class Given(TorchDispatchMode):
+class Given(TraceableDispatchMode):
     """Within it random operations give these numbers, one after another.
 
     Args:
@@ -94,16 +94,6 @@ class Given(TorchDispatchMode):
     def __init__(self, drawn: Sequence[Tensor]) -> None:
         super().__init__()
         self._drawn = iter(drawn)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Else torch wraps the method below in something that imports all of Dynamo, for a second and more."""
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let Dynamo, which torch.cond calls for its branches, work within this mode."""
-        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func`, or give the next numbers."""
@@ -132,7 +122,7 @@ def _size(args: Any) -> torch.Size:
     return args[0].shape if isinstance(args[0], Tensor) else torch.Size(sizes[0] if sizes else args[:1])
 
 
-class _Noting(TorchDispatchMode):
+class _Noting(TraceableDispatchMode):
     """Notes random operations.
 
     Attributes:
@@ -143,14 +133,6 @@ class _Noting(TorchDispatchMode):
         super().__init__()
         self.found: list[Draw] = []
         self._states: list[Tensor] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
