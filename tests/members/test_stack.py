@@ -326,3 +326,27 @@ def test_attention_without_dropout_draws_nothing(vectorize, tolerance):
     stacked, _ = trained_stack(states, batches, vectorize)
     for state, member in zip(states, ft.unstack(stacked)):
         assert largest_difference(trained_alone(state, batches)[0], member) <= tolerance
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda state, data: ft.evaluate(state, data),
+        lambda state, data: ft.predict(state, data),
+        lambda state, data: ft.find_lr(state, data),
+        lambda state, data: ft.find_batch_size(state, data),
+        lambda state, data: ft.find_nonfinite(state, data),
+        lambda state, data: ft.replay(state, data, "runs/none"),
+        lambda state, _: ft.shard(state),
+    ],
+    ids=["evaluate", "predict", "find_lr", "find_batch_size", "find_nonfinite", "replay", "shard"],
+)
+def test_what_takes_one_model_says_what_to_give_it(use):
+    stacked = ft.stack([member_state(m) for m in range(2)])
+    with pytest.raises(ValueError, match=r"this is a stack of 2: give it functrain\.unstack\(state\)\[number\]"):
+        use(stacked, random_batches(1))
+
+
+def test_a_stack_is_made_of_a_list():
+    with pytest.raises(TypeError, match="stack takes a list of states, got TrainState"):
+        ft.stack(member_state(0))
