@@ -10,25 +10,17 @@ import statistics
 import time
 
 import functrain as ft
+from benchmarks.epochs import timed
 from functrain.data import Loader, digits
 from functrain.models import DigitsCNN
 
 
 def measure(epochs: int, compile: bool) -> tuple[float, float]:
     """Seconds of an epoch, and of a digest."""
-    seconds: list[float] = []
     state = ft.init_state(DigitsCNN(channels=24), ft.classification(), ft.optim.adamw(1e-2))
-
-    @ft.on("before_epoch")
-    def before(_event: ft.Event) -> None:
-        seconds.append(-time.perf_counter())
-
-    @ft.on("after_epoch")
-    def after(_event: ft.Event) -> None:
-        seconds[-1] += time.perf_counter()
-
     loader = Loader(digits("train"), batch_size=64, shuffle=True)
-    state = ft.fit(state, loader, epochs=epochs, compile=compile, callbacks=[before, after], progress=False).state
+    seconds, result = timed(state, loader, epochs, compile=compile)
+    state = result.state
     digests = []
     for _ in range(epochs):
         start = time.perf_counter()

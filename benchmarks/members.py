@@ -8,7 +8,6 @@ learning rate and see the same batches.
 
 import argparse
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import functrain as ft
+from benchmarks.epochs import timed
 
 EPOCHS, BATCH, MOST_UNROLLED = 12, 32, 16
 
@@ -73,19 +73,8 @@ def states(count: int, make: Callable[[], nn.Module], task: str) -> list[Any]:
 
 
 def epoch_seconds(state: Any, loader: Any) -> float:
-    """The shortest epoch, from its first batch to its last update; the first two compile and warm up."""
-    seconds: list[float] = []
-
-    @ft.on("before_epoch")
-    def before(_event: ft.Event) -> None:
-        seconds.append(-time.perf_counter())
-
-    @ft.on("after_epoch")
-    def after(_event: ft.Event) -> None:
-        seconds[-1] += time.perf_counter()
-
-    ft.fit(state, loader, epochs=EPOCHS, compile=True, progress=False, callbacks=[before, after])
-    return min(seconds[2:])
+    """The shortest epoch; the first two compile and warm up."""
+    return min(timed(state, loader, EPOCHS, compile=True)[0][2:])
 
 
 def main() -> None:
