@@ -10,7 +10,7 @@ from torch import Tensor
 
 from functrain.metrics.ones import are_ones
 from functrain.metrics.weighted_sums import LossFunction, times_example_weight
-from functrain.objectives.losses import REGISTRY, PerExample
+from functrain.objectives.losses import REGISTRY, PerExample, cross_entropy
 from functrain.objectives.uncounted import zero_uncounted
 
 
@@ -88,6 +88,23 @@ def bind(
             f"{', '.join(allowed) or 'none'}"
         )
     return BoundLoss(loss, tuple(sorted(given.items())))
+
+
+def smoothing_of(loss: Any) -> float | None:
+    """The label smoothing of a bound cross-entropy; None of anything else.
+
+    Example:
+        >>> smoothing_of(bind("cross_entropy")), smoothing_of(bind("focal"))
+        (0.0, None)
+    """
+    if not isinstance(loss, BoundLoss) or loss.fn is not cross_entropy:
+        return None
+    return float(dict(loss.options).get("label_smoothing", 0.0))
+
+
+def with_smoothing(loss: Any, label_smoothing: Any) -> BoundLoss:
+    """A bound cross-entropy with another label smoothing."""
+    return BoundLoss(loss.fn, tuple(sorted((dict(loss.options) | {"label_smoothing": label_smoothing}).items())))
 
 
 def options_of(loss: Callable[..., Any]) -> tuple[str, ...] | None:

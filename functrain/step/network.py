@@ -154,6 +154,13 @@ class Network:
                 elsewhere.add(first)
         return network, frozenset(names.values()) - elsewhere
 
+    def with_settings(self, settings: Mapping[str, Mapping[str, Any]]) -> "Network":
+        """A network whose modules have other attributes: path -> name -> value."""
+        model = deep_copy(self._original)
+        for path, values in settings.items():
+            vars(model.get_submodule(path)).update(values)
+        return Network(model, self._recomputed)
+
     def apply(
         self,
         objective: Callable[[nn.Module, Any], Any],

@@ -81,14 +81,16 @@ class Stacked:
         recipes: each member's own.
         form: "vmap" for one vectorised computation, "unroll" for one after the other in one graph.
         chosen: the user has chosen the form.
-        optimizer: makes a member's optimizer of its hyperparameters, name -> 0-d tensor.
+        own: makes the fields of a recipe that are a member's own, of its hyperparameters, name -> 0-d tensor.
+        draw_otherwise: vectorised members draw with probabilities of their own.
         draws: of each kind of step and batch, what a member draws at random, once that is known.
     """
 
     recipes: tuple[Recipe, ...]
     form: str
     chosen: bool
-    optimizer: Callable[[Mapping[str, Tensor]], Optimizer] | None
+    own: Callable[[Mapping[str, Tensor]], Mapping[str, Any]] | None
+    draw_otherwise: bool = False
     draws: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 

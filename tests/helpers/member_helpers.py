@@ -27,13 +27,15 @@ class Drawing(nn.Module):
         return self.outer(h)
 
 
-def member_state(number, make=Drawing, optimizer=None, **options):
+def member_state(number, make=Drawing, optimizer=None, objective=None, **options):
     """The state of a member, with parameters and a key of its own."""
     with torch.random.fork_rng():
         torch.manual_seed(number)
         model = make()
     optimizer = optimizer or ft.optim.sgd(0.1 * (number + 1), momentum=0.9)
-    return ft.init_state(model, ft.classification(), optimizer, **{"seed": number, "precision": "fp64", **options})
+    return ft.init_state(
+        model, objective or ft.classification(), optimizer, **{"seed": number, "precision": "fp64", **options}
+    )
 
 
 def random_batches(count, size=5, seed=0):

@@ -154,14 +154,58 @@ def test_unrolled_members_may_differ_in_anything_but_their_form():
 
     states = [member_state(m, make=network(p)) for m, p in enumerate((0.1, 0.6))]
     states[1] = dataclasses.replace(
-        states[1],
-        recipe=dataclasses.replace(states[1].recipe, objective=ft.classification(options={"label_smoothing": 0.1})),
+        states[1], recipe=dataclasses.replace(states[1].recipe, objective=ft.classification("focal"))
     )
     batches = random_batches(3)
     stacked, _ = trained_stack(states, batches, None)
     assert stacked.recipe.stacked.form == "unroll"
     for state, member in zip(states, ft.unstack(stacked)):
         assert largest_difference(trained_alone(state, batches)[0], member) == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("smoothings", [(0.0, 0.1, 0.3), (0.2, 0.4, 0.05)])
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 2.0)])
+def test_label_smoothing_is_each_members_own(smoothings, weights, compiled):
+    states = [
+        member_state(m, objective=ft.classification(label_smoothing=rate, class_weights=weights))
+        for m, rate in enumerate(smoothings)
+    ]
+    check_members(states, compiled)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_dropout_rates_are_each_members_own(accumulate, compiled):
+    def network(p):
+        return lambda: nn.Sequential(
+            nn.Dropout(p), nn.Linear(6, 8), nn.Dropout(p / 2, inplace=True), nn.Dropout(0.3), nn.Linear(8, 3)
+        )
+
+    states = [member_state(m, make=network(p), accumulate=accumulate) for m, p in enumerate((0.1, 0.6, 0.9))]
+    check_members(states, compiled)
+    batch = random_batches(1)[0]
+    means = ft.eval_step(ft.stack(states), batch).means()["loss"]
+    assert torch.allclose(
+        means, torch.stack([ft.eval_step(s, batch).means()["loss"] for s in states]), rtol=0, atol=1e-12
+    )
+
+
+def check_members(states, compiled):
+    """Vectorised members are within 1e-12 of the same members alone."""
+    batches = random_batches(4)
+    step = ft.compile(ft.train_step, backend="aot_eager") if compiled else ft.train_step
+    stacked, _ = trained_stack(states, batches, True, step)
+    for state, member in zip(states, ft.unstack(stacked)):
+        assert largest_difference(trained_alone(state, batches)[0], member) <= 1e-12
+
+
+def test_a_dropout_that_drops_nothing_is_unrolled_beside_others():
+    states = [
+        member_state(m, make=lambda p=p: nn.Sequential(nn.Linear(6, 3), nn.Dropout(p)))
+        for m, p in enumerate((0.0, 0.2))
+    ]
+    assert ft.stack(states).recipe.stacked.form == "unroll"
 
 
 @form
@@ -246,10 +290,10 @@ def test_states_that_do_not_fit_together_are_refused(states, message):
 
 def test_what_cannot_be_vectorised_is_named():
     states = [
-        member_state(m, make=lambda p=p: nn.Sequential(nn.Linear(6, 3), nn.Dropout(p)))
+        member_state(m, make=lambda p=p: nn.Sequential(nn.Linear(6, 3), nn.LeakyReLU(p)))
         for m, p in enumerate((0.1, 0.2))
     ]
-    with pytest.raises(ValueError, match="they differ in 'p' of the module '1'"):
+    with pytest.raises(ValueError, match="they differ in 'negative_slope' of the module '1'"):
         ft.stack(states, vectorize=True)
     torch_made = [member_state(m, optimizer=ft.optim.from_torch(torch.optim.SGD, lr=0.1 * (m + 1))) for m in range(2)]
     with pytest.raises(ValueError, match="they differ in optimizer"):
@@ -350,3 +394,11 @@ def test_what_takes_one_model_says_what_to_give_it(use):
 def test_a_stack_is_made_of_a_list():
     with pytest.raises(TypeError, match="stack takes a list of states, got TrainState"):
         ft.stack(member_state(0))
+
+
+def test_label_smoothing_of_soft_targets_is_each_members_own():
+    states = [member_state(m, objective=ft.classification(label_smoothing=rate)) for m, rate in enumerate((0.0, 0.3))]
+    batches = [(x, torch.softmax(x[:, :3], 1)) for x, _ in random_batches(3)]
+    stacked, _ = trained_stack(states, batches, True)
+    for state, member in zip(states, ft.unstack(stacked)):
+        assert largest_difference(trained_alone(state, batches)[0], member) <= 1e-12

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from functrain.foundation.numbers import MemberValue
 from functrain.metrics.weighted_sums import PerExample, wide
 from functrain.objectives.losses.labels import (
     Labels,
@@ -62,18 +63,35 @@ def cross_entropy(
         return _of_shares(wide(logits), targets, label_smoothing, class_weights)
     logits, labels = class_labels("cross_entropy", logits, targets, ignore_index)
     logits = wide(logits)
-    if class_weights is None or label_smoothing == 0:
-        values = F.cross_entropy(logits, labels.value, reduction="none", label_smoothing=label_smoothing)
-        return _weighted(values, labels, class_weights, logits)
-    if not all(weight > 0 for weight in class_weights):
+    if label_smoothing != 0 and class_weights is not None and not all(weight > 0 for weight in class_weights):
         # torch gives such an example a loss (the smooth part) but no weight: not a mean of anything.
         raise ValueError(
             f"class_weights must be greater than 0 with label_smoothing, got {tuple(class_weights)}; leave a class "
             "out with ignore_index"
         )
+    if isinstance(label_smoothing, MemberValue):
+        return _smoothed(logits, labels, label_smoothing.tensor, class_weights)
+    if class_weights is None or label_smoothing == 0:
+        values = F.cross_entropy(logits, labels.value, reduction="none", label_smoothing=label_smoothing)
+        return _weighted(values, labels, class_weights, logits)
     weight = per_class(class_weights, logits)
     values = F.cross_entropy(logits, labels.value, weight, reduction="none", label_smoothing=label_smoothing)
     return _weighted(values / weight[labels.value], labels, class_weights, logits)
+
+
+def _smoothed(
+    logits: Tensor, labels: Labels, label_smoothing: Tensor, class_weights: Sequence[float] | None
+) -> PerExample:
+    """Cross-entropy with a label smoothing that is a 0-d tensor."""
+    rate = label_smoothing.to(logits.dtype)
+    costs = -logits.log_softmax(1)
+    own = F.cross_entropy(logits, labels.value, reduction="none")
+    if class_weights is not None:
+        weight = per_class(class_weights, logits)
+        costs = costs * weight.view(-1, *[1] * (logits.ndim - 2)) / weight[labels.value].unsqueeze(1)
+    # Without smoothing a class may have an infinite cost: a masked logit.
+    values = (1 - rate) * own + torch.where(rate > 0, rate * costs.mean(1), 0.0)
+    return _weighted(values, labels, class_weights, logits)
 
 
 def _of_shares(
@@ -86,7 +104,8 @@ def _of_shares(
     shares = shares.to(logits.dtype)
     counted = (shares != 0).any(1)
     costs = -torch.where(counted.unsqueeze(1), logits, 0.0).log_softmax(1)
-    smooth = shares * (1 - label_smoothing) + label_smoothing / logits.shape[1] if label_smoothing else shares
+    rate = label_smoothing.tensor.to(logits.dtype) if isinstance(label_smoothing, MemberValue) else label_smoothing
+    smooth = shares * (1 - rate) + rate / logits.shape[1] if label_smoothing else shares
     weights = counted.to(costs.dtype)
     if class_weights is not None:
         smooth = smooth * per_class(class_weights, logits).view(-1, *[1] * (logits.ndim - 2))

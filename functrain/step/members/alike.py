@@ -1,4 +1,4 @@
-"""What members of a stack have in common: one optimizer of their hyperparameters, or the reason why there is none."""
+"""What members of a stack have in common: one recipe of their hyperparameters, or the reason why there is none."""
 
 import dataclasses
 import inspect
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from functrain.foundation.making import made_by
 from functrain.foundation.numbers import MemberValue, is_number
 from functrain.foundation.trees import tree_map
+from functrain.objectives.binding import smoothing_of, with_smoothing
 from functrain.optim import Optimizer
+from functrain.step.members.dropping import is_dropout, rate_of
 from functrain.step.network import Network
 from functrain.step.state import Recipe, TrainState
 
 Make = Callable[[Mapping[str, Tensor]], Any]  # a value of a member's hyperparameters
+Named = tuple[str, nn.Module]
 _INDEX = "member"  # among the hyperparameters: the member's number
 
 
@@ -114,27 +117,67 @@ def require_one_step(recipes: Sequence[Recipe]) -> None:
             raise ValueError(f"members of a stack must have one {name}; got {given[0]!r} and others: {given!r}")
 
 
-def one_optimizer(states: Sequence[TrainState]) -> tuple[Make, Hyperparameters]:
-    """The optimizer of members whose steps are one vectorised step, and their hyperparameters.
+def one_recipe(states: Sequence[TrainState]) -> tuple[Make, Hyperparameters]:
+    """What a recipe has in other places for a member, and the hyperparameters of all.
+
+    Returns:
+        A function of a member's hyperparameters to fields of its recipe, for one vectorised step of all.
 
     Raises:
-        DifferentError: they are not alike.
+        DifferentError: the members are not alike.
     """
     recipes = [state.recipe for state in states]
     first = recipes[0]
     for name in ("clip_norm", "clip_value", "ema", "loss_scale"):
         if any(not _same(getattr(first, name), getattr(recipe, name)) for recipe in recipes):
             raise DifferentError(f"they differ in {name}")
-    if any(not _same(first.objective, recipe.objective) for recipe in recipes):
-        raise DifferentError("they differ in the objective")
-    for recipe in recipes:
-        if recipe.network is not first.network:
-            _require_alike(first.network, recipe.network)
     found = Hyperparameters()
-    make = found.of([recipe.optimizer for recipe in recipes], "optimizer")
+    optimizer = found.of([recipe.optimizer for recipe in recipes], "optimizer")
     if found.values:
-        _try(make, found, states[0])
+        _try(optimizer, found, states[0])
+    objective = _one_objective([recipe.objective for recipe in recipes], found)
+    network = _one_network([recipe.network for recipe in recipes], found)
+
+    def make(values: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"optimizer": optimizer(values), "objective": objective(values), "network": network}
+
     return make, found
+
+
+def _one_objective(objectives: Sequence[Any], found: Hyperparameters) -> Make:
+    """The objective of all, which may differ in the label smoothing of a cross-entropy."""
+    first = objectives[0]
+    if all(_same(first, other) for other in objectives):
+        return lambda _: first
+    losses = [getattr(objective, "loss", None) for objective in objectives]
+    smoothings = [smoothing_of(loss) for loss in losses]
+    if any(rate is None for rate in smoothings):
+        raise DifferentError("they differ in the objective")
+    plain = [
+        dataclasses.replace(objective, loss=with_smoothing(loss, 0.0)) for objective, loss in zip(objectives, losses)
+    ]
+    if any(not _same(plain[0], other) for other in plain):
+        raise DifferentError("they differ in the objective")
+    own = found.of(smoothings, "label_smoothing")
+    return lambda values: dataclasses.replace(first, loss=with_smoothing(losses[0], own(values)))
+
+
+def _one_network(networks: Sequence[Network], found: Hyperparameters) -> Network:
+    """The network of all, whose dropout modules have each member's rate where that differs."""
+    first = networks[0]
+    others = [network for network in networks if network is not first]
+    rates: dict[str, list[float]] = {}
+    for rows in zip(first.given(), *(network.given() for network in others), strict=True):
+        modules = [module for _, module in rows]
+        _require_alike(*rows, rated=all(map(is_dropout, modules)))
+        if all(map(is_dropout, modules)) and any(module.p != modules[0].p for module in modules):
+            own = iter(modules[1:])
+            rates[rows[0][0]] = [float((modules[0] if n is first else next(own)).p) for n in networks]
+    if not rates:
+        return first
+    settings = {path: rate_of(path) for path in rates}
+    found.values |= {settings[path].name: values for path, values in rates.items()}
+    return first.with_settings({path: {"p": rate} for path, rate in settings.items()})
 
 
 def _try(make: Make, found: Hyperparameters, state: TrainState) -> None:
@@ -150,13 +193,19 @@ def _try(make: Make, found: Hyperparameters, state: TrainState) -> None:
         ) from None
 
 
-def _require_alike(one: Network, other: Network) -> None:
-    """Refuse networks that may compute differently: modules of other types, or with other simple attributes."""
-    for (path, left), (_, right) in zip(one.given(), other.given(), strict=True):
-        if type(left) is not type(right):
+def _require_alike(first: Named, *others: Named, rated: bool) -> None:
+    """Refuse modules that may compute differently: of other types, or with other simple attributes.
+
+    Args:
+        first, others: path and module.
+        rated: the modules are dropouts, whose rates may differ.
+    """
+    path, one = first
+    for _, other in others:
+        if type(one) is not type(other):
             raise DifferentError(f"they differ in the module {path!r}")
-        ours, theirs = _settings(left), _settings(right)
-        for name in ours.keys() | theirs.keys():
+        ours, theirs = _settings(one), _settings(other)
+        for name in (ours.keys() | theirs.keys()) - ({"p"} if rated else set()):
             if not _same(ours.get(name), theirs.get(name)):
                 raise DifferentError(f"they differ in {name!r} of the module {path or 'itself'!r}")
 

@@ -12,6 +12,7 @@ from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import flatten, node, tree_map, unflatten
 from functrain.step.execution import Core
 from functrain.step.members.draws import Given
+from functrain.step.members.dropping import OwnRates
 from functrain.step.state import Recipe, TrainState
 
 
@@ -67,8 +68,8 @@ def over_members(core: Core) -> Core:
 def member_recipe(recipe: Recipe, values: dict[str, Tensor]) -> Recipe:
     """The recipe of a member with these hyperparameters."""
     assert recipe.stacked is not None
-    make = recipe.stacked.optimizer
-    return dataclasses.replace(recipe, stacked=None, optimizer=recipe.optimizer if make is None else make(values))
+    make = recipe.stacked.own
+    return dataclasses.replace(recipe, stacked=None, **({} if make is None else make(values)))
 
 
 def _vectorised(core: Core, state: TrainState, fed: Fed) -> Any:
@@ -84,7 +85,8 @@ def _vectorised(core: Core, state: TrainState, fed: Fed) -> Any:
         nonlocal result_leaves, result_spec
         member = unflatten(state_spec, _filled(state_leaves, tensors))
         member = member.replace(recipe=member_recipe(member.recipe, values))
-        result = core.fn(member, unflatten(batch_spec, _filled(batch_leaves, batch_tensors)))
+        with OwnRates(values):
+            result = core.fn(member, unflatten(batch_spec, _filled(batch_leaves, batch_tensors)))
         result_leaves, result_spec = flatten(result)
         return _tensors(result_leaves)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.trees import flatten, leaves_with_paths, tree_map, unflatten
-from functrain.step.members.alike import DifferentError, Hyperparameters, one_optimizer, require_one_step
+from functrain.step.members.alike import DifferentError, Hyperparameters, one_recipe, require_one_step
+from functrain.step.members.dropping import has_rates
 from functrain.step.state import Members, Stacked, TrainState, require_state
 
 _COUNTERS = ("step", "epoch", "batch_idx", "micro_step")
@@ -24,8 +25,9 @@ def stack(states: Iterable[TrainState], *, vectorize: bool | None = None) -> Tra
     Args:
         states: of models of one architecture, at the same step; from `init_state`, or trained.
         vectorize: True: one `torch.func.vmap` over all members, equal to training alone but for rounding; the models
-            must be alike, and optimizers may differ in numbers and schedules. False: one member after the other in one
-            graph, equal to training alone to the bit in eager steps; members may differ in dropout rates, objectives
+            must be alike but for dropout rates; optimizers may differ in numbers and schedules, and cross-entropies in
+            label smoothing. False: one member after the other in one
+            graph, equal to training alone to the bit in eager steps; members may differ in objectives
             and optimizers too, as long as their states have one form. None: vectorised where members are alike, and
             `fit` measures which form is faster.
 
@@ -58,7 +60,7 @@ def stack(states: Iterable[TrainState], *, vectorize: bool | None = None) -> Tra
     form = "unroll"
     if vectorize is not False:
         try:
-            make, found = one_optimizer(members)
+            make, found = one_recipe(members)
             form = "vmap"
         except DifferentError as error:
             if vectorize:
@@ -70,7 +72,9 @@ def stack(states: Iterable[TrainState], *, vectorize: bool | None = None) -> Tra
     rows, spec = zip(*(flatten(member)[0] for member in members)), flatten(first)[1]
     state: TrainState = unflatten(spec, [_stacked(row) for row in rows])
     return state.replace(
-        recipe=dataclasses.replace(first.recipe, stacked=Stacked(tuple(recipes), form, vectorize is not None, make)),
+        recipe=dataclasses.replace(
+            first.recipe, stacked=Stacked(tuple(recipes), form, vectorize is not None, make, has_rates(found.values))
+        ),
         samples_seen=max(member.samples_seen for member in members),
         members=Members(
             keys=tuple(member.key for member in members),

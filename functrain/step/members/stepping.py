@@ -122,14 +122,12 @@ def _drawn(core: Core, state: TrainState, batch: Any, path: Sequence[Any]) -> tu
     keys = [fold_in(key, *path) for key in members.keys]  # 5 us each
     if stacked.form != "vmap":
         return tuple(drawn_by(plans, keys, state.device))
-    return tuple(torch.stack(column) for column in zip(*drawn_by(plans * len(keys), keys, state.device)))
+    plans = plans * len(keys) if len(plans) == 1 else plans
+    return tuple(torch.stack(column) for column in zip(*drawn_by(plans, keys, state.device)))
 
 
 def _plans(core: Core, state: TrainState, batch: Any) -> tuple[tuple[Draw, ...], ...]:
-    """What each member draws in a step, found out by one step of each; of vectorised ones, by one of the first.
-
-    Of these all draw alike.
-    """
+    """What each member draws in a step, found out by one step of each; of those that all draw alike, of the first."""
     stacked = state.recipe.stacked
     assert stacked is not None
     leaves, spec = flatten(batch)
@@ -140,7 +138,7 @@ def _plans(core: Core, state: TrainState, batch: Any) -> tuple[tuple[Draw, ...],
             raise FunctrainError(
                 "a stack cannot be trained within a torch.compile of your own: use functrain.compile, or fit"
             )
-        count = 1 if stacked.form == "vmap" else len(stacked.recipes)
+        count = 1 if stacked.form == "vmap" and not stacked.draw_otherwise else len(stacked.recipes)
         plans = tuple(noted(_one_step(core, state, batch, number)) for number in range(count))
         stacked.draws[form] = plans
     return plans
