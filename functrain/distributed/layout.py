@@ -56,6 +56,10 @@ class Cut:
         missing = self.rows_of_rank * self.ranks - self.rows
         return F.pad(leaf, (0, 0) * (leaf.ndim - 1) + (0, missing)) if missing else leaf
 
+    def rows_by_rank(self, leaf: Tensor) -> Tensor:
+        """The whole leaf, `[ranks, elements]`: what each process keeps of it in a row."""
+        return self.padded(leaf).reshape(self.ranks, -1)
+
     def own(self, leaf: Tensor, rank: int) -> Tensor:
         """A process's shard of a whole leaf, in memory of its own."""
         begin = rank * self.rows_of_rank

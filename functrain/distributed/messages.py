@@ -1,10 +1,12 @@
 """Messages between the processes that train one state: many tensors in few messages.
 
-A message costs about a millisecond on gloo, whatever its size, so tensors of one dtype travel together. A large one
-travels alone, and then needs no copy beside the others.
+A message costs a fixed time for each process that it passes, so tensors of one dtype travel together in buckets: one
+copy into a bucket, and one out of it. A tensor whose copies would take longer than a message travels alone. What is
+worth a message grows with the number of processes, and so do both limits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,14 +15,26 @@ from torch import Tensor
 from functrain.foundation.torch_internals import gathered
 from functrain.optim.foreach import are_ours
 
-MOST_BYTES = 64 * 2**20  # of a message, so that its buffers do not double the memory of a large model's gradients
-ALONE = 2**20  # bytes from which on a copy costs as much as a message
+ALONE = 2**20  # bytes, for each process, from which on copies take longer than a message (gloo, 2 and 4 processes)
+BUCKET = 24 * 2**20  # bytes: of more than 32 MiB a CPU's allocator makes new memory each time, with page faults
+BUCKET_OF_A_RANK = 2**18  # bytes of a bucket for each process: half of what 50 GB/s send in a latency of 10 us
+LARGEST_BUCKET = 2**28  # bytes, for memory: a bucket is there up to three times, as it is sent, received and added
+
+
+def bucket_bytes(ranks: int) -> int:
+    """The most bytes of a bucket, counted on the side where it has the tensors of all processes.
+
+    Example:
+        >>> [bucket_bytes(ranks) >> 20 for ranks in (2, 64, 256, 1024, 4096)]
+        [24, 24, 64, 256, 256]
+    """
+    return min(max(BUCKET, BUCKET_OF_A_RANK * ranks), LARGEST_BUCKET)
 
 
 def gather_all(tensors: Sequence[Tensor], ranks: int) -> list[Tensor]:
     """Each tensor of all processes, `[ranks, ...]`; its shape must be the same on all."""
     found: list[Tensor] = list(tensors)
-    for places in _buckets(tensors):
+    for places in buckets(tensors, ranks, times=ranks):
         flat = _joined([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places], dim=0)
         pieces = gathered(flat, ranks).split([tensors[place].numel() for place in places], dim=1)
         for place, piece in zip(places, pieces):
@@ -33,7 +47,7 @@ def gather_on_first(tensors: Sequence[Tensor], ranks: int) -> list[Tensor | None
     """As `gather_all`, on process 0; None for each on the others, which take no memory for it."""
     found: list[Tensor | None] = [None] * len(tensors)
     first = dist.get_rank() == 0
-    for places in _buckets(tensors):
+    for places in buckets(tensors, ranks, times=ranks):
         flat = _joined([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places], dim=0)
         every = flat.new_empty(ranks, len(flat)) if first else None
         dist.gather(flat, None if every is None else list(every.unbind()), dst=0)
@@ -44,11 +58,11 @@ def gather_on_first(tensors: Sequence[Tensor], ranks: int) -> list[Tensor | None
     return found
 
 
-def sum_all(tensors: list[Tensor]) -> list[Tensor]:
+def sum_all(tensors: list[Tensor], ranks: int) -> list[Tensor]:
     """Each tensor added over the processes, in the order that torch takes. What the list alone holds is overwritten."""
     own = are_ours(tensors)  # before another list holds them
     found = list(tensors)
-    for places in _buckets(tensors):
+    for places in buckets(tensors, ranks):
         flat = _joined([tensors[place].reshape(-1) for place in places], dim=0)
         if len(places) == 1 and not own:
             flat = flat.clone()
@@ -58,11 +72,11 @@ def sum_all(tensors: list[Tensor]) -> list[Tensor]:
     return found
 
 
-def scatter_sums(rows: Sequence[Tensor], ranks: int, add: Callable[[Sequence[Tensor]], Tensor]) -> list[Tensor]:
+def scatter_sums(rows: list[Tensor], ranks: int, add: Callable[[Sequence[Tensor]], Tensor]) -> list[Tensor]:
     """The sum over the processes of this process's row of each tensor.
 
     Args:
-        rows: each `[ranks, ...]`: what this process has for each.
+        rows: each `[ranks, ...]`: what this process has for each. The list is emptied, for the tensors' memory.
         ranks: how many there are.
         add: the sum of the processes' tensors, given in their order.
 
@@ -70,33 +84,53 @@ def scatter_sums(rows: Sequence[Tensor], ranks: int, add: Callable[[Sequence[Ten
         For each tensor its sum `[...]`. As many bytes are sent as by a reduce-scatter, in one message, and the order of
         summation is the caller's.
     """
-    found: list[Tensor] = list(rows)
-    for places in _buckets(rows):
-        flat = _joined([rows[place].reshape(ranks, -1) for place in places], dim=1)
+    shapes = [row.shape[1:] for row in rows]
+    found: list[Any] = [None] * len(rows)
+    waiting = dict(enumerate(rows))
+    groups = list(buckets(rows, ranks))
+    rows.clear()
+    for places in groups:
+        flat = _joined([waiting.pop(place).reshape(ranks, -1) for place in places], dim=1)
         received = torch.empty_like(flat)
         dist.all_to_all_single(received, flat)
+        del flat
         total = add(received.unbind())
-        for place, piece in zip(places, total.split([rows[place][0].numel() for place in places])):
-            found[place] = piece.view(rows[place].shape[1:])
+        for place, piece in zip(places, total.split([shapes[place].numel() for place in places])):
+            found[place] = piece.view(shapes[place])
     return found
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
-    """The numbers of tensors that travel together: of one dtype, in order, of so many bytes."""
+def buckets(tensors: Sequence[Tensor], ranks: int, *, times: int = 1) -> Iterator[list[int]]:
+    """The numbers of the tensors that travel together, which have one dtype, in order.
+
+    Args:
+        tensors: what each process has.
+        ranks: how many processes there are.
+        times: how often a tensor's bytes are in a message where it has the most.
+
+    Example:
+        >>> list(buckets([torch.zeros(2), torch.ones(3).bool(), torch.zeros(2**20), torch.zeros(1)], ranks=2))
+        [[2], [0, 3], [1]]
+        >>> list(buckets([torch.zeros(2**20)] * 5, ranks=8))
+        [[0, 1, 2, 3, 4]]
+    """
+    most = bucket_bytes(ranks)
+    alone = min(ALONE * ranks, most)
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         bucket: list[int] = []
         size = 0
         for place, tensor in enumerate(tensors):
+            nbytes = tensor.nbytes * times
             if tensor.dtype != dtype:
                 continue
-            if tensor.nbytes >= ALONE:
+            if nbytes >= alone:
                 yield [place]
                 continue
-            if bucket and size + tensor.nbytes > MOST_BYTES:
+            if bucket and size + nbytes > most:
                 yield bucket
                 bucket, size = [], 0
             bucket.append(place)
-            size += tensor.nbytes
+            size += nbytes
         if bucket:
             yield bucket
 

@@ -103,7 +103,7 @@ class Sharding:
         """Of numbers that need no order: one message for all that are not gradients. float64 holds each exactly."""
         averaged = {name: leaf for name, leaf in part.buffers.items() if leaf.is_floating_point()}
         leaves = [part.sums, part.used, *averaged.values(), torch.tensor(counts, device=part.sums.device)]
-        sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves])
+        sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves], self.ranks)
         summed = {name: total.to(part.buffers[name].dtype) for name, total in zip(averaged, buffers)}
         return Part(
             self._summed_grads(part.grads, [True] * self.ranks),
@@ -125,20 +125,24 @@ class Sharding:
         if not self.in_tree and not any(cuts.values()):
             names, values = list(grads), list(grads.values())
             grads.clear()
-            return dict(zip(names, sum_all(values)))
+            return dict(zip(names, sum_all(values, self.ranks)))
         # What stays whole is cut too, for the sum: each process adds a part of it, and gathers the others'.
-        flat = {name: _even(grad.reshape(-1), self.ranks) for name, grad in grads.items() if cuts[name] is None}
+        shapes = {name: grad.shape for name, grad in grads.items()}
         rows = {
-            name: flat[name] if (cut := cuts[name]) is None else cut.padded(grad).reshape(self.ranks, -1)
+            name: _even(grad.reshape(-1), self.ranks) if (cut := cuts[name]) is None else cut.rows_by_rank(grad)
             for name, grad in grads.items()
         }
-        sums = dict(zip(rows, scatter_sums(list(rows.values()), self.ranks, add)))
-        gathered = dict(zip(flat, gather_all([sums[name] for name in flat], self.ranks)))
+        names, values = list(rows), list(rows.values())
+        rows.clear()
+        grads.clear()  # a bucket's gradients are forgotten once they are in it
+        sums = dict(zip(names, scatter_sums(values, self.ranks, add)))
+        whole = [name for name in names if cuts[name] is None]
+        gathered = dict(zip(whole, gather_all([sums[name] for name in whole], self.ranks)))
         return {
-            name: gathered[name].reshape(-1)[: grad.numel()].view(grad.shape)
+            name: gathered[name].reshape(-1)[: shape.numel()].view(shape)
             if (cut := cuts[name]) is None
-            else sums[name].view(cut.rows_of_rank, *grad.shape[1:])
-            for name, grad in grads.items()
+            else sums[name].view(cut.rows_of_rank, *shape[1:])
+            for name, shape in shapes.items()
         }
 
     def norm(self, grads: Params) -> Tensor:
