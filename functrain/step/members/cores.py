@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
-from functrain.foundation.trees import flatten, node, tree_map, unflatten
+from functrain.foundation.trees import flatten, node, static, tree_map, unflatten
 from functrain.step.execution import Core
 from functrain.step.members.draws import Given
 from functrain.step.members.dropping import OwnRates
@@ -40,19 +40,25 @@ class Fed:
         batch: one for all, or `PerMember`.
         drawn: their random numbers: of each random operation a tensor with a row for each member where members are
             vectorised; else for each member its tensors.
-        train: which of them train, bool `[N]`; None: all.
+        train: which of those that are computed train, bool `[M]`; None: all.
+        rows: the numbers of those that are computed, int64 `[M]`; None: all.
+        numbers: likewise, as a part of the graph, where members are one after another.
+        count: how many are computed, where that is not all: programs of other numbers are for no other batches.
     """
 
     batch: Any
-    drawn: tuple[Any, ...]
-    train: Tensor | None
+    drawn: tuple[Any, ...] = ()
+    train: Tensor | None = None
+    rows: Tensor | None = None
+    numbers: tuple[int, ...] = static(default=())
+    count: int = static(default=0)
 
 
 def over_members(core: Core) -> Core:
     """The core that does for each member of a stack what `core` does for one state."""
 
     def of_all(state: TrainState, given: Any) -> Any:
-        fed = given if isinstance(given, Fed) else Fed(given, (), None)
+        fed = given if isinstance(given, Fed) else Fed(given)
         assert state.recipe.stacked is not None
         run = _vectorised if state.recipe.stacked.form == "vmap" else _unrolled
         result = run(core, state, fed)
@@ -60,7 +66,9 @@ def over_members(core: Core) -> Core:
             return result
         new, out = result
         new = new.replace(members=state.members, recipe=state.recipe)
-        return (new if fed.train is None else _kept(fed.train, new, state)), out
+        if fed.train is not None:
+            new = _kept(fed.train, new, _chosen(state, fed.rows))
+        return (new, out) if fed.rows is None else (_put_back(new, state, fed.rows), _in_rows(out, state, fed.rows))
 
     return Core(of_all, core.name, carries_state=core.carries_state)
 
@@ -74,10 +82,11 @@ def member_recipe(recipe: Recipe, values: dict[str, Tensor]) -> Recipe:
 
 def _vectorised(core: Core, state: TrainState, fed: Fed) -> Any:
     """All members in one `torch.func.vmap`. What is not a tensor is the same for all."""
+    state = _chosen(state, fed.rows)
     assert state.members is not None
     own = isinstance(fed.batch, PerMember)
     state_leaves, state_spec = flatten(state.replace(members=None))
-    batch_leaves, batch_spec = flatten(fed.batch.batch if isinstance(fed.batch, PerMember) else fed.batch)
+    batch_leaves, batch_spec = flatten(_selected(fed.batch.batch, fed.rows) if own else fed.batch)
     result_leaves: list[Any] = []
     result_spec: Any = None
 
@@ -108,11 +117,11 @@ def _unrolled(core: Core, state: TrainState, fed: Fed) -> Any:
     """Member after member, each by the very operations that it has alone."""
     assert state.members is not None
     results = []
-    for number in range(len(state.members)):
+    for place, number in enumerate(fed.numbers or range(len(state.members))):
         batch = fed.batch
         if isinstance(batch, PerMember):
             batch = tree_map(lambda leaf, number=number: _row(leaf, number), batch.batch)
-        with _given(fed.drawn[number] if fed.drawn else ()):
+        with _given(fed.drawn[place] if fed.drawn else ()):
             results.append(core.fn(member_of(state, number), batch))
     specs = [flatten(result) for result in results]
     columns = zip(*(leaves for leaves, _ in specs))
@@ -124,6 +133,40 @@ def member_of(state: TrainState, number: int) -> TrainState:
     assert state.recipe.stacked is not None
     member: TrainState = tree_map(lambda leaf: _row(leaf, number), state.replace(members=None))
     return member.replace(recipe=state.recipe.stacked.recipes[number])
+
+
+def _selected(tree: Any, rows: Tensor | None) -> Any:
+    """The rows of a tree's tensors; all of them for None."""
+    if rows is None:
+        return tree
+    return tree_map(lambda leaf: leaf.index_select(0, rows) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def _chosen(state: TrainState, rows: Tensor | None) -> TrainState:
+    """The members of these numbers; what the host has of members stays that of all."""
+    chosen: TrainState = _selected(state, rows)
+    return chosen
+
+
+def _put_back(new: TrainState, state: TrainState, rows: Tensor) -> TrainState:
+    """The stack with new values of these members."""
+
+    def put(after: Any, before: Any) -> Any:
+        return before.index_copy(0, rows, after) if isinstance(after, Tensor) else after
+
+    whole: TrainState = tree_map(put, new.replace(members=None), state.replace(members=None))
+    return whole.replace(members=state.members)
+
+
+def _in_rows(out: Any, state: TrainState, rows: Tensor) -> Any:
+    """What members gave beside their states, with 0 for those that were not computed."""
+    assert state.members is not None
+    count = len(state.members)
+
+    def put(leaf: Any) -> Any:
+        return leaf.new_zeros(count, *leaf.shape[1:]).index_copy(0, rows, leaf) if isinstance(leaf, Tensor) else leaf
+
+    return tree_map(put, out)
 
 
 def _kept(train: Tensor, new: TrainState, old: TrainState) -> TrainState:

@@ -1,6 +1,7 @@
 """What a step does for a stack beside its core: random numbers, and who trains."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from functrain.step.members.cores import Fed, PerMember, member_of
 from functrain.step.members.draws import Draw, drawn_by, noted
 from functrain.step.state import Members, TrainState
 
+WORTH_IT = 2**16  # parameters of a stack: with fewer a step takes as long with fewer members, and each program costs
+
 
 def fed(core: Core, state: TrainState, batch: Any, path: Sequence[Any]) -> Any:
     """What the members' core gets: the batch alone, where nothing is drawn and all train.
@@ -30,10 +33,37 @@ def fed(core: Core, state: TrainState, batch: Any, path: Sequence[Any]) -> Any:
     members = state.members
     assert members is not None
     _check_rows(batch, len(members))
-    drawn = _drawn(core, state, batch, path)
-    train = members.train() if core.carries_state else ()
-    who = None if all(train) else torch.tensor(train, device=state.device)
-    return batch if not drawn and who is None else Fed(batch, drawn, who)
+    numbers = tuple(range(len(members)))
+    if core.carries_state and sum(leaf.numel() for leaf in state.params.values()) >= WORTH_IT:
+        numbers = computed(members.stopped_at)
+    drawn = _drawn(core, state, batch, path, numbers)
+    if not core.carries_state or all(train := members.train()):
+        return Fed(batch, drawn) if drawn else batch
+    return Fed(
+        batch,
+        drawn,
+        torch.tensor([train[number] for number in numbers], device=state.device),
+        None if len(numbers) == len(members) else torch.tensor(numbers, device=state.device),
+        () if state.recipe.stacked is None or state.recipe.stacked.form == "vmap" else numbers,
+        0 if len(numbers) == len(members) else len(numbers),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def computed(stopped_at: tuple[tuple[int, int, int], ...]) -> tuple[int, ...]:
+    """The members that a step computes: those that train, filled up to a power of two by those that stopped last.
+
+    So a stack's programs are as many as there are powers of two, whoever stops when.
+
+    Example:
+        >>> trains, stopped = (-1, -1, -1), (9, 1, 0)
+        >>> computed((trains, stopped, trains, trains)), computed((trains, stopped, stopped, trains))
+        ((0, 1, 2, 3), (0, 3))
+    """
+    trains = [at[0] < 0 for at in stopped_at]
+    count = min(len(trains), 1 << max(sum(trains) - 1, 0).bit_length())
+    last_first = sorted(range(len(trains)), key=lambda number: (trains[number], stopped_at[number]), reverse=True)
+    return tuple(sorted(last_first[:count]))
 
 
 def advanced(members: Members, examples: int | Sequence[int]) -> Members:
@@ -112,17 +142,17 @@ def _one(*leaves: Any) -> Tensor:
     return torch.stack(leaves)
 
 
-def _drawn(core: Core, state: TrainState, batch: Any, path: Sequence[Any]) -> tuple[Any, ...]:
-    """The members' random numbers, as `Fed` has them."""
+def _drawn(core: Core, state: TrainState, batch: Any, path: Sequence[Any], numbers: Sequence[int]) -> tuple[Any, ...]:
+    """The random numbers of these members, as `Fed` has them."""
     plans, stacked, members = _plans(core, state, batch), state.recipe.stacked, state.members
     if not any(plans):
         return ()
     assert stacked is not None
     assert members is not None
-    keys = [fold_in(key, *path) for key in members.keys]  # 5 us each
+    keys = [fold_in(members.keys[number], *path) for number in numbers]  # 5 us each
+    plans = plans * len(keys) if len(plans) == 1 else tuple(plans[number] for number in numbers)
     if stacked.form != "vmap":
         return tuple(drawn_by(plans, keys, state.device))
-    plans = plans * len(keys) if len(plans) == 1 else plans
     return tuple(torch.stack(column) for column in zip(*drawn_by(plans, keys, state.device)))
 
 
