@@ -71,8 +71,9 @@ def test_a_small_stack_is_computed_whole():
 @given(st.permutations(range(11)), st.sampled_from([1, 3]))
 def test_whoever_stops_when_a_set_of_the_computed_lasts_until_the_next_power_of_two(order, at_once):
     stopped_at, before = [TRAINS] * 11, tuple(range(11))
-    for step, member in enumerate(order):
-        stopped_at[member] = (step // at_once, 0, 0)
+    for step in range(0, 11, at_once):
+        for member in order[step : step + at_once]:
+            stopped_at[member] = (step, 0, 0)
         now = computed(tuple(stopped_at))
         trains = {number for number, at in enumerate(stopped_at) if at == TRAINS}
         assert trains <= set(now) <= set(before)
