@@ -77,6 +77,11 @@ class Offloaded:
         """Whether passes gather parameters."""
         return self.inner.in_blocks
 
+    @property
+    def in_step(self) -> bool:
+        """Whether passes send something."""
+        return self.inner.in_step
+
     def opened(self, params: Params) -> tuple[Params, Params]:
         """What the passes of a window compute with, on the device."""
         return self.inner.opened(params)
@@ -88,6 +93,10 @@ class Offloaded:
     def params(self, params: Params) -> Params:
         """The whole parameters, on the device."""
         return self.inner.params(params)
+
+    def to_keep(self, part: Part) -> Part:
+        """What a window keeps of a micro-batch, on the device."""
+        return self.inner.to_keep(part)
 
     def sum(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
         """The sum over the processes, on the device."""

@@ -39,8 +39,11 @@ def shard(
     |----------|------------|----------------------------|-------------------------------|
     | ddp      | whole      | whole                      | whole                         |
     | zero1    | whole      | shards                     | whole, then shards            |
-    | zero2    | whole      | shards                     | whole, then shards            |
-    | zero3    | shards     | shards                     | whole, then shards            |
+    | zero2    | whole      | shards                     | shards; whole if exact        |
+    | zero3    | shards     | shards                     | shards; whole if exact        |
+
+    With zero2 and zero3 and fast sums all processes need as many micro-batches in each window, since gradients travel
+    with each of them.
 
     Args:
         state: any state, whole.

@@ -1,7 +1,7 @@
 """Processes that each keep a part of a state, and what they send each other between the phases of a step."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -71,6 +71,21 @@ class Sharding:
         """Whether passes gather parameters: also where one process has them all, so that its bits are the same."""
         return self.blocks is not None
 
+    @cached_property
+    def in_step(self) -> bool:
+        """Whether passes send something."""
+        return self.in_blocks or bool(self._kept_in_shards)
+
+    @cached_property
+    def _kept_in_shards(self) -> frozenset[str]:
+        """The gradients of which a window keeps this process's shard of their sum over the processes.
+
+        Exact sums have no such: their tree adds up the micro-batches of a process first.
+        """
+        if self.in_tree or self.strategy not in ("zero2", "zero3"):
+            return frozenset()
+        return frozenset(name for name, cut in self._updated.items() if cut is not None)
+
     def opened(self, params: Params) -> tuple[Params, Params]:
         """What the passes of a window compute with."""
         cuts = {name: cut for name, cut in self._params.items() if cut is not None and name in (self.blocks or ())}
@@ -81,6 +96,10 @@ class Sharding:
     def params(self, params: Params) -> Params:
         """The whole parameters, of those in a kept state."""
         return self._whole_params(params, self._params)
+
+    def to_keep(self, part: Part) -> Part:
+        """What a window keeps of a micro-batch."""
+        return dataclasses.replace(part, grads=self._with_sums(part.grads, self._kept_in_shards, [True] * self.ranks))
 
     def sum(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
         """The sum over the processes; gradients as the optimizer takes them."""
@@ -96,7 +115,7 @@ class Sharding:
         parts = [unflatten(spec, [leaf[rank] for leaf in gathered]) for rank in range(self.ranks)]
         add = sum_in_tree if self.in_tree else sum_in_order
         total: Part = add([each if here else None for each, here in zip(parts, present)], add_parts)
-        grads = self._summed_grads(part.grads, present)
+        grads = self._rest_summed(part.grads, present)
         return dataclasses.replace(total, grads=grads, names=names), numbers.sum(0).tolist()
 
     def _sum_at_once(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
@@ -106,15 +125,29 @@ class Sharding:
         sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves], self.ranks)
         summed = {name: total.to(part.buffers[name].dtype) for name, total in zip(averaged, buffers)}
         return Part(
-            self._summed_grads(part.grads, [True] * self.ranks),
+            self._rest_summed(part.grads, [True] * self.ranks),
             sums,
             part.buffers | summed,
             used > 0,
             names=part.names,
         ), [int(number) for number in numbers.tolist()]
 
+    def _rest_summed(self, grads: Params, present: Sequence[bool]) -> Params:
+        """The gradients of a window as the optimizer takes them."""
+        return self._with_sums(grads, grads.keys() - self._kept_in_shards, present)
+
+    def _with_sums(self, grads: Params, names: Collection[str], present: Sequence[bool]) -> Params:
+        """The gradients, those of these names summed. The dictionary is emptied if there are any."""
+        if not names:
+            return grads
+        order = list(grads)
+        found = self._summed_grads({name: grads.pop(name) for name in order if name in names}, present)
+        found |= grads
+        grads.clear()
+        return {name: found[name] for name in order}
+
     def _summed_grads(self, grads: Params, present: Sequence[bool]) -> Params:
-        """Sums of whole gradients, each cut or whole, as the optimizer takes it."""
+        """Sums of whole gradients, each cut or whole, as the optimizer takes it. The dictionary is emptied."""
 
         def add(rows: Sequence[Tensor]) -> Tensor:
             summed: Tensor = combine([row if here else None for row, here in zip(rows, present)], torch.add)

@@ -86,7 +86,11 @@ class Exchange(Protocol):
 
     @property
     def in_blocks(self) -> bool:
-        """Whether a pass gathers the parameters of some modules when these run. Then all processes pass in step."""
+        """Whether a pass gathers the parameters of some modules when these run."""
+
+    @property
+    def in_step(self) -> bool:
+        """Whether passes send something, so that all processes need as many micro-batches in each window."""
 
     def share(self, accumulate: int) -> Share:
         """The micro-batches of a window that this process computes."""
@@ -102,11 +106,19 @@ class Exchange(Protocol):
     def params(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """The whole parameters, of those in a kept state."""
 
+    def to_keep(self, part: "Part") -> "Part":
+        """What a window keeps of a micro-batch, of which this process has the whole gradients.
+
+        They may be sums over the processes already, of which this one keeps its shard. Where they are, the dictionary
+        of those given may be emptied, for their memory.
+        """
+
     def sum(self, part: "Part", counts: Sequence[int]) -> tuple["Part", list[int]]:
         """The sum over the processes.
 
         Args:
-            part: this process's, with whole gradients. Their dictionary may be emptied, for their memory.
+            part: this process's, as the window has it. The dictionary of its gradients may be emptied, for their
+                memory.
             counts: other numbers. The first is that of micro-batches: a process without one takes no part in the sum.
 
         Returns:

@@ -48,14 +48,16 @@ def step_in_phases(
     share = exchange.share(state.recipe.accumulate)
     window, metrics = _opened(state, exchange), Metrics()
     done = state.micro_step
-    if batch is None and exchange.in_blocks:
+    if batch is None and exchange.in_step:
         raise ValueError(
-            "a process without a micro-batch cannot take part in a window whose passes gather parameters in blocks: "
-            "give each process as many, or call shard without blocks"
+            "a process without a micro-batch cannot take part in a window whose passes gather parameters in blocks, or "
+            "whose gradients are summed with each micro-batch (zero2 and zero3 with reduction='fast'): give each "
+            "process as many, or call shard without blocks and with reduction='exact'"
         )
     if batch is not None:
         key = partial(fold_in, state.key, "step", state.step, share.first + done, share.stream)
         part, metrics = _passed(state, window, batch, key, run)
+        part = exchange.to_keep(part)
         if not exchange.in_tree and window.parts:
             part = _in_order(window.parts[0], part)
         parts = carried(window.parts, part, done, partial(add_parts, add=_add_to_new)) if exchange.in_tree else (part,)

@@ -14,6 +14,7 @@ from torch import nn
 
 import functrain as ft
 from functrain import optim
+from functrain.diagnostics.fake_ranks import fake_world
 from functrain.distributed import World, gather_state, messages, sharding, shards
 from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Cut, cut_of
@@ -245,6 +246,24 @@ def test_parameters_of_blocks_are_those_that_nothing_else_has():
     network, names = Network(model).with_blocks("layers.*")
     assert names == {"layers.0.0.weight", "layers.0.0.bias"}
     assert network.plain.with_blocks("layers.0")[1] == names | set()
+
+
+@pytest.mark.parametrize("strategy", ft.distributed.STRATEGIES)
+@pytest.mark.parametrize("reduction", ["fast", "exact"])
+def test_a_window_of_zero2_and_zero3_keeps_shards_of_the_gradients_where_sums_are_fast(strategy, reduction):
+    """Rank 0 of four: what it would get from the others is not sent. A leaf of three rows stays whole."""
+    with fake_world(4):
+        wide = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+        made = ft.init_state(wide, ft.classification(), optim.adamw(0.01), accumulate=8)
+        state = ft.shard(made, strategy=strategy, reduction=reduction)
+        state, _ = ft.train_step(state, (torch.randn(4, 6), torch.randint(0, 3, (4,))))
+        grads = state.accumulator.open.parts[0].grads
+        is_shard = reduction == "fast" and strategy in ("zero2", "zero3")
+        assert list(grads) == list(made.params)
+        assert [len(grad) for grad in grads.values()] == ([2, 2, 3, 3] if is_shard else [8, 8, 3, 3])
+        if is_shard:
+            with pytest.raises(ValueError, match="whose gradients are summed with each micro-batch"):
+                ft.train_step(state, None, end_window=True)
 
 
 def test_a_model_that_reads_the_parameters_of_a_block_elsewhere_gets_nan(monkeypatch):
