@@ -35,6 +35,7 @@ from functrain.app.commands import (
     summary,
     sweep,
     train,
+    unstack,
     verify,
 )
 from functrain.app.commands.command import Command
@@ -66,6 +67,7 @@ COMMANDS: Mapping[str, Command] = {
         hunt,
         find_lr,
         find_batch_size,
+        unstack,
         clean,
         config,
         listing,

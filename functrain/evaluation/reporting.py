@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from functrain.data import as_stream
 from functrain.data.indexed import IndexedStream
 from functrain.data.preprocessing import class_names
+from functrain.evaluation.ensemble_report import ensemble_report
 from functrain.evaluation.kept_rows import KeptRows
 from functrain.evaluation.prediction import answers
 from functrain.evaluation.rankings import best_threshold
@@ -16,6 +17,7 @@ from functrain.evaluation.reports import Report, TaskCollector
 from functrain.evaluation.reports.binary import BinaryClassification
 from functrain.foundation.keys import fold_in
 from functrain.objectives.tasks import TASKS, task_of
+from functrain.step import unstack
 from functrain.step.state import TrainState, require_state
 from functrain.step.state_digest import digest
 from functrain.step.to_module import to_evaluate
@@ -38,7 +40,8 @@ def evaluation_report(
     examples they are Wilson's.
 
     Args:
-        state: any state; not changed.
+        state: any state; not changed. Of a stack (`functrain.stack`) the report is of the members' mean prediction,
+            with a table of the members and of their disagreement, as `evaluate_ensemble` finds them.
         loader: as for `fit`, without shuffling.
         ema: report on the averaged parameters.
         compile: compile the forward pass first, which pays for long loaders only.
@@ -47,7 +50,7 @@ def evaluation_report(
         keep: a folder for what is known of the examples so far. A process that is killed leaves it there, and the same
             call goes on with it. It needs a loader that is found by position, as functrain's `Loader` is; with any
             other one the examples are computed anew. Remove the folder after the report was written. None: a
-            temporary folder, which goes with the report.
+            temporary folder, which goes with the report. Of a stack all is computed anew.
 
     Returns:
         The report; `write_report` writes it. Scores and predictions are in files until they are looked at.
@@ -64,7 +67,7 @@ def evaluation_report(
         >>> report.task, report.examples, [number.name for number in report.numbers][:2]
         ('classification', 4, ['accuracy', 'balanced_accuracy'])
     """
-    require_state("evaluation_report", state)
+    require_state("evaluation_report", state, members=True)
     objective = state.recipe.objective
     if task_of(objective) is None:
         raise ValueError(
@@ -72,6 +75,8 @@ def evaluation_report(
             f"{', '.join(TASKS)}"
         )
 
+    if state.members is not None:
+        return ensemble_report(unstack(state), loader, ema=ema, compile=compile, tuning=tuning, labels=labels)
     folder = None if keep is None else Path(keep)
     asked = _Asked(state, ema, compile)
     tuned = None

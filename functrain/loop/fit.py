@@ -12,8 +12,6 @@ import torch
 
 from functrain.compiler import CompilingRunner, runner_for
 from functrain.compiler.request import check as check_compiler
-from functrain.compiler.request import recorded
-from functrain.data.preprocessing import preprocessor_of
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
 from functrain.distributed import World, current_world, replicate
 from functrain.foundation.paths import absolute
@@ -42,12 +40,10 @@ from functrain.loop.process.signals import TIME_IS_UP, Interrupted, SignalFlag
 from functrain.loop.refused import nothing_left_if_refused
 from functrain.loop.report import Report
 from functrain.loop.result import FitResult
-from functrain.loop.resume.environment import described, fingerprint
-from functrain.loop.resume.environment import settings as settings_of
+from functrain.loop.resume.constant import constant_metadata
 from functrain.loop.resume.metadata import RunMetadata
 from functrain.loop.resume.opening import Opened, Opening, best_state, open_run
 from functrain.loop.resume.programs import Programs
-from functrain.loop.resume.saving import initial_learning_rate
 from functrain.loop.run import Run
 from functrain.loop.settings import Settings
 from functrain.loop.skips import SkipWatch
@@ -199,7 +195,7 @@ def _opening(settings: Settings, state: TrainState, loader: Any, feed: Feed, *, 
         keep=settings.keep,
         keep_best=settings.keep_best,
         watch_mode=settings.watch_mode,
-        metadata=_constant(settings, state, loader, feed),
+        metadata=constant_metadata(settings, state, loader, feed),
         copy=settings.donate and settings.compile is True,
         leads=leads,
         strict_resume=settings.strict_resume,
@@ -302,20 +298,6 @@ def _prepare_process(stack: ExitStack, device: torch.device, tf32: bool | None, 
     stack.enter_context(kept_heap(device))
     if deterministic:
         stack.enter_context(deterministic_run(device))
-
-
-def _constant(settings: Settings, state: TrainState, loader: Any, feed: Feed) -> RunMetadata:
-    """What every checkpoint of the run says."""
-    compiled = recorded(settings.backend, settings.mode, settings.engine) if settings.compile else "eager"
-    parts = {} if settings.micro_batch == "auto" else {"micro_batch": settings.micro_batch}
-    return RunMetadata(
-        environment=fingerprint(state.device, compiled),
-        settings=settings_of(state, feed.stream, settings.tail) | parts | settings.limits(),
-        described=described(state, feed.stream),
-        lr=initial_learning_rate(state),
-        preprocessor=preprocessor_of(loader),
-        own=settings.metadata or {},
-    )
 
 
 def _exit_code(result: FitResult, flag: SignalFlag) -> int:

@@ -9,7 +9,7 @@ from functrain.loop.batches import Feed
 from functrain.loop.ending import Ending
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers, uncounted
 from functrain.loop.keeping import Keeper
-from functrain.loop.members import merged, totals_of_each
+from functrain.loop.members import merged, samples_of_each, totals_of_each
 from functrain.loop.output.log_files import MEMBERS
 from functrain.loop.output.records import Record
 from functrain.loop.report import Report
@@ -66,6 +66,8 @@ class Measuring:
             NoLossError: the model has no loss in evaluation mode, and a metric of the evaluation is watched.
         """
         record: Record = {"kind": kind, "epoch": state.epoch + 1, "step": state.step, "samples": state.samples_seen}
+        if state.members is not None:
+            record |= samples_of_each(state.members)
         totals = {"train_": Totals(state.epoch_totals, self.report.metric_names, state.epoch_metrics)}
         record = self._with_numbers(record, state, totals["train_"], "train_")
         if evaluate and self.feed is not None:

@@ -58,6 +58,13 @@ def of_each(values: Mapping[str, Each], train: Sequence[bool]) -> Record:
     return {**{name: mean_of(each) for name, each in kept.items()}, MEMBERS: kept}
 
 
+def samples_of_each(members: Members) -> Record:
+    """The record of how many examples each member has had; empty where all have had equally many."""
+    different = len(set(members.samples)) > 1
+    train = zip(members.samples, members.train(), strict=True)
+    return {MEMBERS: {"samples": [count if own else None for count, own in train]}} if different else {}
+
+
 def totals_of_each(totals: Totals, prefix: str, train: Sequence[bool]) -> Record:
     """The record of totals."""
     means = {f"{prefix}{name}": values.tolist() for name, values in totals.means().items()}
@@ -75,6 +82,12 @@ def mean_of(values: Each) -> float:
     return sum(there) / len(there) if there else math.nan
 
 
+def most_refused(settings: Settings, state: TrainState) -> int | None:
+    """So many refused updates in a row end a member's training; None: no number does."""
+    adapts = state.loss_scale is not None and state.recipe.scaling is not None
+    return 1 if settings.on_nonfinite == "stop" and not adapts else settings.max_consecutive_skips
+
+
 class Failures:
     """Stops members whose updates are refused, as `on_nonfinite` and `max_consecutive_skips` say.
 
@@ -84,8 +97,7 @@ class Failures:
     """
 
     def __init__(self, settings: Settings, state: TrainState) -> None:
-        adapts = state.loss_scale is not None and state.recipe.scaling is not None
-        self._most = 1 if settings.on_nonfinite == "stop" and not adapts else settings.max_consecutive_skips
+        self._most = most_refused(settings, state)
         self._every = 1 if reading_is_free(state.device) else settings.log_every
 
     def after(self, state: TrainState) -> tuple[TrainState, list[str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from functrain.loop.members import Overall
+from functrain.loop.members import Overall, merged, samples_of_each
 from functrain.loop.output.log_files import DIGEST
 from functrain.loop.output.progress import Display
 from functrain.loop.output.records import Record, Records
@@ -65,7 +65,7 @@ class Report:
             counters = {"kind": "step", "epoch": at.epoch + 1, "step": at.step, "samples": at.samples_seen}
             named = named_metrics(metrics)
             if isinstance(at, TrainState) and at.members is not None:
-                record = counters | Overall(named, at.members).record()
+                record = merged(counters | samples_of_each(at.members), Overall(named, at.members).record())
             else:
                 record = counters | dict(zip(named, numbers(named.values())))
             self.records.append(record | {DIGEST: digest(at)} if digests else record)

@@ -14,7 +14,8 @@ or a folder of images prepares raw rows and images as it did for training. Other
 gives them to the model: of the same shape, scaled alike.
 
 A classifier's classes and probabilities, and a regression's values, go to predictions.csv; classes of pixels go to
-masks/*.png, and anything else to arrays/*.npy. One batch at a time is in memory.
+masks/*.png, and anything else to arrays/*.npy. One batch at a time is in memory. Of an ensemble it is the members' mean
+prediction, and the table also has how far they are apart.
 
   functrain predict runs/digits images.npy
   functrain predict digits.zip images.npy

@@ -20,6 +20,8 @@ its CONFIG, which is in the run's directory.
 If CONFIG has stages, --all-stages trains them in their order, and --stage NAME trains one. The run of each stage is in
 the directory RUN_DIR/NAME, and all commands take that directory as a run's.
 
+--members N trains a deep ensemble. At its end each member is written as a run of its own, in RUN_DIR/members/000, ...
+
 RUN_DIR receives config.yaml (the merged configuration), environment.json (packages, code, data), metrics.csv,
 metrics.jsonl, checkpoints/, training_curves.png, test/metrics.json and README.md (the model card). With
 logging.tensorboard=true it also receives events/.
@@ -31,6 +33,7 @@ logging.tensorboard=true it also receives events/.
   functrain train configs/digits.yaml --init-from runs/other/checkpoints/best --run-dir runs/tuned
   functrain train configs/digits_stages.yaml --all-stages
   functrain train configs/digits.yaml --nproc 2
+  functrain train configs/digits.yaml --members 5
   functrain train --resume runs/digits
 """
 
@@ -76,6 +79,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="save and end after this epoch, if the run is longer; the command without it continues",
     )
     parser.add_argument(
+        "--members",
+        type=count,
+        metavar="N",
+        help="train a deep ensemble of N members in one step, with seeds seed, seed + 1, ...; short for "
+        "training.members=N (see docs/members.md)",
+    )
+    parser.add_argument(
         "--nproc",
         type=count,
         metavar="N",
@@ -107,6 +117,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     from functrain.app.runs.training import Request, train_run
 
     config, overrides = split_words(arguments)
+    overrides += [] if arguments.members is None else [f"training.members={arguments.members}"]
     request = Request(
         config,
         overrides,
@@ -148,6 +159,8 @@ def mistake(arguments: argparse.Namespace) -> str | None:
             return "--nproc starts the processes itself: leave it out under torchrun, or leave out torchrun"
         if not hasattr(os, "killpg"):
             return "--nproc is available on Linux and macOS; elsewhere start the processes with torchrun"
+    if arguments.members is not None and (arguments.nproc or 1) > 1:
+        return "--members trains in one process, and --nproc starts several: leave one of them out"
     config, _ = split_words(arguments)
     is_needed = arguments.resume in ("auto", "never")
     return "the following arguments are required: CONFIG, or --resume RUN" if is_needed and config is None else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from functrain.app.config.catalogue import schema
+from functrain.app.config.members_section import members_problems
 from functrain.app.config.source import Source
 from functrain.app.config.sweep_section import KEY as SWEEP
 from functrain.app.config.sweep_section import sweep_problems
@@ -23,6 +24,7 @@ def is_surely_sound(source: Source) -> bool:
         and _has_required(values, schema()["else"])
         and _keeps_rules(source)
         and not any(sweep_problems(source))
+        and not any(members_problems(source))
     )
 
 

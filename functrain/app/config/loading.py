@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from functrain.app.config.catalogue import STAGES
 from functrain.app.config.files import is_recorded
+from functrain.app.config.members_section import members_problems
 from functrain.app.config.problems import independent, parameter_problems, schema_problem
 from functrain.app.config.resolving import WHOLE, resolve_stages
 from functrain.app.config.schema import Config
@@ -117,7 +118,7 @@ def _read(source: Source) -> tuple[Config | None, list[Problem]]:
     except ValidationError as error:
         problems += [schema_problem(details, source) for details in error.errors()]
         config = None
-    problems += sweep_problems(source)
+    problems += [*sweep_problems(source), *members_problems(source)]
     if config is None or problems:
         # All that can be told without running code of the user's.
         problems += parameter_problems(source, None)

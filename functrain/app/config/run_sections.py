@@ -79,6 +79,17 @@ class TrainingConfig(keys_of("training", RULES)):  # type: ignore[misc]
     )
     loss_scaling: LossScalingConfig | None = key(None, "how fp16's scale adapts itself.")
     device: str = key("cpu", "where to train: cpu, cuda, cuda:1, ...")
+    members: int | None = key(
+        None,
+        "train a deep ensemble of so many members in one step: member i is the run of the seed `seed` + i. null: one "
+        "model.",
+        ge=2,
+    )
+    vectorize: bool | None = key(
+        None,
+        "how members are computed: all in one vmap (true), or one after the other in one graph (false), which in eager "
+        "steps is equal to training alone to the bit. null: the one that a measurement finds faster.",
+    )
     threads: int | None = key(None, "threads that torch computes with on the CPU. null leaves torch's number.", ge=1)
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from functrain.app.config.yaml_text import dump
 from functrain.app.runs import surroundings
 from functrain.app.runs.ancestry import ancestry_of
 from functrain.app.runs.directory import RunDirectory, write_text
-from functrain.app.runs.running import Parts
+from functrain.app.runs.parts import Parts
 from functrain.foundation.paths import shown_path
 from functrain.loop.output.progress_line import counted, exact
 from functrain.step import TrainState
@@ -66,8 +66,12 @@ def write_card(
 
 
 def _model(config: Config, state: TrainState) -> Iterator[str]:
-    parameters = sum(leaf.numel() for leaf in state.params.values())
-    frozen = sum(state.params[name].numel() for name in state.recipe.network.frozen)
+    count = 1 if state.members is None else len(state.members)
+    parameters = sum(leaf.numel() for leaf in state.params.values()) // count
+    frozen = sum(state.params[name].numel() for name in state.recipe.network.frozen) // count
+    if state.members is not None:
+        seeds = f"{config.seed} to {config.seed + count - 1}"
+        yield f"An ensemble of {count} members, with seeds {seeds}, whose predictions are averaged. Each member is"
     yield f"`{config.model.name}` ({state.recipe.network.name}) with {counted(parameters, 'parameter')}" + (
         f", {frozen:,} of them frozen." if frozen else "."
     )
@@ -100,6 +104,8 @@ def _metrics(state: TrainState, metrics: Mapping[str, Mapping[str, float]], chec
     yield from ("", "## Metrics", "")
     yield f"After {counted(state.epoch, 'epoch')} and {counted(state.step, 'update')}; checkpoint `{checkpoint}`."
     yield "The row of training holds means over the last epoch, while the parameters changed."
+    if state.members is not None:
+        yield "The rows of training and validation are means over the members."
     yield from ("", f"| split | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}")
     for split, values in metrics.items():
         yield f"| {split} | {' | '.join(exact(values[name]) if name in values else '' for name in names)} |"
@@ -109,7 +115,8 @@ def _limits(run: RunDirectory, parts: Parts, state: TrainState) -> Iterator[str]
     starts = surroundings.read(run.path)
     yield from ("", "## Limits", "")
     yield f"- The metrics are of {_tested(parts)} of this data set. They say nothing about data of another origin."
-    yield f"- It is one run with one seed; another seed gives other metrics. Precision: {state.recipe.precision}."
+    seeds = "It is one run with one seed; another seed gives" if state.members is None else "Other seeds give"
+    yield f"- {seeds} other metrics. Precision: {state.recipe.precision}."
     if starts:
         torch, device = (starts[-1].environment.get(name, "unknown") for name in ("torch", "device"))
         yield f"- Trained with torch {torch} on {device}; other versions and devices round differently."

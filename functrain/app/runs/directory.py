@@ -2,6 +2,7 @@
 
 runs/<name>/config.yaml  environment.json  status.json  metrics.csv  metrics.jsonl  timing.csv  events/
             training_curves.png  lr_schedule.png  layer_statistics.png  checkpoints/  test/  README.md
+            of an ensemble also members/
             of a branch also ancestry.json  start/; of functrain at also states/; of functrain explain also explain/
 """
 
@@ -47,6 +48,11 @@ class RunDirectory:
     def events(self) -> Path:
         """TensorBoard's event file, if the run writes one."""
         return self.path / FOLDER
+
+    @property
+    def members(self) -> Path:
+        """The runs of the members, of an ensemble."""
+        return self.path / "members"
 
     def check(self) -> None:
         """See that the directory is one, or can be made; before anything is built.
@@ -116,20 +122,42 @@ def existing_run(path: str | Path) -> tuple[RunDirectory, Config]:
     raise ConfigError(f"{path} is no run directory: there is no config.yaml in it{runs_beside(run.path)}")
 
 
-def trusted_run(path: str | Path, trust: bool) -> tuple[RunDirectory, Config]:
+def trusted_run(path: str | Path, trust: bool, *, members: bool = False) -> tuple[RunDirectory, Config]:
     """As `existing_run`, with a configuration that may import its functions.
 
     Args:
         path: the run's directory.
         trust: the user vouches for a run that somebody else wrote.
+        members: take the run of an ensemble, too.
 
     Raises:
-        ConfigError: likewise; or it names functions, and it is not this user's (see `functrain.app.config.trust`).
+        ConfigError: likewise; it is an ensemble; or it names functions, and it is not this user's (see
+            `functrain.app.config.trust`).
     """
     run, config = existing_run(path)
+    if not members:
+        refuse_ensemble(config, run.path)
     config = trust_run(config, run.path, trust)
     check_parameters(config, read_source(run.config_file, recorded=True))
     return run, config
+
+
+def refuse_ensemble(config: Config, run: Path) -> None:
+    """Refuse the run of an ensemble where one model is needed.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    count = config.training.members
+    if count is None:
+        return
+    member = RunDirectory(run).members / "000"
+    has = member.is_dir()
+    where = shown_path(member) if has else f"{shown_path(member)}, once functrain unstack has written it"
+    raise ConfigError(
+        f"{shown_path(run)} is the run of an ensemble of {count} members, and this command takes one model: give a "
+        f"member, such as {where}"
+    )
 
 
 def status(info: CheckpointInfo, config: Config) -> str:

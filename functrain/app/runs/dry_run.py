@@ -12,7 +12,8 @@ from functrain.app.config.build import build_callbacks, build_rules, fit_setting
 from functrain.app.config.schema import Config
 from functrain.app.ranks import joined
 from functrain.app.runs.directory import RunDirectory, is_finished, position
-from functrain.app.runs.running import Parts, another_run, begun
+from functrain.app.runs.parts import Parts
+from functrain.app.runs.running import another_run, begun
 from functrain.app.runs.sharing import check_sharing
 from functrain.app.runs.summary import Output
 from functrain.app.runs.training import Request, chosen

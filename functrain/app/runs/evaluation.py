@@ -4,114 +4,28 @@ import csv
 import io
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from functrain.app.config.build import build_loader, build_state
+from functrain.app.config.build import build_loader
 from functrain.app.config.schema import Config
+from functrain.app.members.configs import build_states
 from functrain.app.plain_json import json_lines
 from functrain.app.runs.directory import RunDirectory, position, trusted_run, write_text
+from functrain.app.runs.evaluated import Evaluation, about, all_metrics, evaluate_split, metrics_of, write_evaluation
 from functrain.app.tables import print_lines, print_metrics, print_table
 from functrain.data import Loader
-from functrain.evaluation import Report, evaluate, evaluation_report, write_report
-from functrain.evaluation.writing import INTERVAL, text_of, write_numbers
-from functrain.foundation.errors import CheckpointError, ConfigError, DataError, FunctrainError, NoLossError
+from functrain.evaluation import write_report
+from functrain.evaluation.writing import INTERVAL, text_of
+from functrain.foundation.errors import CheckpointError, ConfigError
 from functrain.foundation.run_lock import RunLock
 from functrain.loop.output.progress_line import counted, exact
-from functrain.objectives.tasks import task_of
 from functrain.step import TrainState
 
 NO_AVERAGES = "this run keeps no averaged parameters (training.ema_decay is null); leave --ema out"
 UNFINISHED = ".unfinished"  # the folder of what an evaluation that was killed has computed
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The metrics of a state on a split.
-
-    Attributes:
-        split: "train", "val" or "test".
-        metrics: the objective's, for the parameters themselves.
-        ema_metrics: for their moving averages, if the state keeps some.
-        report: numbers with intervals, tables and figures, if the objective names its task.
-        report_of: "parameters" or "ema".
-        missing: why there are no metrics or no report, in words; empty if there are.
-    """
-
-    split: str
-    metrics: dict[str, float]
-    ema_metrics: dict[str, float] | None
-    report: Report | None
-    report_of: str
-    missing: str = ""
-
-    @property
-    def rows(self) -> dict[str, dict[str, float]]:
-        """The metrics under names for a table."""
-        if not self.metrics:
-            return {}
-        averaged = {} if self.ema_metrics is None else {f"{self.split} (EMA)": self.ema_metrics}
-        return {self.split: self.metrics, **averaged}
-
-
-def evaluate_split(
-    state: TrainState,
-    loader: Loader,
-    split: str,
-    *,
-    tuning: Loader | None = None,
-    ema: bool | None = None,
-    keep: Path | None = None,
-) -> Evaluation:
-    """Evaluate a state's parameters, and their averages if it keeps them (in a short run averages lag far behind).
-
-    Args:
-        state: the state.
-        loader: of the split.
-        split: its name.
-        tuning: other examples, of which a threshold is chosen.
-        ema: whether the report is of the averages; None: if there are some.
-        keep: as of `evaluation_report`.
-    """
-    averaged, metrics, ema_metrics, missing = state.ema is not None, {}, None, []
-    report, of_average = None, averaged if ema is None else ema
-    if task_of(state.recipe.objective) is not None:
-        try:
-            report = evaluation_report(state, loader, ema=of_average, tuning=tuning, keep=keep)
-        except (DataError, TypeError) as error:
-            missing.append(f"no report of split {split!r}: {error}")
-    try:
-        metrics = evaluate(state, loader)
-        ema_metrics = evaluate(state, loader, ema=True) if averaged else None
-    except NoLossError as error:
-        missing.insert(0, f"no metrics of split {split!r}: {error}")
-    return Evaluation(split, metrics, ema_metrics, report, "ema" if of_average else "parameters", "; ".join(missing))
-
-
-def write_evaluation(run: RunDirectory, evaluation: Evaluation, checkpoint: str | None) -> list[Path]:
-    """Write `metrics.json` and `metrics.csv` into the run's folder for the split; returns their paths.
-
-    Raises:
-        FunctrainError: if one cannot be written.
-    """
-    folder = run.results(evaluation.split)
-    try:
-        return write_numbers(evaluation.report, folder, _about(evaluation, checkpoint), _metrics(evaluation))
-    except OSError as error:
-        raise FunctrainError(f"{folder / 'metrics.json'} cannot be written: {error.strerror}") from error
-
-
-def _about(evaluation: Evaluation, checkpoint: str | None) -> dict[str, Any]:
-    about = {"split": evaluation.split, "checkpoint": checkpoint}
-    about |= {"missing": evaluation.missing} if evaluation.missing else {}
-    return about | ({"report_of": evaluation.report_of} if evaluation.report is not None else {})
-
-
-def _metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {**evaluation.metrics, **{f"ema_{name}": value for name, value in (evaluation.ema_metrics or {}).items()}}
 
 
 def evaluate_run(
@@ -139,9 +53,9 @@ def evaluate_run(
         ConfigError: if it is no run, its data set has no such split, or it keeps no averages.
         CheckpointError: if there is no such checkpoint.
     """
-    run, config = trusted_run(path, trust)
+    run, config = trusted_run(path, trust, members=True)
     loader = split_loader(config, split)
-    state, name, where = load_state(run, build_state(config, length=None), checkpoint)
+    state, name, where = load_state(run, build_states(config, length=None), checkpoint)
     if ema and state.ema is None:
         raise ConfigError(NO_AVERAGES)
     with RunLock(run.results(split)):  # two evaluations would mix their files
@@ -172,13 +86,11 @@ def _written(run: RunDirectory, evaluation: Evaluation, checkpoint: str, console
     """Write the report, or the metrics alone where there is none or nothing to draw with."""
     if evaluation.report is None:
         return write_evaluation(run, evaluation, checkpoint)
-    folder, about, title = (
-        run.results(evaluation.split),
-        _about(evaluation, checkpoint),
-        f"{run.path.name}, {evaluation.split}",
-    )
+    folder, title = run.results(evaluation.split), f"{run.path.name}, {evaluation.name}"
     try:
-        return write_report(evaluation.report, folder, about, _metrics(evaluation), title=title)
+        return write_report(
+            evaluation.report, folder, about(evaluation, checkpoint), all_metrics(evaluation), title=title
+        )
     except ModuleNotFoundError as error:
         print_lines(console, [f"no figures and no page: {error}"])
         return write_evaluation(run, evaluation, checkpoint)
@@ -201,8 +113,8 @@ def evaluate_all_checkpoints(
     Raises:
         CheckpointError: if a checkpoint cannot be read; those that can are in the table.
     """
-    run, config = trusted_run(path, trust)
-    loader, like, rows, faults = split_loader(config, split), build_state(config, length=None), [], []
+    run, config = trusted_run(path, trust, members=True)
+    loader, like, rows, faults = split_loader(config, split), build_states(config, length=None), [], []
     if ema and like.ema is None:
         raise ConfigError(NO_AVERAGES)
     for info in run.checkpoints():
@@ -211,8 +123,8 @@ def evaluate_all_checkpoints(
         except CheckpointError as error:
             faults.append(str(error))
             continue
-        metrics = {} if ema else evaluate(state, loader)
-        averages = {} if ema is False or state.ema is None else evaluate(state, loader, ema=True)
+        metrics = {} if ema else metrics_of(state, loader)
+        averages = {} if ema is False or state.ema is None else metrics_of(state, loader, ema=True)
         averages = {f"ema_{metric}": value for metric, value in averages.items()}
         rows.append({"checkpoint": name, "step": info.step, **metrics, **averages})
     if rows:

@@ -15,7 +15,7 @@ from functrain.app.config.resolving import overridden
 from functrain.app.config.schema import Config
 from functrain.app.config.source import Source, config_error
 from functrain.app.config.trust import trust_checkpoint
-from functrain.app.runs.directory import runs_beside, stages_in
+from functrain.app.runs.directory import refuse_ensemble, runs_beside, stages_in
 from functrain.app.runs.sharing import shared_again
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.data import Loader
@@ -80,18 +80,21 @@ def rebuilt_run(checkpoint: Path, trust: bool) -> RebuiltRun:
     return RebuiltRun(info, config, state, loader)
 
 
-def config_of(checkpoint: Path, trust: bool) -> tuple[CheckpointInfo, Config]:
+def config_of(checkpoint: Path, trust: bool, *, members: bool = False) -> tuple[CheckpointInfo, Config]:
     """What a checkpoint says about itself, and the configuration that it carries.
 
     Args:
         checkpoint: its directory.
         trust: the user vouches for a checkpoint that somebody else wrote.
+        members: take the checkpoint of an ensemble, too.
 
     Raises:
-        ConfigError: if it carries none, as one of a run without the command line, or one of another version; or it
-            names functions, and it is not this user's (see `functrain.app.config.trust`).
+        ConfigError: if it carries none, as one of a run without the command line, or one of another version; it is
+            an ensemble's; or it names functions, and it is not this user's (see `functrain.app.config.trust`).
     """
     info, config, source = config_and_source(checkpoint, trust)
+    if not members:
+        refuse_ensemble(config, checkpoint.resolve().parent.parent)
     check_parameters(config, source)
     return info, config
 

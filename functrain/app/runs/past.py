@@ -14,9 +14,10 @@ from functrain.app.config.trust import trust_run
 from functrain.app.runs.ancestry import START, Ancestry, ancestry_of
 from functrain.app.runs.beginning import begun_again
 from functrain.app.runs.digests import Moment, digests
-from functrain.app.runs.directory import RunDirectory, existing_run, trusted_run
+from functrain.app.runs.directory import RunDirectory, existing_run, refuse_ensemble, trusted_run
 from functrain.app.runs.from_checkpoint import config_of
-from functrain.app.runs.running import Parts, build, run_config
+from functrain.app.runs.parts import Parts, build
+from functrain.app.runs.running import run_config
 from functrain.app.runs.sharing import shared_again
 from functrain.checkpoint import CheckpointInfo, read_checkpoint
 from functrain.diagnostics.reproduction import recorded_options
@@ -126,6 +127,7 @@ def past_run(path: Path, trust: bool, progress: bool | None) -> tuple[Past, Conf
         ConfigError: there is no such run; or it names functions, and it is not this user's.
     """
     run, config = existing_run(path)
+    refuse_ensemble(config, run.path)
     return Past(RunDirectory(absolute(path)), trust, progress), trust_run(config, run.path, trust)
 
 

@@ -5,32 +5,22 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from functrain.app.config.build import (
-    Length,
-    build_callbacks,
-    build_loader,
-    build_rules,
-    build_state,
-    build_training_loader,
-    fit_settings,
-    run_length,
-)
+from functrain.app.config.build import build_callbacks, build_rules, fit_settings
 from functrain.app.config.loading import plain, save_config
 from functrain.app.config.schema import Config
 from functrain.app.runs import outcome
 from functrain.app.runs.ancestry import ancestry_of, begins_branch, start_of
-from functrain.app.runs.beginning import Origin, begin, moved_on
+from functrain.app.runs.beginning import begin, moved_on
 from functrain.app.runs.beginning import record as record_origin
 from functrain.app.runs.changes import changes_since, refuse
 from functrain.app.runs.directory import RunDirectory, position
+from functrain.app.runs.parts import Parts, build
 from functrain.app.runs.sharing import shared
 from functrain.app.runs.surroundings import record, surroundings
 from functrain.checkpoint import CheckpointInfo, MismatchError, RunLockedError
-from functrain.compiler.request import check as check_backend
 from functrain.data import Loader
 from functrain.distributed import World, current_world
 from functrain.foundation.errors import CheckpointError, ConfigError, NonFiniteError
@@ -46,51 +36,6 @@ ANOTHER_RUN = (
     "To train something else, choose another run directory (--run-dir, or name=...); --resume never starts afresh in "
     "this one and moves the earlier run to previous-N inside it"
 )
-
-
-@dataclass(frozen=True)
-class Loaders:
-    """The loaders of the splits; None where there is none."""
-
-    train: Loader
-    val: Loader | None
-    test: Loader | None
-
-    def by_split(self) -> dict[str, Loader | None]:
-        """The loaders by the name of their split."""
-        return {"train": self.train, "val": self.val, "test": self.test}
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a configuration describes, built.
-
-    Attributes:
-        loaders: of the splits.
-        length: of the run.
-        state: a fresh one.
-        choice: whether its steps are compiled; None leaves that to `fit`.
-        origin: whose parameters the fresh state has; None for its own.
-    """
-
-    loaders: Loaders
-    length: Length
-    state: TrainState
-    choice: Choice | None = None
-    origin: Origin | None = None
-
-
-def build(config: Config) -> Parts:
-    """Build what a configuration describes.
-
-    Raises:
-        FunctrainError, ValueError, TypeError: for what cannot be built.
-    """
-    if config.compile.enabled:
-        check_backend(config.compile.backend, config.compile.mode, config.compile.engine)
-    loaders = Loaders(build_training_loader(config), build_loader(config, "val"), build_loader(config, "test"))
-    length = run_length(config, loaders.train)
-    return Parts(loaders, length, build_state(config, length))
 
 
 def compile_choice(

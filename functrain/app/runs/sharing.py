@@ -14,7 +14,12 @@ def check_sharing(config: Config, world: World) -> None:
     Raises:
         ConfigError: they cannot.
     """
-    chosen = config.distributed
+    chosen, members = config.distributed, config.training.members
+    if members is not None and world.size > 1:
+        raise ConfigError(
+            f"training.members: {members} members train in one process, and {world.size} are started: leave out "
+            "--nproc or torchrun, or training.members"
+        )
     wanted = None if chosen.mesh is None else chosen.mesh.dp
     if wanted not in (None, world.size):
         raise ConfigError(

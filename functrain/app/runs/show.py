@@ -1,21 +1,23 @@
 """`functrain show`: show the progress of a run, or what a checkpoint holds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from functrain.app.members.showing import cell, ensemble_facts, print_members
 from functrain.app.plain_json import json_lines
 from functrain.app.runs.ancestry import ancestry_of
-from functrain.app.runs.directory import RunDirectory, existing_run, position, runs_beside, status
+from functrain.app.runs.directory import existing_run, position, runs_beside, status
 from functrain.app.runs.from_checkpoint import INDEX, what_is_there
 from functrain.app.tables import print_facts, print_lines, print_table
 from functrain.checkpoint import CheckpointInfo, read_info
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.units import size
-from functrain.loop.output.log_files import DIGEST
-from functrain.loop.output.progress import format_value
-from functrain.loop.output.progress_line import PREFIXES, exact
+from functrain.loop.output.log_files import DIGEST, MEMBERS
+from functrain.loop.output.progress_line import exact
+from functrain.loop.output.records import Record
 from functrain.loop.resume.metadata import metadata_of
 
 LAST_RECORDS = 5
@@ -62,6 +64,7 @@ def _run_values(path: Path) -> dict[str, Any]:
         "path": str(path),
         "model": config.model.name,
         "data": config.data.name,
+        **({} if config.training.members is None else {"ensemble": config.training.members}),
         "status": status(infos[-1], config) if infos else None,
         "branched_off": None if ancestry is None else ancestry.to_json(),
         "best": run.name_of("best"),
@@ -93,6 +96,7 @@ def _show_run(path: Path, console: Console) -> None:
     last = infos[-1] if infos else None
     stage = [] if config.stage is None else [("stage", config.stage)]
     facts = [("run", config.name), *stage, ("model", config.model.name), ("data", config.data.name)]
+    facts += ensemble_facts(run, config)
     if last is None:
         facts.append(("status", "no checkpoint yet"))
     else:
@@ -105,7 +109,9 @@ def _show_run(path: Path, console: Console) -> None:
         best, newest = run.name_of("best"), run.name_of("last")
         rows = [_row(info, best, newest) for info in infos]
         print_table(console, ["checkpoint", "", "status", "saved (UTC)", "step", "epoch", "metric"], rows, left=4)
-    _print_records(run, console)
+    records = [record for record in run.records() if record["kind"] != "step"]
+    _print_records(records[-LAST_RECORDS:], console)
+    print_members(records, console)
 
 
 def _row(info: CheckpointInfo, best: str | None, newest: str | None) -> list[str]:
@@ -116,20 +122,14 @@ def _row(info: CheckpointInfo, best: str | None, newest: str | None) -> list[str
     return [info.name, ", ".join(marks), info.status, when, str(info.step), "" if epoch is None else str(epoch), metric]
 
 
-def _print_records(run: RunDirectory, console: Console) -> None:
-    records = [record for record in run.records() if record["kind"] != "step"][-LAST_RECORDS:]
+def _print_records(records: Sequence[Record], console: Console) -> None:
     if not records:
         return
-    hidden = ("kind", "samples", DIGEST)
+    hidden = ("kind", "samples", DIGEST, MEMBERS)
     names = [name for name in dict.fromkeys(key for record in records for key in record) if name not in hidden]
-    rows = [[_cell(name, record[name]) if name in record else "" for name in names] for record in records]
+    rows = [[cell(name, record[name]) if name in record else "" for name in names] for record in records]
     print_lines(console, ["last records:"])
     print_table(console, [name.replace("_", " ") for name in names], rows, left=0)
-
-
-def _cell(name: str, value: Any) -> str:
-    """A value as other screens have it: a metric with four decimals, a learning rate with as many as it needs."""
-    return exact(value) if name.startswith(PREFIXES) else format_value(value)
 
 
 def _show_checkpoint(info: CheckpointInfo, console: Console) -> None:

@@ -13,9 +13,9 @@ from functrain.app.runs.card import FILE as CARD
 from functrain.app.runs.card import write_card
 from functrain.app.runs.curves import draw_curves
 from functrain.app.runs.directory import RunDirectory
-from functrain.app.runs.evaluation import Evaluation, write_evaluation
+from functrain.app.runs.evaluated import Evaluation, write_evaluation
 from functrain.app.runs.events import Events
-from functrain.app.runs.running import Parts
+from functrain.app.runs.parts import Parts
 from functrain.app.tables import print_facts, print_lines, print_metrics
 from functrain.diagnostics.model_summary import memory_facts, state_memory
 from functrain.distributed import World
@@ -67,6 +67,7 @@ def start_values(config: Config, run: RunDirectory, parts: Parts, world: World) 
         "model": state.recipe.network.name,
         "parameters": sum(p.numel() for p in state.params.values()),
         "trainable": trainable,
+        **({} if state.members is None else {"members": len(state.members)}),
         "updates": length.updates,
         "updates_per_epoch": length.updates_per_epoch,
         "device": str(state.device),
@@ -81,8 +82,11 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
     training, compiling, optimizer = config.training, config.compile, config.optimizer
     loaders, length, state = parts.loaders, parts.length, parts.state
     network = state.recipe.network
-    parameters = sum(p.numel() for p in state.params.values())
-    frozen = sum(state.params[name].numel() for name in network.frozen)
+    count = 1 if state.members is None else len(state.members)
+    parameters = sum(p.numel() for p in state.params.values()) // count
+    frozen = sum(state.params[name].numel() for name in network.frozen) // count
+    seeds = f"seeds {config.seed} to {config.seed + count - 1}"
+    each = "" if state.members is None else f" in each of {count} members ({seeds})"
     sizes = [
         f"{len(loader.dataset):,} {split}"
         for split, loader in (("train", loaders.train), ("val", loaders.val), ("test", loaders.test))
@@ -99,7 +103,9 @@ def facts(config: Config, parts: Parts, world: World) -> list[tuple[str, str]]:
     return [
         (
             "model",
-            f"{network.name}, {counted(parameters, 'parameter')}" + (f", {frozen:,} of them frozen" if frozen else ""),
+            f"{network.name}, {counted(parameters, 'parameter')}"
+            + (f", {frozen:,} of them frozen" if frozen else "")
+            + each,
         ),
         ("data", f"{config.data.name}: {', '.join(sizes)}; batches of {config.data.batch_size}{window}"),
         ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"),
@@ -151,6 +157,7 @@ def conclude(run: RunDirectory, ended: Ended, output: Output) -> None:
     problems = []
     files = [run.config_file, run.path / "metrics.csv", run.path / "metrics.jsonl", run.checkpoint_folder]
     files += [run.events] if run.events.is_dir() else []
+    files += [run.members] if run.members.is_dir() else []
     try:
         files += [] if test is None else write_evaluation(run, test, checkpoint)
     except FunctrainError as error:
@@ -167,6 +174,7 @@ def conclude(run: RunDirectory, ended: Ended, output: Output) -> None:
     except FunctrainError as error:
         problems.append(str(error))
     print_metrics(console, rows)
+    print_lines(console, ["train and val: means over the members"] if state.members is not None else [])
     print_lines(console, [test.missing] if test is not None and test.missing else [])
     print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{ended.how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])

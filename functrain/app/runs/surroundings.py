@@ -8,10 +8,11 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -121,6 +122,20 @@ def record(run: Path, now: Now) -> None:
     if code is not None and code["patch"] is not None:
         (run / code["patch"]).write_bytes(now.patch)
     write_json(run / FILE, {"starts": [asdict(each) for each in (*starts, now.value)]})
+
+
+def copy(run: Path, to: Path, data: Mapping[str, str | None] | None = None) -> None:
+    """Copy the file and the patches of a run into another run's directory.
+
+    Args:
+        run: of which.
+        to: the other one's directory.
+        data: its digests of the data, where they are others.
+    """
+    starts = [each if data is None else replace(each, data=dict(data)) for each in read(run)]
+    write_json(to / FILE, {"starts": [asdict(each) for each in starts]})
+    for patch in run.glob("uncommitted-*.patch"):
+        shutil.copy2(patch, to / patch.name)
 
 
 def read(run: Path) -> list[Surroundings]:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from functrain.app.config.build import set_threads
 from functrain.app.config.schema import Config
+from functrain.app.members.ensemble import write_ensemble
 from functrain.app.ranks import joined
 from functrain.app.runs.changes import is_as_it_was
 from functrain.app.runs.directory import RunDirectory, is_finished, position
-from functrain.app.runs.evaluation import evaluate_split
+from functrain.app.runs.evaluated import evaluate_split
 from functrain.app.runs.outcome import STOPPED, conclude_outcome, pause_outcome, read_outcome
-from functrain.app.runs.running import Parts, another_run, begun, build, compile_choice, resumed_at, run_config
+from functrain.app.runs.parts import Parts, build
+from functrain.app.runs.running import another_run, begun, compile_choice, resumed_at, run_config
 from functrain.app.runs.sharing import check_sharing
 from functrain.app.runs.summary import Ended, Output, conclude, facts, start_values
 from functrain.app.tables import duration, print_facts, wrapped_command
@@ -156,6 +158,8 @@ def _train(
         if parts.loaders.test is None
         else evaluate_split(state, parts.loaders.test, "test", tuning=parts.loaders.val)
     )
+    if config.training.members is not None:
+        write_ensemble(run, config, parts, say)
     if world.rank == 0:
         stopped_by = "finished" if finished is not None else result.stopped_by
         conclude(run, Ended(config, parts, state, test, how, reached, stopped_by), output)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from functrain.evaluation.figures import style
+from functrain.evaluation.figures.bands import draw_band
+from functrain.loop.output.log_files import MEMBERS
 from functrain.loop.output.timing import Timing
 from functrain.step.finish import is_about_update
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POSITION = {"kind", "epoch", "step", "samples", "digest"}  # what a record says beside its metrics
+POSITION = {"kind", "epoch", "step", "samples", "digest", MEMBERS}  # what a record says beside its metrics
 COLORS = {"train": style.BLUE, "eval": style.RED, "ema": style.GREEN, "lr": style.PURPLE}
 LABELS = {"train": "training", "eval": "validation", "ema": "validation, averaged parameters"}
 UPDATES = {"lr": "learning rate", "grad_norm": "gradient norm, before clipping", "loss_scale": "loss scale"}
@@ -133,15 +135,18 @@ def _draw(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]], steps: S
     x, y = _series(steps, name)
     if name in UPDATES:
         _draw_of_updates(axes, name, x, y)
+        draw_band(axes, steps, name, COLORS["lr"] if name == "lr" else style.BLUE)
         return
     if x:
-        style: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.9, "marker": _dot(x), "markersize": 5}
-        axes.plot(x, y, color=COLORS["train"], label="training, single steps", **style)
+        thin: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.9, "marker": _dot(x), "markersize": 5}
+        axes.plot(x, y, color=COLORS["train"], label="training, single steps", **thin)
     for (prefix, label), shape in zip(LABELS.items(), ("o", "s", "^")):
         x, y = _series(epochs, f"{prefix}_{name}")
         if x:
-            style = {"linewidth": 1.8, "marker": shape if len(x) <= 40 else None, "markersize": 3 if len(x) > 1 else 7}
-            axes.plot(x, y, color=COLORS[prefix], label=label, **style)
+            size = 3 if len(x) > 1 else 7
+            thick: dict[str, Any] = {"linewidth": 1.8, "marker": shape if len(x) <= 40 else None, "markersize": size}
+            axes.plot(x, y, color=COLORS[prefix], label=label, **thick)
+            draw_band(axes, epochs, f"{prefix}_{name}", COLORS[prefix], f"{label}, members")
 
 
 def _draw_of_updates(axes: "Axes", name: str, x: list[int], y: list[float]) -> None:
@@ -260,6 +265,7 @@ def _finish(axes: "Axes", name: str, epochs: Sequence[Mapping[str, Any]]) -> Non
 def _show_all(axes: "Axes", *, at_least: float) -> None:
     """An axis over all values, and over `at_least` this part of their size: a narrower one would magnify noise."""
     points = [np.asarray(line.get_ydata(), float).ravel() for line in axes.get_lines()]
+    points += [np.asarray(path.vertices, float)[:, 1] for band in axes.collections for path in band.get_paths()]
     values = np.concatenate(points) if points else np.empty(0)
     values = values[np.isfinite(values)]
     if not len(values):

@@ -2,6 +2,7 @@
 
 from functrain.evaluation.predicting.masks import Postprocessing as Postprocessing
 from functrain.evaluation.predicting.masks import postprocessing as postprocessing
+from functrain.evaluation.predicting.of_members import predict_each_of_members as predict_each_of_members
 from functrain.evaluation.predicting.sources import read_inputs as read_inputs
 from functrain.evaluation.predicting.streaming import Prediction as Prediction
 from functrain.evaluation.predicting.streaming import predict_each as predict_each

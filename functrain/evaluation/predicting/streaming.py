@@ -1,7 +1,8 @@
 """Predictions one after another, each of them the same whatever its companions."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,10 +24,12 @@ class Prediction(NamedTuple):
     Attributes:
         name: the input's.
         scores: what the loss would compare with a target, such as logits `[C]`; a tensor without the batch's dimension.
+        spread: how far the members of an ensemble are apart, by name; empty of one model.
     """
 
     name: str
     scores: Tensor
+    spread: Mapping[str, float] = MappingProxyType({})
 
 
 def predict_each(

@@ -38,6 +38,7 @@ def write_predictions(
     | binary classification of labels | `predictions.csv`: name, 0 or 1, probability, of each label |
     | segmentation, labels of pixels | `masks/<name>.png`: the class of each pixel; 0 and 255 for yes or no |
     | regression | `predictions.csv`: name, values; more than 100 values as for others |
+    | of an ensemble | a table also has how far the members are apart, see `predict_each_of_members` |
     | others | `arrays/<name>.npy`: the model's output |
 
     Args:
@@ -104,9 +105,9 @@ def _table(predictions: Iterable[Prediction], folder: Path, header: list[str], r
     path = folder / TABLE
     with _completed(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for one in predictions:
-            writer.writerow([one.name, *row(one.scores)])
+        for number, one in enumerate(predictions):
+            writer.writerows([[*header, *one.spread]] if number == 0 else [])
+            writer.writerow([one.name, *row(one.scores), *one.spread.values()])
     return path
 
 

@@ -54,19 +54,22 @@ class TaskCollector:
 
     def add(self, outputs: Any, targets: Any) -> None:
         """Take a batch's outputs and targets."""
-        kind, scores, targets = self._compared(outputs, targets)
+        self.add_compared(*self.compared(outputs, targets))
+
+    def add_compared(self, kind: str, scores: Tensor, targets: Tensor) -> None:
+        """Take what `compared` gives of a batch."""
         self.rows.kind = self.rows.kind or kind
         self.chosen.add(scores, targets)
 
     def begins_with(self, outputs: Any, targets: Any) -> bool:
         """Whether a batch has the bits of the first one that was kept."""
-        kind, scores, targets = self._compared(outputs, targets)
+        kind, scores, targets = self.compared(outputs, targets)
         return self.rows.kind == kind and self.rows.begins_with(self._made(kind).of_batch(scores, targets))
 
     def _made(self, kind: str) -> Collector:
         return REPORTS[kind](ignored_by(self._objective), self.rows, self._known)
 
-    def _compared(self, outputs: Any, targets: Any) -> tuple[str, Tensor, Tensor]:
+    def compared(self, outputs: Any, targets: Any) -> tuple[str, Tensor, Tensor]:
         """The kind of report, and what it compares."""
         scores, targets = compared_by(self._objective, outputs, targets)
         task = str(self._task)
