@@ -70,6 +70,23 @@ def configuration(arguments: argparse.Namespace) -> "Config":
     return load_config(arguments.config, arguments.overrides, trust=arguments.trust, stage=arguments.stage)
 
 
+def configuration_of_one(arguments: argparse.Namespace) -> "Config":
+    """As `configuration`, for a command that measures one model.
+
+    Raises:
+        ConfigError: likewise, or the configuration is of an ensemble.
+    """
+    from functrain.foundation.errors import ConfigError
+
+    config = configuration(arguments)
+    if config.training.members is not None:
+        raise ConfigError(
+            f"{arguments.command} measures one model, and {arguments.config} is an ensemble of "
+            f"{config.training.members} members: add training.members=null to measure one member"
+        )
+    return config
+
+
 def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
     """Add the overrides."""
     parser.add_argument("overrides", nargs="*", default=[], metavar="key.path=value", help=help)

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, configuration, count
+from functrain.app.commands.command import Command, add_config, configuration_of_one, count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.find_batch_size import find_batch_size
 
-    find_batch_size(configuration(arguments), arguments.limit, arguments.compile, console)
+    find_batch_size(configuration_of_one(arguments), arguments.limit, arguments.compile, console)
     return 0
 
 

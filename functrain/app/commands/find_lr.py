@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, configuration, count, path
+from functrain.app.commands.command import Command, add_config, configuration_of_one, count, path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.find_lr import find_lr
 
-    find_lr(configuration(arguments), arguments.steps, arguments.compile, arguments.figure, console)
+    find_lr(configuration_of_one(arguments), arguments.steps, arguments.compile, arguments.figure, console)
     return 0
 
 

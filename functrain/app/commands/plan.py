@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, configuration, count, natural
+from functrain.app.commands.command import Command, add_config, configuration_of_one, count, natural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     from functrain.diagnostics.planning import Rates
 
     rates = Rates(arguments.device_tflops, arguments.link_gbytes, float(arguments.latency_us))
-    plan_run(configuration(arguments), arguments.world, rates, arguments.json, console)
+    plan_run(configuration_of_one(arguments), arguments.world, rates, arguments.json, console)
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from functrain.app.commands.command import Command, add_config, configuration, natural
+from functrain.app.commands.command import Command, add_config, configuration_of_one, natural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Do it; returns the exit code."""
     from functrain.app.runs.model_summary import summary
 
-    summary(configuration(arguments), arguments.depth, arguments.json, console)
+    summary(configuration_of_one(arguments), arguments.depth, arguments.json, console)
     return 0
 
 

@@ -18,18 +18,18 @@ from functrain.app.runs.sharing import check_sharing
 from functrain.app.runs.summary import Output
 from functrain.app.runs.training import Request, chosen
 from functrain.app.tables import duration, print_facts, print_lines
-from functrain.data import as_stream
 from functrain.diagnostics import model_summary
 from functrain.diagnostics.layers import shapes_of
 from functrain.distributed import World, replicate, unshard
 from functrain.foundation.errors import CheckpointError, NoLossError, NonFiniteError
-from functrain.foundation.keys import fold_in
 from functrain.foundation.paths import shown_path
-from functrain.loop.batches import Feed, no_training_data
+from functrain.loop.batches import no_training_data
 from functrain.loop.evaluation_pass import evaluate_pass, to_numbers
 from functrain.loop.events import Callback, Callbacks
-from functrain.loop.feeds import training_feed
+from functrain.loop.feeds import evaluation_feed, training_feed
+from functrain.loop.members import Overall, totals_of_each
 from functrain.loop.memory import InParts, explained
+from functrain.loop.output.log_files import MEMBERS
 from functrain.loop.output.progress_line import counted, exact
 from functrain.loop.settings import Settings
 from functrain.loop.watching import watched_metric
@@ -38,6 +38,7 @@ from functrain.step import TrainState, train_step
 from functrain.step.execution import Runner, eager
 from functrain.step.finish import is_about_update
 from functrain.step.measures import with_metrics
+from functrain.step.members.stepping import first_alone
 
 
 @contextlib.contextmanager
@@ -65,9 +66,9 @@ def dry_run(request: Request, config: Config, run: RunDirectory, output: Output,
         parts = chosen(request, config, run, world, output)
         parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=output.say)
         settings = _settings(request, config, run, parts)
-        start = _start(request, config, run, unshard(parts.state))
+        start = _start(request, config, run, _whole(parts.state))
         batch, tried = _tried(settings, parts, world)
-        summary = model_summary(unshard(parts.state), batch, micro_batch=_rows(settings))
+        summary = model_summary(*first_alone(_whole(parts.state), batch), micro_batch=_rows(settings))
         print_lines(console, ["", *summary.lines(), ""])
         would = _would(settings, config, run, parts, start)
         print_facts(console, "tried, without compiling", tried.items())
@@ -125,7 +126,7 @@ def _tried(settings: Settings, parts: Parts, world: World) -> tuple[Any, dict[st
     Raises:
         NonFiniteError: the loss is not finite.
     """
-    state = parts.state if parts.state.recipe.exchange is not None else replicate(parts.state, world)
+    state = parts.state if _is_ready(parts.state) else replicate(parts.state, world)
     if settings.metrics:
         state = with_metrics(state, measures(settings.metrics))
     rows = _rows(settings)
@@ -142,7 +143,7 @@ def _tried(settings: Settings, parts: Parts, world: World) -> tuple[Any, dict[st
                     batch = micro_batch.batch
                     watched = watched_metric(settings, state.recipe.objective)
                     if not watched.was_sought:
-                        watched.before_training(state, batch, run.rows)
+                        watched.before_training(*first_alone(state, batch), run.rows)
                 state, metrics = train_step(
                     state, micro_batch.batch, examples=micro_batch.examples, end_window=micro_batch.ends_window, run=run
                 )
@@ -152,30 +153,42 @@ def _tried(settings: Settings, parts: Parts, world: World) -> tuple[Any, dict[st
         feed.stream.close()
     if batch is None:
         raise no_training_data()
-    found["batch"] = shapes_of(batch, types=True)
-    found["update"] = f"{_numbers(metrics)} ({duration(time.perf_counter() - before)})"
-    if not metrics["loss"].isfinite():
-        raise NonFiniteError(f"the loss of the first update is {metrics['loss'].item()}")
+    found["batch"] = shapes_of(first_alone(state, batch)[1], types=True)
+    numbers = metrics if state.members is None else Overall(metrics, state.members)
+    found["update"] = f"{_numbers(numbers)} ({duration(time.perf_counter() - before)})"
+    if not metrics["loss"].isfinite().all():
+        raise NonFiniteError(f"the loss of the first update is {metrics['loss'].tolist()}")
     if parts.loaders.val is not None:
-        found["evaluation"] = _evaluated(unshard(state), parts.loaders.val, world)
+        found["evaluation"] = _evaluated(_whole(state), parts.loaders.val, world)
     return batch, found
 
 
+def _is_ready(state: TrainState) -> bool:
+    """Whether a state is trained as it is, and not as a replica on each process."""
+    return state.recipe.exchange is not None or state.members is not None
+
+
+def _whole(state: TrainState) -> TrainState:
+    """A state out of its shards; a stack has none."""
+    return state if state.members is not None else unshard(state)
+
+
 def _evaluated(state: TrainState, loader: Any, world: World) -> str:
-    stream = as_stream(loader, fold_in(state.key, "eval"), what="eval_loader")
-    feed = Feed(stream, state.recipe.objective, state.device, world, 1)
+    feed = evaluation_feed(state, loader, world, 1)
     try:
         totals = evaluate_pass(state, feed, eager)
     except NoLossError as error:
         return f"no metrics: {error}"
     finally:
-        stream.close()
+        feed.stream.close()
     assert totals is not None  # nothing interrupts it
-    return f"{_numbers(to_numbers(totals, ''))} (one batch)"
+    numbers = to_numbers(totals, "") if state.members is None else totals_of_each(totals, "", state.members.train())
+    return f"{_numbers(numbers)} (one batch)"
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:
-    shown = {name: float(value) for name, value in metrics.items() if name == "grad_norm" or not is_about_update(name)}
+    names = [name for name in metrics if name == "grad_norm" or not (name == MEMBERS or is_about_update(name))]
+    shown = {name: float(metrics[name]) for name in names}
     return ", ".join(f"{name} {exact(value)}" for name, value in shown.items())
 
 
@@ -189,6 +202,7 @@ def _would(settings: Settings, config: Config, run: RunDirectory, parts: Parts, 
         "begin": start,
         "train": f"{counted(length.updates, 'update')} in all: {epochs}",
         "write to": shown_path(run.path) + ("" if run.path.exists() else " (new)"),
+        **({"members": f"each as a run in {shown_path(run.members)}"} if config.training.members else {}),
         "log to": ", ".join(logs),
         "read": f"{config.data.name}: {', '.join(sizes)}",
     }
