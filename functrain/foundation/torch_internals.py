@@ -72,10 +72,11 @@ def is_eager() -> bool:
         not torch.compiler.is_compiling()
         and not inside_transform()
         and _proxy_mode() is None
-        and _dispatch_modes() == 0
+        and _dispatch_modes() <= _substitutions
     )
 
 
+_substitutions = 0
 _rehearsals = 0
 
 
@@ -176,6 +177,22 @@ class TraceableDispatchMode(TorchDispatchMode):
     def ignore_compile_internals(cls) -> bool:
         """Let Dynamo, which torch.cond calls for its branches, work within this mode."""
         return True
+
+
+class SubstitutingDispatchMode(TraceableDispatchMode):
+    """A mode that puts other numbers in the place of some, and changes no operation: what is eager stays so."""
+
+    def __enter__(self) -> Any:
+        global _substitutions
+        if not torch.compiler.is_compiling():
+            _substitutions += 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        global _substitutions
+        if not torch.compiler.is_compiling():
+            _substitutions -= 1
+        super().__exit__(*error)
 
 
 _use_count = _find("torch._C", "_storage_Use_Count")

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.keys import for_each_key
-from functrain.foundation.torch_internals import TraceableDispatchMode, draws_now, operation_name, writes_to_argument
+from functrain.foundation.torch_internals import (
+    SubstitutingDispatchMode,
+    TraceableDispatchMode,
+    draws_now,
+    operation_name,
+    writes_to_argument,
+)
 from functrain.foundation.trees import tree_map
 
 _OTHERWISE = (
@@ -82,7 +88,7 @@ def drawn_by(plans: Sequence[tuple[Draw, ...]], keys: Sequence[int], device: tor
     return for_each_key(keys, own, device)
 
 
-class Given(TraceableDispatchMode):
+class Given(SubstitutingDispatchMode):
     """Within it random operations give these numbers, one after another.
 
     Args:
