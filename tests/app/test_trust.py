@@ -52,6 +52,7 @@ ON_A_CONFIG = {
     "completion": ["completion", "bash"],
     "init": ["init", "new"],
     "doctor": ["doctor", "--run-dir", "sent"],
+    "unstack": ["unstack", "sent"],  # no ensemble: refused when its function has been imported
 }
 ON_A_CHECKPOINT = {
     "show": ["show", "sent/checkpoints/last"],
