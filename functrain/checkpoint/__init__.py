@@ -20,12 +20,15 @@ from functrain.checkpoint.info import CheckpointInfo as CheckpointInfo
 from functrain.checkpoint.info import LeafInfo as LeafInfo
 from functrain.checkpoint.info import read_info as read_info
 from functrain.checkpoint.orbax_io import import_orbax as import_orbax
+from functrain.checkpoint.piece_writer import PieceWriter as PieceWriter
 from functrain.checkpoint.reader import Restored as Restored
 from functrain.checkpoint.reader import read_arrays as read_arrays
 from functrain.checkpoint.reader import read_checkpoint as read_checkpoint
 from functrain.checkpoint.reader import verify_checkpoint as verify_checkpoint
+from functrain.checkpoint.together import Peers as Peers
 from functrain.checkpoint.verify import CheckpointVerdict as CheckpointVerdict
 from functrain.checkpoint.verify import VerifyReport as VerifyReport
 from functrain.checkpoint.verify import verify_checkpoints as verify_checkpoints
+from functrain.checkpoint.visibility import without_sight_of as without_sight_of
 from functrain.foundation.lock_owner import LockOwner as LockOwner
 from functrain.foundation.run_lock import RunLock as RunLock

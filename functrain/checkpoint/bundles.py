@@ -28,7 +28,10 @@ def assign(group: GroupRecord) -> GroupRecord:
     small = [
         leaf
         for leaf in group.leaves.values()
-        if leaf.kind == "array" and leaf.stored_nbytes <= SMALL_NBYTES and not arrays.is_raw(leaf.dtype)
+        if leaf.kind == "array"
+        and leaf.stored_nbytes <= SMALL_NBYTES
+        and leaf.pieces is None
+        and not arrays.is_raw(leaf.dtype)
     ]
     if len(small) < MANY:
         return group

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from functrain.checkpoint import files, orbax_io
 from functrain.checkpoint.background import BackgroundSave
@@ -24,11 +24,14 @@ from functrain.checkpoint.reader import Restored, read_checkpoint
 from functrain.checkpoint.retention import Mode, rank_by_metric, retained
 from functrain.checkpoint.snapshot import Held, hold
 from functrain.checkpoint.staging import Staging
+from functrain.checkpoint.together import Peers, led, told_by_first
 from functrain.checkpoint.writer import write_checkpoint
 from functrain.foundation.errors import CheckpointError
 from functrain.foundation.numbers import is_integer
 from functrain.foundation.paths import absolute
 from functrain.foundation.trees import Tree
+
+_Answer = TypeVar("_Answer")
 
 
 class Checkpointer:
@@ -45,8 +48,11 @@ class Checkpointer:
             applying: of equal metrics the earlier is the better, NaN and none are never among the best.
         mode: whether a smaller ("min") or a larger ("max") metric is better.
         read_only: never change the directory: for tools, and for all ranks but one.
+        peers: processes that save together, each of which writes its rows of the tree's pieces: this is the first of
+            them, and the others have a `PieceWriter`. All of them restore together, each with a `Checkpointer`.
 
     Attributes:
+        peers: as given.
         on_saved: called with each checkpoint that is on disk, in the thread that wrote it.
 
     Raises:
@@ -72,6 +78,7 @@ class Checkpointer:
         keep_best: int = 1,
         mode: Mode = "min",
         read_only: bool = False,
+        peers: Peers | None = None,
     ) -> None:
         for name, value in (("keep", keep), ("keep_best", keep_best)):
             if not is_integer(value, 1):
@@ -83,6 +90,7 @@ class Checkpointer:
         self._keep_best = keep_best
         self._mode: Mode = mode
         self._read_only = read_only
+        self.peers = peers
         self._catalogue = Catalogue(self.directory)
         self._save: BackgroundSave | None = None
         self._leaf_names: LeafNames | None = None
@@ -203,11 +211,18 @@ class Checkpointer:
             self._save.join()
         groups = [groups] if isinstance(groups, str) else groups if groups is None else list(groups)
         if which not in ("last", "best"):
-            return read_checkpoint(self.locate(which), like, groups=groups)
-        candidates, damaged = self._candidates(str(which))
-        for path in candidates:
+            where = self._as_first_says(partial(self.locate, which))
+            return read_checkpoint(where, like, groups=groups, peers=self.peers)
+        damaged: list[DamagedCheckpointError] = []
+
+        def candidates() -> list[Path]:
+            paths, known = self._candidates(str(which))
+            damaged.extend(known)
+            return paths
+
+        for path in self._as_first_says(candidates):
             try:
-                restored = read_checkpoint(path, like, groups=groups)
+                restored = read_checkpoint(path, like, groups=groups, peers=self.peers)
             except DamagedCheckpointError as error:
                 damaged.append(error)
             else:
@@ -216,20 +231,26 @@ class Checkpointer:
         reasons = "".join(f"\n  {error.path.name}: {error.reason}" for error in damaged)
         raise CheckpointError(f"no checkpoint in {self.directory} is undamaged:{reasons}")
 
+    def _as_first_says(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What process 0 finds, so that all look at the same checkpoints."""
+        return ask() if self.peers is None else told_by_first(self.peers, ask)
+
     def _write(self, index: Index, held: Held) -> None:
         """Runs in the writer's thread."""
         try:
-            files.make_directory(self.directory)
-            self._sweep_once()
-            path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
-            self._catalogue.remember(path, write_checkpoint(path, index, held.describe()))
+            with led(self.peers) as leading:
+                files.make_directory(self.directory)
+                self._sweep_once()
+                path = self.directory / files.next_name(self.directory, index.step, index.micro_step)
+                self._catalogue.remember(path, write_checkpoint(path, index, held.describe(), leading))
         except Exception as error:
             where = self.directory / Position(index.step, index.micro_step).name
             newest = "there is none there"
             with suppress(OSError):  # whatever is wrong with the directory, the first error is the one to tell
                 if there := self.names():
                     newest = f"the newest there is {there[-1]}"
-            raise CheckpointError(f"could not save checkpoint {where}: {describe(error)}; {newest}") from error
+            reason = str(error) if isinstance(error, CheckpointError) else describe(error)
+            raise CheckpointError(f"could not save checkpoint {where}: {reason}; {newest}") from error
         try:
             infos = self.infos()
             # A run that went back to an older checkpoint saves below the newest: that one stays, too.
@@ -318,6 +339,8 @@ class Checkpointer:
         return path
 
     def _set_aside(self, damaged: list[DamagedCheckpointError], used: str) -> None:
+        if self.peers is not None and self.peers.rank:
+            return  # the first one says it
         for error in damaged:
             fate = "it was left where it is"
             if not self._read_only:

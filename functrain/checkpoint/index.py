@@ -47,6 +47,7 @@ class LeafRecord(NamedTuple):
         alias: (group, path) of the leaf that is stored.
         value: the scalar.
         bundle: where the data stand if they are stored with others': (key, offset in elements).
+        pieces: of an array that several processes wrote, how many rows each has, and the CRC-32 of each one's rows.
     """
 
     path: str
@@ -58,6 +59,7 @@ class LeafRecord(NamedTuple):
     alias: tuple[str, str] | None = None
     value: scalars.Scalar = None
     bundle: tuple[str, int] | None = None
+    pieces: tuple[int, tuple[int, ...]] | None = None
 
     @property
     def numel(self) -> int:
@@ -128,15 +130,22 @@ def make_index(step: int, micro_step: int, status: str, metric: float | None, me
     )
 
 
-def with_checksums(index: Index, checksums: Mapping[tuple[str, str], int]) -> Index:
-    """The index with the CRC-32 of each array filled in."""
+def with_checksums(
+    index: Index,
+    checksums: Mapping[tuple[str, str], int],
+    of_pieces: Mapping[tuple[str, str], tuple[int, ...]] = {},
+) -> Index:
+    """The index with the CRC-32 of each array filled in, and of the pieces of those that have some."""
+
+    def filled(place: tuple[str, str], leaf: LeafRecord) -> LeafRecord:
+        if leaf.kind != "array":
+            return leaf
+        pieces = None if leaf.pieces is None else (leaf.pieces[0], of_pieces[place])
+        return leaf._replace(crc32=checksums[place], pieces=pieces)
+
     groups = {
         group.name: replace(
-            group,
-            leaves={
-                path: leaf._replace(crc32=checksums[group.name, path]) if leaf.kind == "array" else leaf
-                for path, leaf in group.leaves.items()
-            },
+            group, leaves={path: filled((group.name, path), leaf) for path, leaf in group.leaves.items()}
         )
         for group in index.groups.values()
     }
@@ -218,6 +227,8 @@ def _leaf_to_json(leaf: LeafRecord) -> dict[str, Any]:
         record["crc32"] = leaf.crc32
     if leaf.bundle is not None:
         record["bundle"] = list(leaf.bundle)
+    if leaf.pieces is not None:
+        record["pieces"] = list(leaf.pieces)
     return record
 
 
@@ -240,7 +251,13 @@ def _leaf_from_json(record: dict[str, Any]) -> LeafRecord:
     if "bundle" in record:
         key, offset = record["bundle"]
         bundle = (str(key), _natural(offset))
-    return LeafRecord(path, kind, dtype, shape, stride, _natural(record["crc32"]), bundle=bundle)
+    pieces = None
+    if "pieces" in record:
+        rows, sums = record["pieces"]
+        if not shape or not _natural(rows) or len(sums) != -(-shape[0] // rows):
+            raise ValueError(f"{len(sums)} pieces of {rows} rows do not make the shape {shape} of leaf {path!r}")
+        pieces = (rows, tuple(_natural(each) for each in sums))
+    return LeafRecord(path, kind, dtype, shape, stride, _natural(record["crc32"]), bundle=bundle, pieces=pieces)
 
 
 def _file_from_json(name: str, size: Any, crc32: Any) -> FileRecord:

@@ -10,6 +10,7 @@ from functrain.checkpoint.arrays import DTYPES
 from functrain.checkpoint.errors import MismatchError
 from functrain.checkpoint.grouping import full_path
 from functrain.checkpoint.index import Index, LeafRecord
+from functrain.foundation.pieces import Piece
 
 _SHOWN = 10
 
@@ -66,7 +67,7 @@ def _group_problems(
 
 
 def _fits(record: LeafRecord, leaf: Any) -> bool:
-    if isinstance(leaf, torch.Tensor):
+    if isinstance(leaf, (torch.Tensor, Piece)):
         return record.kind != "scalar" and (DTYPES[record.dtype], record.shape) == (
             leaf.dtype,
             tuple(leaf.shape),
@@ -82,6 +83,6 @@ def _describe_record(record: LeafRecord) -> str:
 
 
 def _describe_leaf(leaf: Any) -> str:
-    if isinstance(leaf, torch.Tensor):
+    if isinstance(leaf, (torch.Tensor, Piece)):
         return f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
     return "None" if leaf is None else type(leaf).__name__

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,12 @@ from functrain.checkpoint.index import GroupRecord, Index, LeafRecord, load_inde
 from functrain.checkpoint.info import CheckpointInfo, checkpoint_directory, make_info
 from functrain.checkpoint.inventory import check_inventory
 from functrain.checkpoint.matching import check_fit
+from functrain.checkpoint.row_reader import Wanted, check_sums, damage, read_rows, sums_of_pieces
 from functrain.checkpoint.scalars import Scalar
+from functrain.checkpoint.together import Peers, read_alike
 from functrain.checkpoint.uninterrupted import stop_if_abandoned, uninterrupted
 from functrain.foundation.errors import CheckpointError
+from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import Tree
 
 _Source = tuple[str, str]  # (group, path) of a leaf whose data are stored
@@ -33,15 +36,18 @@ class Restored(NamedTuple):
     info: CheckpointInfo
 
 
-def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterable[str] | None = None) -> Restored:
+def read_checkpoint(
+    path: str | os.PathLike[str], like: Tree, *, groups: Iterable[str] | None = None, peers: Peers | None = None
+) -> Restored:
     """Read a checkpoint into the structure of `like`.
 
     Args:
         path: a checkpoint's directory.
         like: a tree of the saved structure. Its tensors (which may be on the meta device) give the
             expected shape and dtype and the device to restore to, meta meaning the CPU; its scalars
-            only the place.
+            only the place. For a `Piece` in the place of a tensor the tree gets the tensor of its rows.
         groups: the top-level children to read, all by default; the others stay as they are in `like`.
+        peers: the processes that read together, each with its pieces: all of them succeed, or none.
 
     Returns:
         The tree, with plain tensors in fresh memory. Tensors that were tied when they were saved are
@@ -64,7 +70,7 @@ def read_checkpoint(path: str | os.PathLike[str], like: Tree, *, groups: Iterabl
     like = fitted(like, lambda: _forms(checkpoint_directory(path)))
     grouped = split(like)
     chosen = None if groups is None else list([groups] if isinstance(groups, str) else groups)
-    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, liberties(like)))
+    leaves, info = uninterrupted(partial(_read_groups, path, grouped.groups, chosen, liberties(like), peers))
     return Restored(grouped.rebuild(leaves), info)
 
 
@@ -73,20 +79,58 @@ def _read_groups(
     like: Mapping[str, Mapping[str, Any]],
     groups: list[str] | None,
     allowed: Liberties,
+    peers: Peers | None,
 ) -> tuple[dict[str, list[Any]], CheckpointInfo]:
     """The values of each group of `like` in its order, and what the checkpoint says about itself."""
-    directory = checkpoint_directory(path)
-    index = load_index(directory)
-    chosen = list(dict.fromkeys([*like, *index.groups])) if groups is None else _known_groups(directory, groups, like)
-    targets = {group: like.get(group, {}) for group in chosen}
-    check_fit(directory, index, targets, allowed.added, allowed.left_out)
-    values = _read_leaves(directory, index, _records(index, targets), targets)
+
+    def look() -> tuple[Path, Index, dict[str, Mapping[str, Any]]]:
+        directory = checkpoint_directory(path)
+        index = load_index(directory)
+        known = list(dict.fromkeys([*like, *index.groups]))
+        chosen = known if groups is None else _known_groups(directory, groups, like)
+        targets = {group: like.get(group, {}) for group in chosen}
+        check_fit(directory, index, targets, allowed.added, allowed.left_out)
+        return directory, index, targets
+
+    if peers is None:
+        directory, index, targets = look()
+        values = _read_leaves(directory, index, _records(index, targets), targets)
+    else:
+        directory, index, targets, values = _read_together(look, peers)
     for (group, leaf), number in allowed.added.items():
         if (group, leaf) not in values and isinstance(tensor := targets.get(group, {}).get(leaf), torch.Tensor):
             values[group, leaf] = torch.full_like(tensor, number, device="cpu" if tensor.is_meta else None)
     # A leaf without a value is None on both sides, or None here and absent there.
     leaves = {group: [values.get((group, leaf)) for leaf in targets[group]] for group in targets}
     return leaves, make_info(directory, index)
+
+
+def _read_together(
+    look: Callable[[], tuple[Path, Index, dict[str, Mapping[str, Any]]]], peers: Peers
+) -> tuple[Path, Index, dict[str, Mapping[str, Any]], dict[_Source, torch.Tensor | Scalar]]:
+    """The values that this process needs; all processes succeed, or none."""
+    wanted = Wanted()
+
+    def read() -> tuple[Any, Mapping[_Source, int]]:
+        directory, index, targets = look()
+        values: dict[_Source, torch.Tensor | Scalar] = {}
+        for group, leaves in _records(index, targets).items():
+            for path, record in leaves.items():
+                target = targets[group][path]
+                if record.kind == "scalar":
+                    values[group, path] = record.value
+                elif record.kind == "empty":
+                    values[group, path] = arrays.empty(record.dtype, record.shape, None, _device(target))
+                else:
+                    owner, source = index.source(group, record)
+                    wanted.add((owner, source.path), source, (group, path), target, _device(target))
+        _check_files(directory, index, {owner for owner, _ in [*wanted.pieces, *wanted.wholes]})
+        found, sums = read_rows(directory, index, wanted)
+        return (directory, index, targets, values | found), sums
+
+    (directory, index, targets, values), sums = read_alike(peers, read)
+    check_sums(directory, index, wanted.pieces, sums)
+    return directory, index, targets, values
 
 
 def _forms(directory: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -208,7 +252,7 @@ def _read_leaves(
 
 
 def _device(leaf: Any) -> torch.device:
-    if isinstance(leaf, torch.Tensor) and leaf.device.type != "meta":
+    if isinstance(leaf, (torch.Tensor, Piece)) and leaf.device.type != "meta":
         return leaf.device
     return torch.device("cpu")
 
@@ -248,9 +292,8 @@ def _verified_arrays(
                 array, crc32 = checksums.next()
                 form = arrays.stored_form(record.dtype, record.shape)
                 if (array.dtype, array.shape) != form or crc32 != record.crc32:
-                    raise DamagedCheckpointError(
-                        directory, f"the data of {full_path(name, record.path)} do not match their checksum"
-                    )
+                    sums = sums_of_pieces(record, array) if array.shape == form[1] else []
+                    raise DamagedCheckpointError(directory, damage(index, (name, record.path), sums))
                 yield (name, record.path), array
 
 

@@ -7,7 +7,7 @@ storage will be written to (donation) all are copied.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from functrain.checkpoint import arrays, names, scalars
 from functrain.checkpoint.grouping import LeafNames, flatten, full_path, leaf_names
 from functrain.checkpoint.index import GroupRecord, LeafRecord
 from functrain.checkpoint.staging import Staging
+from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import Tree
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -28,10 +29,12 @@ class Snapshot:
     Args:
         groups: the index's records, the checksums of arrays still missing.
         tensors: by (group, path), the tensors to store, on the CPU.
+        pieces: likewise, those of which this process has its rows.
     """
 
     groups: Mapping[str, GroupRecord]
     tensors: Mapping[tuple[str, str], torch.Tensor]
+    pieces: Mapping[tuple[str, str], Piece] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Held:
 
     Args:
         leaf_names: its names.
-        leaves: its scalars and its tensors, on the CPU; tied tensors are one object, or the same memory.
+        leaves: its scalars, its tensors and pieces of some, on the CPU; tied tensors are one object, or the same
+            memory.
     """
 
     leaf_names: LeafNames
@@ -53,9 +57,13 @@ class Held:
         items = names.item_names(self.leaf_names.groups)
         records: dict[str, dict[str, LeafRecord]] = {name: {} for name in self.leaf_names.groups}
         tensors: dict[tuple[str, str], torch.Tensor] = {}
+        pieces: dict[tuple[str, str], Piece] = {}
         owners: dict[Any, tuple[str, str]] = {}
         for place, leaf in zip(self.leaf_names.places, self.leaves, strict=True):
             group, path = place
+            if isinstance(leaf, Piece):
+                pieces[place], records[group][path] = leaf, _piece_record(path, leaf)
+                continue
             if not isinstance(leaf, torch.Tensor):
                 records[group][path] = LeafRecord(path, "scalar", scalars.scalar_type(leaf), value=leaf)
                 continue
@@ -67,16 +75,20 @@ class Held:
                 else:
                     record = LeafRecord(path, "alias", record.dtype, record.shape, record.stride, alias=owner)
             records[group][path] = record
-        return Snapshot({name: GroupRecord(name, items[name], found) for name, found in records.items()}, tensors)
+        groups = {name: GroupRecord(name, items[name], found) for name, found in records.items()}
+        return Snapshot(groups, tensors, pieces)
 
 
-def hold(tree: Tree, *, staging: Staging | None = None, known: LeafNames | None = None) -> Held:
+def hold(
+    tree: Tree, *, staging: Staging | None = None, known: LeafNames | None = None, pieces_only: bool = False
+) -> Held:
     """Take hold of a tree's leaves, all that a save must do before it returns.
 
     Args:
-        tree: leaves are strided tensors and Python scalars.
+        tree: leaves are strided tensors, pieces of such, and Python scalars.
         staging: where tensors on the CPU are copied to; None: they are kept by reference.
         known: of the save before, which is likely the same.
+        pieces_only: the other leaves are replaced by None, for a process that writes its pieces alone.
 
     Raises:
         TypeError: a leaf cannot be stored; the message names it.
@@ -84,10 +96,16 @@ def hold(tree: Tree, *, staging: Staging | None = None, known: LeafNames | None 
     """
     leaves, spec = flatten(tree)
     named = known if known is not None and known.spec == spec else leaf_names(spec)
+    if pieces_only:
+        leaves = [leaf if isinstance(leaf, Piece) else None for leaf in leaves]
     for place, leaf in zip(named.places, leaves, strict=True):
-        if not _is_storable(leaf):
+        if not _is_storable(leaf.rows if isinstance(leaf, Piece) else leaf):
             raise TypeError(_refusal(full_path(*place), leaf))
-    return Held(named, _copied(leaves, staging))
+    rows = [leaf.rows if isinstance(leaf, Piece) else leaf for leaf in leaves]
+    copies = _copied(rows, staging)
+    return Held(
+        named, [leaf.with_rows(copy) if isinstance(leaf, Piece) else copy for leaf, copy in zip(leaves, copies)]
+    )
 
 
 @torch.no_grad()
@@ -143,6 +161,12 @@ def _tensor_record(path: str, tensor: torch.Tensor) -> LeafRecord:
     if tensor.numel() == 0:
         return LeafRecord(path, "empty", dtype, tuple(tensor.shape))
     return LeafRecord(path, "array", dtype, tuple(tensor.shape), arrays.dense_stride(tensor))
+
+
+def _piece_record(path: str, piece: Piece) -> LeafRecord:
+    dtype = arrays.dtype_name(piece.dtype)
+    assert dtype is not None
+    return LeafRecord(path, "array", dtype, piece.shape, pieces=(len(piece.rows), ()))
 
 
 def _identity(tensor: torch.Tensor) -> Any:

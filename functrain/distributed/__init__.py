@@ -1,5 +1,6 @@
 """Several processes, one run: ranks, their agreement, data parallelism."""
 
+from functrain.distributed.peers import ProcessPeers as ProcessPeers
 from functrain.distributed.replicas import part_of as part_of
 from functrain.distributed.replicas import replicate as replicate
 from functrain.distributed.replicas import sum_over_ranks as sum_over_ranks

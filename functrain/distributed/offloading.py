@@ -7,13 +7,14 @@
 The state never travels. Each update sends this process's gradients and parameters to the CPU, and the parameters back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim.averages import keeps_averages
 from functrain.step.collectives import Exchange, Share
@@ -131,6 +132,23 @@ class Offloaded:
     def whole_on_first(self, state: TrainState) -> TrainState:
         """The state with whole leaves on process 0; on the others it is for no use."""
         return self.inner.whole_on_first(state)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether any leaf of a kept state is a part of the whole leaf."""
+        return self.inner.is_cut
+
+    def in_pieces(self, state: TrainState, *, gathered_below: int = 0) -> TrainState:
+        """The state with a `Piece` for each leaf that is cut, where it is kept."""
+        return self.inner.in_pieces(state, gathered_below=gathered_below)
+
+    def rows_on_first(self, piece: Piece, device: torch.device) -> Iterator[Tensor]:
+        """The rows of all processes, on process 0."""
+        return self.inner.rows_on_first(piece, device)
+
+    def told_by_first(self, value: T) -> T:
+        """What process 0 gives."""
+        return self.inner.told_by_first(value)
 
     def kept(self, state: TrainState) -> TrainState:
         """A whole state as this process keeps it."""

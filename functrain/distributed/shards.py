@@ -1,7 +1,7 @@
 """Processes that each keep a part of a state, and what they send each other between the phases of a step."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from functrain.distributed.layout import Cut, Cuts, Layout, own_params, own_tree
 from functrain.distributed.messages import gather_all, gather_on_first, scatter_sums, sum_all
+from functrain.distributed.pieces import rows_on_first, told_by_first
+from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
 from functrain.optim.averages import keeps_averages
@@ -250,6 +252,53 @@ class Sharding:
     def whole_on_first(self, state: TrainState) -> TrainState:
         """The state with whole leaves on process 0; on the others it is for no use."""
         return dataclasses.replace(self, gather=gather_on_first).whole(state)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether any leaf of a kept state is a part of the whole leaf."""
+        return self.layout.is_cut
+
+    def in_pieces(self, state: TrainState, *, gathered_below: int = 0) -> TrainState:
+        """The state with a `Piece` for each leaf that is cut, where it is kept."""
+        if not self.is_cut:
+            return state
+
+        def named(params: Params, cuts: Mapping[str, Cut | None]) -> Params:
+            made = self._in_pieces(list(params.values()), [cuts.get(n) for n in params], state.device, gathered_below)
+            return dict(zip(params, made))
+
+        def tree(value: Any, cuts: Cuts) -> Any:
+            leaves, spec = flatten(value)
+            return unflatten(spec, self._in_pieces(leaves, list(cuts), state.device, gathered_below))
+
+        window = state.accumulator
+        if window is not None:
+            window = dataclasses.replace(window, grads=named(window.grads, dict(self.layout.updated)))
+        return state.replace(
+            params=named(state.params, self._params),
+            opt_state=tree(state.opt_state, self.layout.opt_state),
+            ema=tree(state.ema, self.layout.ema),
+            accumulator=window,
+        )
+
+    def _in_pieces(self, leaves: list[Any], cuts: list[Cut | None], device: torch.device, below: int) -> list[Any]:
+        made = [
+            leaf if cut is None else Piece(leaf, cut.rows, self.rank, self.ranks) for leaf, cut in zip(leaves, cuts)
+        ]
+        small = [place for place, leaf in enumerate(made) if isinstance(leaf, Piece) and leaf.nbytes < below]
+        first = dataclasses.replace(self, gather=gather_on_first)
+        found = first._gathered([made[place].rows.to(device) for place in small], [cuts[place] for place in small])
+        for place, leaf in zip(small, found):
+            made[place] = leaf.to(made[place].device)
+        return made
+
+    def rows_on_first(self, piece: Piece, device: torch.device) -> Iterator[Tensor]:
+        """The rows of all processes, on process 0; not more than a message's at a time."""
+        return rows_on_first(piece, device)
+
+    def told_by_first(self, value: T) -> T:
+        """What process 0 gives."""
+        return told_by_first(value)
 
     def kept(self, state: TrainState) -> TrainState:
         """A whole state as this process keeps it."""

@@ -14,6 +14,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -312,6 +313,16 @@ def gathered(tensor: Tensor, ranks: int) -> Tensor:
     gather = getattr(torch.distributed, "all_gather_single", None) or torch.distributed.all_gather_into_tensor
     gather(found.view(-1), tensor.reshape(-1))
     return found
+
+
+def group_timeout() -> timedelta | None:
+    """How long the processes that train wait for each other; None: torch does not say."""
+    for device in ("cpu", "cuda"):
+        with contextlib.suppress(AttributeError, RuntimeError):  # it sends between devices of the other kind only
+            group: Any = torch.distributed.group.WORLD
+            timeout: timedelta = group._get_backend(torch.device(device)).options._timeout
+            return timeout
+    return None
 
 
 _DispatchMode: Any = _find("torch.utils._python_dispatch", "TorchDispatchMode")

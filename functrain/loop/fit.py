@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from functrain.checkpoint import Peers
 from functrain.compiler import CompilingRunner, runner_for
 from functrain.compiler.request import check as check_compiler
 from functrain.data.worker_loss import losses_at_draws, refuse_import_by_worker
@@ -42,7 +43,7 @@ from functrain.loop.report import Report
 from functrain.loop.result import FitResult
 from functrain.loop.resume.constant import constant_metadata
 from functrain.loop.resume.metadata import RunMetadata
-from functrain.loop.resume.opening import Opened, Opening, best_state, open_run
+from functrain.loop.resume.opening import Opened, Opening, best_state, open_run, with_peers
 from functrain.loop.resume.programs import Programs
 from functrain.loop.run import Run
 from functrain.loop.settings import Settings
@@ -114,6 +115,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         settings = dataclasses.replace(settings, compile=choice.compile)
         opening = _opening(settings, state, loader, feeds[0], leads=world.rank == 0)
         stack.enter_context(nothing_left_if_refused(opening.run_dir if opening.leads else None))
+        opening = with_peers(opening, state, world)
         opened = _open_run(opening, state, stack)
         report = _report(settings, opening, opened, stack)
         programs = Programs(opened.found.programs if settings.compile else {}, settings.strict_resume)
@@ -124,6 +126,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
         keeper = Keeper(
             settings=settings,
             saver=opened.saver,
+            piece_writer=opened.piece_writer,
             constant=opening.metadata,
             programs=programs,
             feed=feeds[0],
@@ -143,7 +146,7 @@ def fit(state: TrainState, loader: Any, settings: Settings) -> FitResult:
             result = run.to_the_end(copy_tensors(state) if opening.copy else state, opened.status)
         report.records.status = INTERRUPTED if result.stopped_by in ("signal", "time") else FINISHED
         if result.stopped_by == "early_stopping" and settings.decisions.restores_best and opening.run_dir is not None:
-            result = dataclasses.replace(result, state=_best(opening.run_dir, result.state))
+            result = dataclasses.replace(result, state=_best(opening.run_dir, result.state, opening.peers))
     if not returns_result(settings.on_signal, result.stopped_by, flag.number):
         raise Interrupted(_exit_code(result, flag), result)
     return result
@@ -184,7 +187,10 @@ def _open_run(opening: Opening, state: TrainState, stack: ExitStack) -> Opened:
     exchange = state.recipe.exchange
     if exchange is None:
         return open_run(opening, state, stack)
-    opened = open_run(opening, exchange.whole(state.at_window_start()), stack)
+    state = state.at_window_start()
+    if opening.peers is not None:  # of which each reads its own part
+        return open_run(opening, state, stack, like=exchange.in_pieces(state))
+    opened = open_run(opening, exchange.whole(state), stack)
     return opened._replace(state=exchange.kept(opened.state))
 
 
@@ -331,8 +337,10 @@ def _check_tail(settings: Settings, feed: Feed, state: TrainState) -> None:
         )
 
 
-def _best(run_dir: Path, state: TrainState) -> TrainState:
+def _best(run_dir: Path, state: TrainState, peers: Peers | None) -> TrainState:
     exchange = state.recipe.exchange
     if exchange is None:
         return best_state(run_dir, state)
+    if peers is not None:
+        return best_state(run_dir, exchange.in_pieces(state), peers)
     return exchange.kept(best_state(run_dir, exchange.whole(state)))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from functrain.checkpoint import PieceWriter
 from functrain.data.worker_loss import WorkerLostError
 from functrain.distributed import World, any_rank, gather_state
 from functrain.foundation.errors import NonFiniteError
@@ -14,6 +15,7 @@ from functrain.loop.settings import Settings
 from functrain.loop.skips import Refusal
 from functrain.step.execution import Runner
 from functrain.step.state import DonatedState, TrainState
+from functrain.step.state_digest import SMALL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +25,7 @@ class Keeper:
     Attributes:
         settings: the run's.
         saver: writes; None: nothing is kept, or another rank writes.
+        piece_writer: writes this rank's pieces of the state into the checkpoints of another; None: that one writes all.
         constant: what every checkpoint of the run says.
         programs: the compiled steps.
         feed: the training data.
@@ -33,6 +36,7 @@ class Keeper:
 
     settings: Settings
     saver: Saver | None
+    piece_writer: PieceWriter | None
     constant: RunMetadata
     programs: Programs
     feed: Feed
@@ -53,7 +57,9 @@ class Keeper:
             status: of the checkpoint.
             metric: the watched one.
         """
-        given, state = state, _to_save(state)
+        given, state = state, self._to_save(state)
+        if self.piece_writer is not None:
+            self.piece_writer.save(state)
         if self.saver is None:
             return
         metadata = self.constant.at(
@@ -95,6 +101,20 @@ class Keeper:
         """Wait until everything is on disk: before an error that ends the run, so that what was trained is not lost."""
         if self.saver is not None:
             self.saver.finish()
+        if self.piece_writer is not None:
+            self.piece_writer.wait()
+
+    def _to_save(self, state: TrainState) -> TrainState:
+        """What a checkpoint has of a state: pieces that each rank writes, or whole leaves; no window that has begun."""
+        exchange = state.recipe.exchange
+        if exchange is None:
+            return state
+        in_pieces = self.piece_writer is not None or (
+            self.saver is not None and self.saver.checkpointer.peers is not None
+        )
+        if in_pieces:
+            return exchange.in_pieces(state.at_window_start(), gathered_below=SMALL)
+        return gather_state(state, on_first=True)
 
     def _agreed(self, wanted: bool, state: TrainState) -> bool:
         """Whether the rank that writes wants to save: for a state in shards all must hear it, to put it together."""
@@ -114,8 +134,3 @@ class Keeper:
         """The error to end with after an update that was not finite, when the state before it is saved."""
         self.save(refusal.state, status="NONFINITE")
         return NonFiniteError(refusal.message if self.saver is None else refusal.message_when_saved)
-
-
-def _to_save(state: TrainState) -> TrainState:
-    """What a checkpoint has of a state: whole leaves, and no window that has begun."""
-    return state if state.recipe.exchange is None else gather_state(state, on_first=True)

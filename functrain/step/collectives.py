@@ -5,12 +5,14 @@ summation) is a value of the recipe, which `functrain.distributed` puts there: `
 graph, or an `Exchange` between its phases.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
+from functrain.foundation.pieces import Piece
 from functrain.optim import global_norm
 
 if TYPE_CHECKING:
@@ -145,6 +147,29 @@ class Exchange(Protocol):
 
     def whole_on_first(self, state: "TrainState") -> "TrainState":
         """As `whole`, on process 0, which writes checkpoints; what the others get is for no use, and no larger."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether any leaf of a kept state is a part of the whole leaf."""
+
+    def in_pieces(self, state: "TrainState", *, gathered_below: int = 0) -> "TrainState":
+        """A kept state with a `Piece` for each leaf that is cut, where it is kept.
+
+        Args:
+            state: the state as it is kept.
+            gathered_below: cut leaves of fewer bytes are whole on process 0, and for no use on the others.
+        """
+
+    def rows_on_first(self, piece: Piece, device: torch.device) -> Iterator[Tensor]:
+        """The rows of all processes in their order, some at a time, on process 0; nothing on the others, which send.
+
+        Args:
+            piece: this process's.
+            device: where the processes send from.
+        """
+
+    def told_by_first(self, value: T) -> T:
+        """What process 0 gives."""
 
     def kept(self, state: "TrainState") -> "TrainState":
         """A whole state as this process keeps it."""

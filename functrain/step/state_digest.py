@@ -1,15 +1,18 @@
 """A digest of a state: equal exactly where `diff_states` finds no difference."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import leaves_with_paths
-from functrain.step.state import TrainState, whole
+from functrain.step.state import TrainState
 
 DIGITS = 32  # of SHA-256's 64: 128 bits
+SMALL = 2**16  # bytes of a leaf in shards, below which its rows travel with those of others
 
 
 @torch.no_grad()
@@ -18,6 +21,7 @@ def digest(state: Any) -> str:
 
     It covers each leaf's path, dtype, shape and bits. The device, the layout in memory, the recipe, and the way in
     which a step ran do not count. A digest waits for the device. SHA-256 takes about a millisecond for each megabyte.
+    Of a state in shards all processes must ask; process 0 takes it, and gets the rows of the others in turn.
 
     Args:
         state: a `TrainState`, or a tree of tensors and Python scalars.
@@ -31,18 +35,31 @@ def digest(state: Any) -> str:
         >>> digest({"w": torch.tensor([0.0])}) == digest({"w": torch.tensor([-0.0])})
         False
     """
+    exchange = state.recipe.exchange if isinstance(state, TrainState) else None
+    if exchange is None or not exchange.is_cut:
+        return _digest(state, lambda _: ())
+    device = state.device
+    found = _digest(
+        exchange.in_pieces(state, gathered_below=SMALL), lambda piece: exchange.rows_on_first(piece, device)
+    )
+    return exchange.told_by_first(found)
+
+
+def _digest(tree: Any, rows: Callable[[Piece], Iterable[Tensor]]) -> str:
+    """Of a tree in which pieces may stand for tensors, whose rows are asked for one after the other."""
     found = hashlib.sha256()
-    leaves = leaves_with_paths(whole(state) if isinstance(state, TrainState) else state)
+    leaves = leaves_with_paths(tree)
     # First all forms, then all bits: so no two trees give the same bytes.
     found.update("\n".join(f"{path}\0{_form(leaf)}" for path, leaf in leaves).encode(errors="surrogatepass") + b"\0\0")
     for _, leaf in leaves:
-        if isinstance(leaf, Tensor):
-            found.update(_bits(leaf))
+        for part in rows(leaf) if isinstance(leaf, Piece) else (leaf,):
+            if isinstance(part, Tensor):
+                found.update(_bits(part))
     return found.hexdigest()[:DIGITS]
 
 
 def _form(leaf: Any) -> str:
-    if isinstance(leaf, Tensor):
+    if isinstance(leaf, (Tensor, Piece)):
         return f"{leaf.dtype}{list(leaf.shape)}"
     return f"{type(leaf).__name__} {leaf!r}"
 

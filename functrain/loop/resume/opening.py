@@ -9,8 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from functrain.checkpoint import Checkpointer, CheckpointInfo, CheckpointWarning, RunLock, import_orbax
-from functrain.distributed import barrier
+from functrain.checkpoint import (
+    Checkpointer,
+    CheckpointInfo,
+    CheckpointWarning,
+    Peers,
+    PieceWriter,
+    RunLock,
+    import_orbax,
+    without_sight_of,
+)
+from functrain.distributed import ProcessPeers, World, all_ranks, barrier
+from functrain.foundation.errors import CheckpointError
 from functrain.loop.output.log_files import CSV, JSON, NO_MARK
 from functrain.loop.output.tensorboard import FOLDER
 from functrain.loop.output.timing import FILE as TIMING
@@ -35,6 +45,7 @@ class Opening:
         copy: a saved state's storage will be written to while it is being saved (donation).
         leads: this process writes; of several ranks one does.
         strict_resume: refuse a resume that would not be bit for bit.
+        peers: the processes that keep the state in pieces, of which each writes and reads its own.
     """
 
     run_dir: Path | None
@@ -46,6 +57,7 @@ class Opening:
     copy: bool
     leads: bool
     strict_resume: bool = False
+    peers: Peers | None = None
 
 
 class Opened(NamedTuple):
@@ -53,6 +65,7 @@ class Opened(NamedTuple):
 
     Attributes:
         saver: writes the run's checkpoints; None: nothing is kept, or another rank writes.
+        piece_writer: writes this process's pieces into the checkpoints of another's.
         state: to start from.
         found: what its checkpoint says beside it.
         status: of that checkpoint; "" for a run that starts afresh.
@@ -60,16 +73,18 @@ class Opened(NamedTuple):
 
     saver: Saver | None
     state: TrainState
+    piece_writer: PieceWriter | None = None
     found: RunMetadata = RunMetadata()
     status: str = ""
 
 
-def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> Opened:
+def open_run(opening: Opening, state: TrainState, stack: ExitStack, *, like: TrainState | None = None) -> Opened:
     """What writes the run's checkpoints, and what to start from.
 
     Args:
         opening: how.
         state: the state of a run that starts afresh.
+        like: the same with the pieces that this process reads, if it reads pieces.
         stack: keeps the directory locked, and the checkpoints open, until it is closed.
 
     Raises:
@@ -81,7 +96,7 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> Opened:
         if opening.resume not in ("auto", "never"):
             raise ValueError("resume=PATH continues in a run directory: give run_dir too")
         return Opened(None, state)
-    run_dir, leads = opening.run_dir, opening.leads
+    run_dir, leads, like = opening.run_dir, opening.leads, state if like is None else like
     if opening.resume not in ("auto", "never"):
         Checkpointer(run_dir / "checkpoints", read_only=True).locate(opening.resume)  # before the directory is made
     lock: RunLock | None = None
@@ -98,24 +113,59 @@ def open_run(opening: Opening, state: TrainState, stack: ExitStack) -> Opened:
             keep_best=opening.keep_best,
             mode=opening.watch_mode,
             read_only=not leads,
+            peers=opening.peers,
         )
     )
+    writer = None
+    if opening.peers is not None and not leads:
+        writer = stack.enter_context(PieceWriter(run_dir / "checkpoints", opening.peers, copy=opening.copy))
     if leads:
         import_orbax()  # before anything is drawn
     saver = Saver(checkpointer, copy=opening.copy, lock=lock) if leads else None
-    opened = Opened(saver, state)
+    opened = Opened(saver, state, writer)
     if opening.resume not in ("auto", "never"):
-        state, found, info = restore(
-            checkpointer, state, opening.metadata, opening.resume, strict=opening.strict_resume
-        )
-        opened = Opened(saver, state, _make_room(run_dir, checkpointer, info, found, leads), info.status)
+        state, found, info = restore(checkpointer, like, opening.metadata, opening.resume, strict=opening.strict_resume)
+        found = _make_room(run_dir, checkpointer, info, found, leads)
+        opened = Opened(saver, state, writer, found, info.status)
     elif checkpointer.names():
-        state, found, info = restore(checkpointer, state, opening.metadata, "last", strict=opening.strict_resume)
-        opened = Opened(saver, state, found, info.status)
+        state, found, info = restore(checkpointer, like, opening.metadata, "last", strict=opening.strict_resume)
+        opened = Opened(saver, state, writer, found, info.status)
     if leads:
         checkpointer.tidy()  # a run that is finished saves nothing more, which would do it
     barrier()  # nobody reads logs that are still being arranged, nobody writes what is still being read
     return opened
+
+
+def with_peers(opening: Opening, state: TrainState, world: World) -> Opening:
+    """The opening with the processes that write and read their pieces of the state, if they keep it in pieces.
+
+    Where one of them does not see the run's directory, process 0 gathers the state and writes all of it.
+
+    Raises:
+        CheckpointError: such a process cannot go on from the checkpoints that process 0 sees.
+    """
+    exchange = state.recipe.exchange
+    if opening.run_dir is None or exchange is None or not exchange.is_cut:
+        return opening
+    peers = ProcessPeers.of(world)
+    blind = without_sight_of(opening.run_dir, peers)
+    if not blind:
+        return dataclasses.replace(opening, peers=peers)
+    who = f"process{'es' if len(blind) > 1 else ''} {', '.join(map(str, blind))} cannot see {opening.run_dir}"
+    to_resume = opening.resume != "never" and (opening.run_dir / "checkpoints").is_dir()
+    if any(all_ranks(to_resume, world)):
+        raise CheckpointError(
+            f"{who}, where there are checkpoints to go on from: give a run directory that all processes see, "
+            "or resume='never'"
+        )
+    if opening.leads:
+        warnings.warn(
+            f"{who}: process 0 gathers the state for each checkpoint, and writes all of it. In a run directory that "
+            "all processes see, each writes its own part",
+            CheckpointWarning,
+            stacklevel=4,
+        )
+    return opening
 
 
 def _lock(run_dir: Path, stack: ExitStack) -> RunLock:
@@ -130,14 +180,15 @@ def _lock(run_dir: Path, stack: ExitStack) -> RunLock:
     return lock
 
 
-def best_state(run_dir: Path, like: TrainState) -> TrainState:
+def best_state(run_dir: Path, like: TrainState, peers: Peers | None = None) -> TrainState:
     """The state of the run's best checkpoint, once everything is saved.
 
     Raises:
         CheckpointError: if there is none that can be read.
     """
     barrier()
-    restored: TrainState = Checkpointer(run_dir / "checkpoints", read_only=True).restore(like, "best").tree
+    checkpointer = Checkpointer(run_dir / "checkpoints", read_only=True, peers=peers)
+    restored: TrainState = checkpointer.restore(like, "best").tree
     return restored
 
 
