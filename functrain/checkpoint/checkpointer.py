@@ -209,6 +209,7 @@ class Checkpointer:
         """
         if self._save is not None:
             self._save.join()
+        orbax_io.import_orbax()  # not in the reader's thread: it would wait for a deterministic run, which waits for it
         groups = [groups] if isinstance(groups, str) else groups if groups is None else list(groups)
         if which not in ("last", "best"):
             where = self._as_first_says(partial(self.locate, which))

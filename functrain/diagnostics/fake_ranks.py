@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from functrain.foundation.errors import FunctrainError
-from functrain.foundation.torch_internals import TorchDispatchMode, fake_store, reads_a_value
+from functrain.foundation.torch_internals import TorchDispatchMode, fake_store, ranks_of, reads_a_value
 from functrain.foundation.trees import tensors
 
 # What an operator of torch.distributed sends, by the part of its name: the kind, which of its tensors counts, and how
@@ -38,10 +38,12 @@ class Message(NamedTuple):
     Attributes:
         kind: "all-gather", "all-to-all", "reduce-scatter", "all-reduce" or "broadcast".
         nbytes: that each process sends in a ring.
+        ranks: how many processes are in the ring.
     """
 
     kind: str
     nbytes: int
+    ranks: int
 
 
 @contextmanager
@@ -93,7 +95,7 @@ class Messages(TorchDispatchMode):
             dtype = args[0].dtype
             return id(args[0]) not in self._infinite if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
         if func.namespace in ("c10d", "_c10d_functional"):
-            self._record(func.__name__, list(tensors((args, kwargs))))
+            self._record(func.__name__, list(tensors((args, kwargs))), ranks_of(args) or self._ranks)
         result = func(*args, **(kwargs or {}))
         if func in _ASKS_FOR_INFINITY and math.inf in (*args[1:], math.inf if len(args) == 1 else 0):
             self._note(result)
@@ -104,11 +106,9 @@ class Messages(TorchDispatchMode):
         number = id(tensor)
         self._infinite[number] = weakref.ref(tensor, lambda _: self._infinite.pop(number, None))
 
-    def _record(self, name: str, given: list[Tensor]) -> None:
+    def _record(self, name: str, given: list[Tensor], ranks: int) -> None:
         for part, kind, place, whole, shares in _KINDS:
             if part in name and given:
-                others = self._ranks - 1
-                self.sent.append(
-                    Message(kind, given[place].nbytes * others * (whole * self._ranks + shares) // self._ranks)
-                )
+                nbytes = given[place].nbytes * (ranks - 1) * (whole * ranks + shares) // ranks
+                self.sent.append(Message(kind, nbytes, ranks))
                 return

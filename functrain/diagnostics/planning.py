@@ -43,11 +43,13 @@ class Sent:
         kind: as of a `Message`.
         messages: how many.
         nbytes: that each process sends in all of them.
+        steps: from a process to the next, of all of them: one less than there are processes in a ring.
     """
 
     kind: str
     messages: int
     nbytes: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ class Plan:
 
     @property
     def messages_s(self) -> float:
-        """Seconds of an update's messages: each goes around the ring of all processes."""
-        around = (self.world - 1) * self.rates.latency_us * MICRO
-        count = sum(each.messages for each in self.sent)
-        return count * around + sum(each.nbytes for each in self.sent) / (self.rates.link_gbytes * GIGA)
+        """Seconds of an update's messages: each goes around the ring of its processes."""
+        steps = sum(each.steps for each in self.sent)
+        return steps * self.rates.latency_us * MICRO + sum(each.nbytes for each in self.sent) / (
+            self.rates.link_gbytes * GIGA
+        )
 
     @property
     def update_s(self) -> float:
@@ -200,9 +203,9 @@ def by_kind(messages: list[Message]) -> Iterator[Sent]:
     """Messages added up by their kind.
 
     Example:
-        >>> list(by_kind([Message("all-gather", 3), Message("all-reduce", 1), Message("all-gather", 4)]))
-        [Sent(kind='all-gather', messages=2, nbytes=7), Sent(kind='all-reduce', messages=1, nbytes=1)]
+        >>> list(by_kind([Message("all-gather", 3, 2), Message("all-gather", 4, 8)]))
+        [Sent(kind='all-gather', messages=2, nbytes=7, steps=8)]
     """
     for kind in dict.fromkeys(each.kind for each in messages):
-        sizes = [each.nbytes for each in messages if each.kind == kind]
-        yield Sent(kind, len(sizes), sum(sizes))
+        own = [each for each in messages if each.kind == kind]
+        yield Sent(kind, len(own), sum(each.nbytes for each in own), sum(each.ranks - 1 for each in own))

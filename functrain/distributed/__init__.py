@@ -1,5 +1,7 @@
 """Several processes, one run: ranks, their agreement, data parallelism."""
 
+from functrain.distributed.mesh import Sizes as Sizes
+from functrain.distributed.mesh import sizes_of as sizes_of
 from functrain.distributed.peers import ProcessPeers as ProcessPeers
 from functrain.distributed.replicas import part_of as part_of
 from functrain.distributed.replicas import replicate as replicate

@@ -7,7 +7,7 @@ fixed number of chunks a sum over a chunk does not depend on the number of proce
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +16,7 @@ from functrain.foundation.trees import flatten, unflatten
 from functrain.step.state import Params, TrainState
 from functrain.step.used import owners
 
+C = TypeVar("C")
 MOST_PADDING = 1.5  # rows with those that fill it up, over its rows: a leaf of more is not cut
 
 
@@ -128,8 +129,8 @@ class Layout:
         return cls(
             tuple((name, cut if cuts_params else None) for name, cut in cuts.items()),
             tuple((name, cuts[name]) for name in trainable),
-            _like_params(state.opt_state, state.params, cuts),
-            _like_params(state.ema, state.params, cuts),
+            like_their_params(state.opt_state, state.params, cuts),
+            like_their_params(state.ema, state.params, cuts),
         )
 
     @property
@@ -138,14 +139,14 @@ class Layout:
         return any(cut for _, cut in self.updated) or any(self.opt_state) or any(self.ema)
 
 
-def _like_params(tree: Any, params: Params, cuts: Mapping[str, Cut | None]) -> Cuts:
-    """Cuts of a tree's leaves: those of a parameter's that have its shape."""
+def like_their_params(tree: Any, params: Params, cuts: Mapping[str, C]) -> tuple[C | None, ...]:
+    """Cuts of a tree's leaves, of any kind: those of a parameter's that have its shape."""
     leaf_list, spec = flatten(tree)
     names = tuple(params)
     found = ((leaf, None if owner is None else names[owner]) for leaf, owner in zip(leaf_list, owners(spec, names)))
     return tuple(
         [
-            cuts[name] if name and isinstance(leaf, Tensor) and leaf.shape == params[name].shape else None
+            cuts.get(name) if name and isinstance(leaf, Tensor) and leaf.shape == params[name].shape else None
             for leaf, name in found
         ]
     )

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from functrain.distributed.mesh import Group
 from functrain.foundation.torch_internals import gathered
 from functrain.optim.foreach import are_ours
 
@@ -31,53 +32,53 @@ def bucket_bytes(ranks: int) -> int:
     return min(max(BUCKET, BUCKET_OF_A_RANK * ranks), LARGEST_BUCKET)
 
 
-def gather_all(tensors: Sequence[Tensor], ranks: int) -> list[Tensor]:
-    """Each tensor of all processes, `[ranks, ...]`; its shape must be the same on all."""
+def gather_all(tensors: Sequence[Tensor], group: Group) -> list[Tensor]:
+    """Each tensor of all processes of a group, `[size, ...]`; its shape must be the same on all."""
     found: list[Tensor] = list(tensors)
-    for places in buckets(tensors, ranks, times=ranks):
+    for places in buckets(tensors, group.size, times=group.size):
         flat = _joined([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places], dim=0)
-        pieces = gathered(flat, ranks).split([tensors[place].numel() for place in places], dim=1)
+        pieces = gathered(flat, group.size, group.handle).split([tensors[place].numel() for place in places], dim=1)
         for place, piece in zip(places, pieces):
             tensor = tensors[place]
-            found[place] = piece.reshape(ranks, *tensor.shape).to(tensor.dtype)
+            found[place] = piece.reshape(group.size, *tensor.shape).to(tensor.dtype)
     return found
 
 
-def gather_on_first(tensors: Sequence[Tensor], ranks: int) -> list[Tensor | None]:
-    """As `gather_all`, on process 0; None for each on the others, which take no memory for it."""
+def gather_on_first(tensors: Sequence[Tensor], group: Group) -> list[Tensor | None]:
+    """As `gather_all`, on the group's first process; None for each on the others, which take no memory for it."""
     found: list[Tensor | None] = [None] * len(tensors)
-    first = dist.get_rank() == 0
-    for places in buckets(tensors, ranks, times=ranks):
+    first = group.rank == 0
+    for places in buckets(tensors, group.size, times=group.size):
         flat = _joined([_bytes_or_numbers(tensors[place]).reshape(-1) for place in places], dim=0)
-        every = flat.new_empty(ranks, len(flat)) if first else None
-        dist.gather(flat, None if every is None else list(every.unbind()), dst=0)
+        every = flat.new_empty(group.size, len(flat)) if first else None
+        dist.gather(flat, None if every is None else list(every.unbind()), dst=group.first, group=group.handle)
         if every is None:
             continue
         for place, piece in zip(places, every.split([tensors[place].numel() for place in places], dim=1)):
-            found[place] = piece.reshape(ranks, *tensors[place].shape).to(tensors[place].dtype)
+            found[place] = piece.reshape(group.size, *tensors[place].shape).to(tensors[place].dtype)
     return found
 
 
-def sum_all(tensors: list[Tensor], ranks: int) -> list[Tensor]:
-    """Each tensor added over the processes, in the order that torch takes. What the list alone holds is overwritten."""
+def sum_all(tensors: list[Tensor], group: Group) -> list[Tensor]:
+    """Each tensor added over a group, in the order that torch takes. What the list alone holds is overwritten."""
     own = are_ours(tensors)  # before another list holds them
     found = list(tensors)
-    for places in buckets(tensors, ranks):
+    for places in buckets(tensors, group.size):
         flat = _joined([tensors[place].reshape(-1) for place in places], dim=0)
         if len(places) == 1 and not own:
             flat = flat.clone()
-        dist.all_reduce(flat)
+        dist.all_reduce(flat, group=group.handle)
         for place, piece in zip(places, flat.split([tensors[place].numel() for place in places])):
             found[place] = piece.view(tensors[place].shape)
     return found
 
 
-def scatter_sums(rows: list[Tensor], ranks: int, add: Callable[[Sequence[Tensor]], Tensor]) -> list[Tensor]:
-    """The sum over the processes of this process's row of each tensor.
+def scatter_sums(rows: list[Tensor], group: Group, add: Callable[[Sequence[Tensor]], Tensor]) -> list[Tensor]:
+    """The sum over the processes of a group of this process's row of each tensor.
 
     Args:
-        rows: each `[ranks, ...]`: what this process has for each. The list is emptied, for the tensors' memory.
-        ranks: how many there are.
+        rows: each `[size, ...]`: what this process has for each. The list is emptied, for the tensors' memory.
+        group: the processes.
         add: the sum of the processes' tensors, given in their order.
 
     Returns:
@@ -87,17 +88,42 @@ def scatter_sums(rows: list[Tensor], ranks: int, add: Callable[[Sequence[Tensor]
     shapes = [row.shape[1:] for row in rows]
     found: list[Any] = [None] * len(rows)
     waiting = dict(enumerate(rows))
-    groups = list(buckets(rows, ranks))
+    together = list(buckets(rows, group.size))
     rows.clear()
-    for places in groups:
-        flat = _joined([waiting.pop(place).reshape(ranks, -1) for place in places], dim=1)
+    for places in together:
+        flat = _joined([waiting.pop(place).reshape(group.size, -1) for place in places], dim=1)
         received = torch.empty_like(flat)
-        dist.all_to_all_single(received, flat)
+        dist.all_to_all_single(received, flat, group=group.handle)
         del flat
         total = add(received.unbind())
         for place, piece in zip(places, total.split([shapes[place].numel() for place in places])):
             found[place] = piece.view(shapes[place])
     return found
+
+
+def sum_whole(tensors: Sequence[Tensor], group: Group, add: Callable[[Sequence[Tensor]], Tensor]) -> list[Tensor]:
+    """Each tensor added over a group in the caller's order: each process adds a part of it, and gathers the others'."""
+    shapes = [tensor.shape for tensor in tensors]
+    sums = scatter_sums([in_rows(tensor, group.size) for tensor in tensors], group, add)
+    return [joined_rows(rows, shape) for shape, rows in zip(shapes, gather_all(sums, group))]
+
+
+def in_rows(tensor: Tensor, count: int) -> Tensor:
+    """A tensor's elements in so many rows of equal length, filled up with zeros.
+
+    Example:
+        >>> in_rows(torch.arange(3), 2)
+        tensor([[0, 1],
+                [2, 0]])
+    """
+    flat = tensor.reshape(-1)
+    missing = -len(flat) % count
+    return torch.nn.functional.pad(flat, (0, missing)).view(count, -1) if missing else flat.view(count, -1)
+
+
+def joined_rows(rows: Tensor, shape: torch.Size) -> Tensor:
+    """The tensor of `in_rows`, in its shape."""
+    return rows.reshape(-1)[: shape.numel()].view(shape)
 
 
 def buckets(tensors: Sequence[Tensor], ranks: int, *, times: int = 1) -> Iterator[list[int]]:

@@ -64,9 +64,19 @@ class Offloaded:
     device: torch.device
 
     @property
+    def rank(self) -> int:
+        """The number of this process among those that share out the data."""
+        return self.inner.rank
+
+    @property
     def ranks(self) -> int:
-        """How many processes there are."""
+        """How many processes share out the data."""
         return self.inner.ranks
+
+    @property
+    def processes(self) -> int:
+        """How many there are in all."""
+        return self.inner.processes
 
     @property
     def in_tree(self) -> bool:
@@ -134,9 +144,9 @@ class Offloaded:
         return self.inner.whole_on_first(state)
 
     @property
-    def is_cut(self) -> bool:
-        """Whether any leaf of a kept state is a part of the whole leaf."""
-        return self.inner.is_cut
+    def is_in_pieces(self) -> bool:
+        """Whether a kept state is in pieces: the rows of all processes, in their order, are the whole leaves."""
+        return self.inner.is_in_pieces
 
     def in_pieces(self, state: TrainState, *, gathered_below: int = 0) -> TrainState:
         """The state with a `Piece` for each leaf that is cut, where it is kept."""

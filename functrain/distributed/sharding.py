@@ -8,10 +8,13 @@ from torch import nn
 
 from functrain.distributed.elementwise import is_elementwise
 from functrain.distributed.layout import Layout, cut_of
+from functrain.distributed.mesh import Mesh, Sizes, mesh_of, sizes_of
 from functrain.distributed.offloading import Offloaded, moved
 from functrain.distributed.replicas import replicate
 from functrain.distributed.shards import Sharding
-from functrain.distributed.world import World, current_world
+from functrain.distributed.slices import layers_of, sliced_network, slicing
+from functrain.distributed.tensor_parallel import TensorParallel
+from functrain.distributed.world import current_world
 from functrain.step.arguments import check_whole_batches
 from functrain.step.collectives import ALONE, Exchange
 from functrain.step.recomputation import named_patterns
@@ -30,6 +33,7 @@ def shard(
     reduction: str = "fast",
     offload_optimizer: str | None = None,
     blocks: str | Sequence[str] = (),
+    tensor_parallel: Mapping[str, str] | None = None,
 ) -> TrainState:
     """The state as this process keeps it, to be trained by all processes together. All of them must call it.
 
@@ -47,8 +51,9 @@ def shard(
 
     Args:
         state: any state, whole.
-        mesh: how many processes there are, if it is said: a number, `{"dp": n}`, or a torch DeviceMesh of one
-            dimension; by default all.
+        mesh: how the processes are arranged: their number, `{"dp": n}`, `{"dp_replicate": n, "dp_shard": m}`, or a
+            torch DeviceMesh with such names. Of n x m processes, each m neighbours keep the shards of one state, and
+            n have each shard (hybrid sharding): messages of parameters stay among the m. By default all share one.
         strategy: one of those.
         reduction: "exact": the micro-batches of a window are shared out, and their sums added in one binary tree, so
             that the bits do not depend on the number of processes nor on the strategy: that of the processes must
@@ -59,6 +64,10 @@ def shard(
         blocks: patterns of the paths of modules, such as "layers.*", for zero3: the parameters of such a module are
             gathered when it runs, and forgotten when it has; it runs again in the backward pass, as with
             `activation_checkpointing`. Passes are not compiled then, and all processes need as many micro-batches.
+        tensor_parallel: which linear layers the `tp` processes of a mesh share, pattern of module paths -> "column"
+            (each has some of the outputs), "row" (some of the inputs), or "column:3" (a column layer of three parts,
+            such as queries, keys and values in one): `functrain.models.TENSOR_PARALLEL`, for example. These processes
+            need the same micro-batches.
 
     Returns:
         The state to train: with `fit`, or with `train_step` on this process's micro-batches.
@@ -70,6 +79,7 @@ def shard(
     References:
         Rajbhandari et al., ZeRO: Memory optimizations toward training trillion parameter models, SC 2020.
         Ren et al., ZeRO-Offload: Democratizing billion-scale model training, USENIX ATC 2021.
+        Shoeybi et al., Megatron-LM: Training multi-billion parameter language models using model parallelism, 2019.
 
     Example:
         >>> import functrain as ft, torch
@@ -82,37 +92,61 @@ def shard(
     """
     require_state("shard", state)
     world = current_world()
-    _check(state, mesh, strategy, reduction, world)
+    sizes = sizes_of(mesh, world)
+    _check(state, sizes, strategy, reduction)
     _check_offload(offload_optimizer)
+    if sizes.tp > 1:
+        _check_tensor_parallel(sizes, tensor_parallel, offload_optimizer, blocks)
     if named_patterns(blocks, "blocks") and strategy != "zero3":
         raise ValueError(f"blocks are gathered from the shards of zero3; got blocks with strategy={strategy!r}")
     if state.recipe.exchange is not None:
         state = unshard(state)
+    layers = layers_of(state.recipe.network, tensor_parallel or {}, sizes.tp)
     state = replicate(state, world)
-    if strategy == "ddp" and reduction == "fast" and state.recipe.accumulate == 1 and offload_optimizer is None:
+    simple = strategy == "ddp" and reduction == "fast" and state.recipe.accumulate == 1 and offload_optimizer is None
+    if simple and sizes.tp == 1:
         return state  # whose sums stand within the step's graph; they would be sent for each micro-batch of a window
-    in_tree, cuts = reduction == "exact", strategy != "ddp"
-    pieces = state.recipe.accumulate if in_tree else world.size
-    layout = Layout.of(
-        state,
-        chunks=pieces,
-        ranks=world.size,
-        cuts_params=strategy == "zero3",
-        cuts_updates=cuts,
-    )
+    arranged = mesh_of(sizes if strategy != "ddp" else Sizes(1, sizes.dp, sizes.tp), world)
     trainable = {name: state.params[name] for name in state.recipe.network.trainable}
-    by_element = not layout.is_cut or is_elementwise(state.recipe.optimizer, trainable)
-    chunks = tuple((name, cut_of(leaf, pieces, world.size)) for name, leaf in trainable.items())
-    network, in_blocks = state.recipe.network, None
-    if named_patterns(blocks, "blocks"):
-        network, in_blocks = network.with_blocks(blocks)
-    exchange: Exchange = Sharding(world.rank, world.size, strategy, in_tree, layout, chunks, by_element, in_blocks)
+    by_element = is_elementwise(state.recipe.optimizer, trainable)
+    network = state.recipe.network
+    exchange: Exchange
+    if sizes.tp > 1:
+        network = sliced_network(network, layers, arranged.tensor)
+        cuts = slicing(state, layers, arranged.tensor)
+        sharding = _sharding(cuts.own(state), arranged, strategy, reduction, by_element=by_element)
+        exchange = TensorParallel(sharding, arranged.tensor, cuts, by_element)
+    else:
+        in_blocks = None
+        if named_patterns(blocks, "blocks"):
+            network, in_blocks = network.with_blocks(blocks)
+        exchange = _sharding(state, arranged, strategy, reduction, by_element=by_element, blocks=in_blocks)
     if offload_optimizer is not None:
         exchange = Offloaded(exchange, state.device)
     whole = state.replace(
         recipe=dataclasses.replace(state.recipe, network=network, exchange=exchange, collectives=ALONE)
     )
     return exchange.kept(whole)
+
+
+def _sharding(
+    state: TrainState,
+    mesh: Mesh,
+    strategy: str,
+    reduction: str,
+    *,
+    by_element: bool,
+    blocks: frozenset[str] | None = None,
+) -> Sharding:
+    """How a state, whole or of slices, is kept in shards."""
+    in_tree, ranks = reduction == "exact", mesh.shards.size
+    pieces = state.recipe.accumulate if in_tree else ranks
+    layout = Layout.of(
+        state, chunks=pieces, ranks=ranks, cuts_params=strategy == "zero3", cuts_updates=strategy != "ddp"
+    )
+    names = state.recipe.network.trainable
+    chunks = tuple((name, cut_of(state.params[name], pieces, ranks)) for name in names)
+    return Sharding(mesh, strategy, in_tree, layout, chunks, by_element or not layout.is_cut, blocks)
 
 
 def unshard(state: TrainState) -> TrainState:
@@ -149,12 +183,16 @@ def gather_state(state: TrainState, *, on_first: bool = False) -> TrainState:
     return whole.replace(recipe=dataclasses.replace(state.recipe, network=state.recipe.network.plain, exchange=None))
 
 
-def _check(state: TrainState, mesh: Any, strategy: str, reduction: str, world: World) -> None:
+def _check(state: TrainState, sizes: Sizes, strategy: str, reduction: str) -> None:
     """Refuse what `shard` cannot do."""
     for name, value, allowed in (("strategy", strategy, STRATEGIES), ("reduction", reduction, REDUCTIONS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-    _check_mesh(mesh, world)
+    if strategy == "ddp" and 1 < sizes.dp_shard < sizes.dp:
+        raise ValueError(
+            f"dp_shard={sizes.dp_shard} processes share the shards of a state, and strategy='ddp' keeps no shards: "
+            "choose zero1, zero2 or zero3, or a mesh of dp alone"
+        )
     recipe = state.recipe
     if recipe.statistics is not None or recipe.activations:
         raise ValueError(
@@ -163,7 +201,7 @@ def _check(state: TrainState, mesh: Any, strategy: str, reduction: str, world: W
         )
     check_whole_batches(state.opt_state, "a state that several processes train")
     if reduction == "exact":
-        _check_window(recipe.accumulate, world)
+        _check_window(recipe.accumulate, sizes.dp)
         given = dict(recipe.network.given())
         if names := [path for path, module in given.items() if isinstance(module, nn.SyncBatchNorm)]:
             raise ValueError(
@@ -179,25 +217,27 @@ def _check_offload(to: str | None) -> None:
         raise ValueError(f"offload_optimizer must be one of {', '.join(OFFLOADS)}, or None; got {to!r}")
 
 
-def _check_mesh(mesh: Any, world: World) -> None:
-    sizes: dict[str, int] = {}
-    if isinstance(mesh, int):
-        sizes = {"dp": mesh}
-    elif isinstance(mesh, Mapping):
-        sizes = dict(mesh)
-    elif mesh is not None:
-        sizes = dict(zip(mesh.mesh_dim_names or ("dp",), mesh.mesh.shape, strict=True))
-    if others := [name for name, size in sizes.items() if name != "dp" and size != 1]:
-        raise ValueError(f"a mesh has one dimension, 'dp', over which data are shared out; got {', '.join(others)} too")
-    if sizes.get("dp", world.size) != world.size:
-        raise ValueError(f"the mesh has {sizes['dp']} processes, and {world.size} were started")
+def _check_tensor_parallel(
+    sizes: Sizes, plan: Mapping[str, str] | None, offload_optimizer: str | None, blocks: str | Sequence[str]
+) -> None:
+    """Refuse what processes that share layers cannot do."""
+    if not plan:
+        raise ValueError(
+            f"a mesh with tp={sizes.tp} needs a plan of the layers that these processes share: give "
+            'tensor_parallel={"pattern of paths": "column" or "row"}, such as functrain.models.TENSOR_PARALLEL'
+        )
+    if offload_optimizer is not None or named_patterns(blocks, "blocks"):
+        raise ValueError(
+            "tensor parallelism goes with the optimizer on the device, and without blocks: leave out "
+            f"{'offload_optimizer' if offload_optimizer else 'blocks'}, or tp"
+        )
 
 
-def _check_window(accumulate: int, world: World) -> None:
-    if accumulate & (accumulate - 1) or accumulate % world.size:
+def _check_window(accumulate: int, ranks: int) -> None:
+    if accumulate & (accumulate - 1) or accumulate % ranks:
         raise ValueError(
             f"reduction='exact' shares out the micro-batches of an update: their number must be a power of two that "
-            f"the number of processes divides; got accumulate={accumulate} and {world.size} processes. Give init_state "
-            f"accumulate={max(8, 1 << (world.size - 1).bit_length())}, for example, with smaller batches; or take "
+            f"the number of processes divides; got accumulate={accumulate} and {ranks} processes. Give init_state "
+            f"accumulate={max(8, 1 << (ranks - 1).bit_length())}, for example, with smaller batches; or take "
             "reduction='fast'"
         )

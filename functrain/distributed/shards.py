@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from functrain.distributed.layout import Cut, Cuts, Layout, own_params, own_tree
-from functrain.distributed.messages import gather_all, gather_on_first, scatter_sums, sum_all
+from functrain.distributed.mesh import Group, Mesh
+from functrain.distributed.messages import (
+    gather_all,
+    gather_on_first,
+    in_rows,
+    joined_rows,
+    scatter_sums,
+    sum_all,
+    sum_whole,
+)
 from functrain.distributed.pieces import rows_on_first, told_by_first
 from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import flatten, unflatten
@@ -32,7 +41,7 @@ class Sharding:
     """The processes that train one state: an `Exchange`; see there.
 
     Attributes:
-        rank, ranks: the number of this process, and how many there are.
+        mesh: the processes: all that share out the data, those with the other shards, those with the same shard.
         strategy: ddp, zero1, zero2 or zero3; see `shard`.
         in_tree: whether sums are exact.
         layout: which leaves are cut.
@@ -42,15 +51,24 @@ class Sharding:
         gather: how whole leaves are put together.
     """
 
-    rank: int
-    ranks: int
+    mesh: Mesh
     strategy: str
     in_tree: bool
     layout: Layout
     chunks: tuple[tuple[str, Cut | None], ...]
     by_element: bool
     blocks: frozenset[str] | None = None
-    gather: Callable[[Sequence[Tensor], int], Sequence[Tensor | None]] = gather_all
+    gather: Callable[[Sequence[Tensor], Group], Sequence[Tensor | None]] = gather_all
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that share out the data."""
+        return self.mesh.data.rank
+
+    @property
+    def ranks(self) -> int:
+        """How many share out the data."""
+        return self.mesh.data.size
 
     @cached_property
     def _params(self) -> Mapping[str, Cut | None]:
@@ -60,6 +78,11 @@ class Sharding:
     def _updated(self) -> Mapping[str, Cut | None]:
         """Cuts of the gradients, and of the parameters, as the optimizer takes them."""
         return {name: cut if self.by_element else None for name, cut in self.layout.updated}
+
+    @property
+    def processes(self) -> int:
+        """How many there are in all."""
+        return self.ranks
 
     def share(self, accumulate: int) -> Share:
         """A run of the window's micro-batches, or, where examples are shared out, all of them."""
@@ -112,7 +135,7 @@ class Sharding:
             return self._sum_at_once(part, counts)
         small = dataclasses.replace(part, grads={}, names=())
         leaves, spec = flatten(small)
-        *gathered, numbers = gather_all([*leaves, torch.tensor(counts, device=part.sums.device)], self.ranks)
+        *gathered, numbers = gather_all([*leaves, torch.tensor(counts, device=part.sums.device)], self.mesh.data)
         present = [bool(count) for count in numbers[:, 0].tolist()]
         parts = [unflatten(spec, [leaf[rank] for leaf in gathered]) for rank in range(self.ranks)]
         add = sum_in_tree if self.in_tree else sum_in_order
@@ -124,7 +147,7 @@ class Sharding:
         """Of numbers that need no order: one message for all that are not gradients. float64 holds each exactly."""
         averaged = {name: leaf for name, leaf in part.buffers.items() if leaf.is_floating_point()}
         leaves = [part.sums, part.used, *averaged.values(), torch.tensor(counts, device=part.sums.device)]
-        sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves], self.ranks)
+        sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves], self.mesh.data)
         summed = {name: total.to(part.buffers[name].dtype) for name, total in zip(averaged, buffers)}
         return Part(
             self._rest_summed(part.grads, [True] * self.ranks),
@@ -151,34 +174,49 @@ class Sharding:
     def _summed_grads(self, grads: Params, present: Sequence[bool]) -> Params:
         """Sums of whole gradients, each cut or whole, as the optimizer takes it. The dictionary is emptied."""
 
-        def add(rows: Sequence[Tensor]) -> Tensor:
-            summed: Tensor = combine([row if here else None for row, here in zip(rows, present)], torch.add)
-            return summed
-
-        combine = sum_in_tree if self.in_tree else sum_in_order
         cuts = {name: self._updated.get(name) for name in grads}
         if not self.in_tree and not any(cuts.values()):
             names, values = list(grads), list(grads.values())
             grads.clear()
-            return dict(zip(names, sum_all(values, self.ranks)))
+            return dict(zip(names, sum_all(values, self.mesh.data)))
         # What stays whole is cut too, for the sum: each process adds a part of it, and gathers the others'.
-        shapes = {name: grad.shape for name, grad in grads.items()}
-        rows = {
-            name: _even(grad.reshape(-1), self.ranks) if (cut := cuts[name]) is None else cut.rows_by_rank(grad)
+        shards, shapes = self.mesh.shards, {name: grad.shape for name, grad in grads.items()}
+        rows = [
+            in_rows(grad, shards.size) if (cut := cuts[name]) is None else cut.rows_by_rank(grad)
             for name, grad in grads.items()
-        }
-        names, values = list(rows), list(rows.values())
-        rows.clear()
+        ]
         grads.clear()  # a bucket's gradients are forgotten once they are in it
-        sums = dict(zip(names, scatter_sums(values, self.ranks, add)))
-        whole = [name for name in names if cuts[name] is None]
-        gathered = dict(zip(whole, gather_all([sums[name] for name in whole], self.ranks)))
+        first = self.mesh.replicas.rank * shards.size
+        add = self._adder(present[first : first + shards.size])
+        sums = dict(zip(shapes, self._over_replicas(scatter_sums(rows, shards, add), present)))
+        whole = [name for name in shapes if cuts[name] is None]
+        gathered = dict(zip(whole, gather_all([sums[name] for name in whole], shards)))
         return {
-            name: gathered[name].reshape(-1)[: shape.numel()].view(shape)
+            name: joined_rows(gathered[name], shape)
             if (cut := cuts[name]) is None
             else sums[name].view(cut.rows_of_rank, *shape[1:])
             for name, shape in shapes.items()
         }
+
+    def _over_replicas(self, sums: list[Tensor], present: Sequence[bool]) -> list[Tensor]:
+        """The sums of all replicas of a shard: of neighbouring branches of the tree, if there is one."""
+        replicas, size = self.mesh.replicas, self.mesh.shards.size
+        if replicas.size == 1:
+            return sums
+        if not self.in_tree:
+            return sum_all(sums, replicas)
+        groups = [any(present[first : first + size]) for first in range(0, len(present), size)]
+        return sum_whole(sums, replicas, self._adder(groups))
+
+    def _adder(self, present: Sequence[bool]) -> Callable[[Sequence[Tensor]], Tensor]:
+        """What adds the tensors of processes, of which some are absent; where all are, the sum is for no use."""
+        combine = sum_in_tree if self.in_tree else sum_in_order
+
+        def add(rows: Sequence[Tensor]) -> Tensor:
+            there: list[Tensor | None] = [row if here else None for row, here in zip(rows, present)]
+            return combine(there, torch.add) if any(present) else rows[0]
+
+        return add
 
     def norm(self, grads: Params) -> Tensor:
         """The global norm of such gradients: exact, of the squares of fixed chunks, which are added in one tree."""
@@ -192,11 +230,11 @@ class Sharding:
         return (self._root_of_squares({name: grad.to(dtype) * SMALL for name, grad in grads.items()}) / SMALL).to(dtype)
 
     def _root_of_squares(self, grads: Params) -> Tensor:
-        cuts = [(name, cut) for name, cut in self.chunks if cut is not None]
+        cuts = [(name, cut) for name, cut in self.chunks if cut is not None and name in grads]
         shards = [name for name, _ in cuts if self._updated[name] is not None]
         squares = {name: self._squares(grads[name], cut, is_shard=name in shards) for name, cut in cuts}
         if shards:
-            [rows] = gather_all([torch.stack([squares[name] for name in shards])], self.ranks)
+            [rows] = gather_all([torch.stack([squares[name] for name in shards])], self.mesh.shards)
             squares |= dict(zip(shards, rows.transpose(0, 1).reshape(len(shards), -1)))
         whole = [name for name in grads if name not in squares]
         squares |= dict(zip(whole, sums_of_squares([grads[name] for name in whole]))) if whole else {}
@@ -206,7 +244,9 @@ class Sharding:
     def _squares(self, grad: Tensor, cut: Cut, *, is_shard: bool) -> Tensor:
         """The sum of squares of each chunk, of a whole gradient or of those that are in this process's shard."""
         count = cut.chunks // cut.ranks if is_shard else cut.chunks
-        return torch.stack(sums_of_squares(cut.chunks_of(grad, self.rank * count if is_shard else 0, count)))
+        return torch.stack(
+            sums_of_squares(cut.chunks_of(grad, self.mesh.shards.rank * count if is_shard else 0, count))
+        )
 
     def to_update(self, state: TrainState, sums: T) -> tuple[TrainState, T]:
         """The state as the optimizer takes it: its shards, or all of it."""
@@ -214,7 +254,7 @@ class Sharding:
             return self.whole(state), sums
         if self.strategy == "zero3":
             return state, sums
-        return state.replace(params=own_params(state.params, self._updated, self.rank)), sums
+        return state.replace(params=own_params(state.params, self._updated, self.mesh.shards.rank)), sums
 
     def updated(self, new: TrainState, metrics: M) -> tuple[TrainState, M]:
         """The state as it is kept, of one that the optimizer has updated."""
@@ -251,16 +291,18 @@ class Sharding:
 
     def whole_on_first(self, state: TrainState) -> TrainState:
         """The state with whole leaves on process 0; on the others it is for no use."""
+        if self.mesh.replicas.rank:
+            return state
         return dataclasses.replace(self, gather=gather_on_first).whole(state)
 
     @property
-    def is_cut(self) -> bool:
-        """Whether any leaf of a kept state is a part of the whole leaf."""
-        return self.layout.is_cut
+    def is_in_pieces(self) -> bool:
+        """Whether a kept state is in pieces: the rows of all processes, in their order, are the whole leaves."""
+        return self.layout.is_cut and self.mesh.replicas.size == 1
 
     def in_pieces(self, state: TrainState, *, gathered_below: int = 0) -> TrainState:
         """The state with a `Piece` for each leaf that is cut, where it is kept."""
-        if not self.is_cut:
+        if not self.is_in_pieces:
             return state
 
         def named(params: Params, cuts: Mapping[str, Cut | None]) -> Params:
@@ -304,14 +346,14 @@ class Sharding:
         """A whole state as this process keeps it."""
         if not self.layout.is_cut:
             return state
-        window = state.accumulator
+        window, rank = state.accumulator, self.mesh.shards.rank
         if window is not None:
             cuts = dict(self.layout.updated)
-            window = dataclasses.replace(window, grads=own_params(window.grads, cuts, self.rank))
+            window = dataclasses.replace(window, grads=own_params(window.grads, cuts, rank))
         return state.replace(
-            params=own_params(state.params, self._params, self.rank),
-            opt_state=own_tree(state.opt_state, self.layout.opt_state, self.rank),
-            ema=own_tree(state.ema, self.layout.ema, self.rank),
+            params=own_params(state.params, self._params, rank),
+            opt_state=own_tree(state.opt_state, self.layout.opt_state, rank),
+            ema=own_tree(state.ema, self.layout.ema, rank),
             accumulator=window,
         )
 
@@ -334,7 +376,7 @@ class Sharding:
 
     def _gathered(self, shards: Sequence[Tensor], cuts: Sequence[Cut | None]) -> list[Tensor]:
         """Whole leaves of cut ones."""
-        found = self.gather(shards, self.ranks) if shards else []
+        found = self.gather(shards, self.mesh.shards) if shards else []
         return [
             shard if rows is None or cut is None else _alone(cut.whole(rows))
             for shard, rows, cut in zip(shards, found, cuts)
@@ -349,9 +391,3 @@ def _alone(leaf: Tensor) -> Tensor:
 def _stand_in(shard: Tensor, cut: Cut) -> Tensor:
     """A tensor of the whole leaf's form, without its memory: NaN, which tells of code that reads it in its place."""
     return shard.new_full((), float("nan")).expand(cut.rows, *shard.shape[1:])
-
-
-def _even(flat: Tensor, ranks: int) -> Tensor:
-    """A vector in as many rows of equal length as there are processes, filled up with zeros."""
-    missing = -len(flat) % ranks
-    return torch.nn.functional.pad(flat, (0, missing)).view(ranks, -1) if missing else flat.view(ranks, -1)

@@ -13,7 +13,7 @@ import functools
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -307,11 +307,11 @@ def all_reduced(tensor: Tensor, group: Any) -> Tensor:
     return total
 
 
-def gathered(tensor: Tensor, ranks: int) -> Tensor:
-    """A tensor of all processes, `[ranks, ...]`; it must have one shape on all."""
+def gathered(tensor: Tensor, ranks: int, group: Any = None) -> Tensor:
+    """A tensor of all processes of a group, `[ranks, ...]`; it must have one shape on all. None: of all there are."""
     found = tensor.new_empty(ranks, *tensor.shape)
     gather = getattr(torch.distributed, "all_gather_single", None) or torch.distributed.all_gather_into_tensor
-    gather(found.view(-1), tensor.reshape(-1))
+    gather(found.view(-1), tensor.reshape(-1), group=group)
     return found
 
 
@@ -322,6 +322,21 @@ def group_timeout() -> timedelta | None:
             group: Any = torch.distributed.group.WORLD
             timeout: timedelta = group._get_backend(torch.device(device)).options._timeout
             return timeout
+    return None
+
+
+def ranks_of(arguments: Sequence[Any]) -> int | None:
+    """How many processes a collective operator is over, by its arguments; None: torch does not say."""
+    unbox = getattr(getattr(torch.distributed, "ProcessGroup", None), "unbox", None)
+    by_name = _find("torch.distributed.distributed_c10d", "_resolve_process_group")
+    for each in arguments:
+        try:
+            if isinstance(each, torch.ScriptObject) and unbox is not None:
+                return int(unbox(each).size())
+            if isinstance(each, str) and by_name is not None and each not in ("sum", "avg", "max", "min"):
+                return int(by_name(each).size())
+        except (RuntimeError, TypeError, ValueError):  # another object, or another text
+            continue
     return None
 
 

@@ -24,7 +24,13 @@ def training_feed(state: TrainState, loader: Any, world: World, portion: Portion
     stream = as_stream(loader, key, what=what)
     if portion.overfit_batches is not None:
         stream = first_batches(stream, portion.overfit_batches, key, what)
-    return feed_for(state, stream, world, portion.limit_batches)
+    return feed_for(state, stream, _of_data(state, world), portion.limit_batches)
+
+
+def _of_data(state: TrainState, world: World) -> World:
+    """This process among those that share out the data."""
+    exchange = state.recipe.exchange
+    return world if exchange is None else World(exchange.rank, exchange.ranks)
 
 
 def evaluation_feed(state: TrainState, loader: Any, world: World, limit: int | float | None) -> Feed:

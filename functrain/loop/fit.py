@@ -164,9 +164,9 @@ def _for_ranks(state: TrainState, settings: Settings, world: World) -> TrainStat
             f"micro_batch={settings.micro_batch!r} is not for a state from functrain.shard, whose micro-batches are "
             "those of the loader: take smaller ones, and accumulate more"
         )
-    if exchange.ranks != world.size:
+    if exchange.processes != world.size:
         raise ValueError(
-            f"the state was sharded for {exchange.ranks} processes, and {world.size} train: call shard here"
+            f"the state was sharded for {exchange.processes} processes, and {world.size} train: call shard here"
         )
     return state
 

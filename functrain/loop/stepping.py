@@ -111,13 +111,15 @@ class Stepping:
         if lacks_accumulators(state):
             state = self._with_accumulators(state, batch)
         if self.settings.deterministic:
-            self.randomness.seed(fold_in(state.key, "host", state.epoch, state.batch_idx, self.world.rank))
+            self.randomness.seed(
+                fold_in(state.key, "host", state.epoch, state.batch_idx, _rank_of_data(state, self.world))
+            )
         if state.micro_step == 0:
             state = self.listeners.tell("before_step", state)
         if batch is not None:  # a process may have no micro-batch of a short window
             state, batch = self.listeners.tell_of_batch(state, batch)
         counters = (state.step, state.epoch, state.batch_idx, state.samples_seen)
-        examples, ends_window = micro_batch.examples, micro_batch.ends_window
+        examples, ends_window = _own_examples(state, micro_batch.examples), micro_batch.ends_window
         try:
             new, metrics = train_step(state, batch, examples=examples, end_window=ends_window, run=self.runner)
         except Exception:
@@ -195,6 +197,27 @@ class Stepping:
         for text in said:
             self.report.say(text)
         return state
+
+
+def _own_examples(state: TrainState, examples: int) -> int:
+    """How many of a micro-batch's examples a step of this process counts, if it adds the counts of all.
+
+    Example:
+        >>> import torch, functrain as ft
+        >>> state = ft.init_state(torch.nn.Linear(2, 1), ft.regression(), ft.optim.sgd(0.1))
+        >>> _own_examples(ft.shard(state, strategy="zero1"), 7)
+        7
+    """
+    exchange = state.recipe.exchange
+    if exchange is None or exchange.in_tree:
+        return examples
+    return examples * (exchange.rank + 1) // exchange.ranks - examples * exchange.rank // exchange.ranks
+
+
+def _rank_of_data(state: TrainState, world: World) -> int:
+    """The number of this process among those that share out the data."""
+    exchange = state.recipe.exchange
+    return world.rank if exchange is None else exchange.rank
 
 
 def _done_by_all(state: TrainState) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from functrain.models.multimodal import attention_multimodal as attention_multimodal
     from functrain.models.registry import REGISTRY as REGISTRY
     from functrain.models.resnet import ResNet as ResNet
+    from functrain.models.transformer import TENSOR_PARALLEL as TENSOR_PARALLEL
     from functrain.models.transformer import TransformerBlock as TransformerBlock
     from functrain.models.unet import UNet as UNet
     from functrain.models.vit import DenseViT as DenseViT
@@ -55,7 +56,7 @@ _NAMES = {
     ),
     "registry": ("REGISTRY",),
     "resnet": ("ResNet",),
-    "transformer": ("TransformerBlock",),
+    "transformer": ("TENSOR_PARALLEL", "TransformerBlock"),
     "unet": ("UNet",),
     "vit": ("DenseViT", "MaskedAutoencoder", "ViT"),
 }

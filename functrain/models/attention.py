@@ -229,7 +229,7 @@ class MultiHeadAttention(nn.Module):
         multiple_of_heads(width, heads)
         context_width = width if context_width is None else context_width
         at_least(1, context_width=context_width)
-        self.heads, self.dropout = heads, dropout_of(dropout)
+        self.heads, self.dropout, self._head_width = heads, dropout_of(dropout), width // heads
         self.query, self.output = linear(width, width), linear(width, width)
         self.key, self.value = linear(context_width, width), linear(context_width, width)
 
@@ -286,8 +286,13 @@ class MultiHeadAttention(nn.Module):
         return new if past is None else Heads(*(torch.cat(both, dim=2) for both in zip(past, new)))
 
     def _heads(self, features: Tensor) -> Tensor:
-        """`[B, S, D]` as `[B, N, S, D / N]`."""
-        return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """`[B, S, D]` as `[B, N, S, D / N]`; with fewer heads where this process has a part of the features."""
+        if features.shape[-1] % self._head_width:
+            raise ValueError(
+                f"{self.heads} heads of {self._head_width} features cannot be shared so that each process has whole "
+                f"ones: this one has {features.shape[-1]} features"
+            )
+        return features.unflatten(-1, (-1, self._head_width)).transpose(1, 2)
 
 
 def _visible(mask: Tensor | None, queries: int, keys: int, *, causal: bool, device: torch.device) -> Tensor | None:

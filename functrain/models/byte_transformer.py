@@ -66,16 +66,16 @@ class ByteTransformer(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self._head_width = heads, width // heads
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        size = features.shape
-        parts = self.query_key_value(self.attention_norm(features)).view(*size[:2], 3, self.heads, -1)
+        # Three parts of as many heads as this process has.
+        parts = self.query_key_value(self.attention_norm(features)).unflatten(-1, (3, -1, self._head_width))
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # [B, heads, T, width / heads] each
-        seen = scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).reshape(size)
+        seen = scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
         features = features + self.dropout(self.mixed(seen))
         return features + self.dropout(self.feed(self.feed_norm(features)))

@@ -9,6 +9,16 @@ from torch import Tensor, nn
 from functrain.models.attention import Attended, Heads, MultiHeadAttention, as_mask, dropout_of, kept, linear
 from functrain.models.checks import at_least, multiple_of_heads
 
+# Which layers of the blocks processes share in tensor parallelism, for `functrain.shard`.
+TENSOR_PARALLEL = {
+    "*.attention.query": "column",
+    "*.attention.key": "column",
+    "*.attention.value": "column",
+    "*.attention.output": "row",
+    "*.feed.0": "column",
+    "*.feed.3": "row",
+}
+
 
 class TransformerBlock(nn.Module):
     """Attention, then a feed-forward network with GELU; each is normalised before and added to its input.

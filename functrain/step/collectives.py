@@ -79,8 +79,16 @@ class Exchange(Protocol):
     """
 
     @property
+    def rank(self) -> int:
+        """The number of this process among those that share out the data."""
+
+    @property
     def ranks(self) -> int:
-        """How many processes there are."""
+        """How many processes share out the data."""
+
+    @property
+    def processes(self) -> int:
+        """How many there are in all: more, where several compute with the same data."""
 
     @property
     def in_tree(self) -> bool:
@@ -149,8 +157,8 @@ class Exchange(Protocol):
         """As `whole`, on process 0, which writes checkpoints; what the others get is for no use, and no larger."""
 
     @property
-    def is_cut(self) -> bool:
-        """Whether any leaf of a kept state is a part of the whole leaf."""
+    def is_in_pieces(self) -> bool:
+        """Whether a kept state is in pieces: the rows of all processes, in their order, are the whole leaves."""
 
     def in_pieces(self, state: "TrainState", *, gathered_below: int = 0) -> "TrainState":
         """A kept state with a `Piece` for each leaf that is cut, where it is kept.

@@ -18,6 +18,7 @@ from functrain.step.activations import Seen, watching
 from functrain.step.module_errors import named_by_module
 from functrain.step.modules import containers, convert_purely, deep_copy, put_back, refuse_growth, refuse_unregistered
 from functrain.step.recomputation import blocks_of, checkpoint_blocks, named_patterns
+from functrain.step.sliced_layers import SlicedLayer, slice_layers
 from functrain.step.synchronised import synchronise
 
 Place = tuple[Any, Any]  # the dict or list, and the key in it, where a module keeps a tensor
@@ -120,12 +121,17 @@ class Network:
             with use_reentrant=True. Found out by running it.
     """
 
-    def __init__(self, model: nn.Module, activation_checkpointing: str | Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        activation_checkpointing: str | Sequence[str] = (),
+        sliced: Sequence[SlicedLayer] = (),
+    ) -> None:
         skeleton = _skeleton(model)
         self._original = skeleton
         self._recomputed = named_patterns(activation_checkpointing)
         self.plain = self
-        self._training = _Copies(partial(_to_train, skeleton, activation_checkpointing))
+        self._training = _Copies(partial(_to_train, skeleton, activation_checkpointing, sliced))
         self._evaluation = _Copies(partial(_to_evaluate, skeleton))
         parameters = dict(model.named_parameters())
         self.trainable = tuple(name for name, p in parameters.items() if p.requires_grad)
@@ -160,6 +166,12 @@ class Network:
         for path, values in settings.items():
             vars(model.get_submodule(path)).update(values)
         return Network(model, self._recomputed)
+
+    def with_slices(self, layers: Sequence[SlicedLayer]) -> "Network":
+        """A network that runs these layers in slices, where its parameters are such."""
+        network = Network(self._original, self._recomputed, layers)
+        network.plain = self.plain
+        return network
 
     def apply(
         self,
@@ -269,10 +281,13 @@ def _skeleton(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _to_train(skeleton: nn.Module, activation_checkpointing: str | Sequence[str]) -> nn.Module:
+def _to_train(
+    skeleton: nn.Module, activation_checkpointing: str | Sequence[str], sliced: Sequence[SlicedLayer]
+) -> nn.Module:
     net = deep_copy(skeleton)
     convert_purely(net)
     synchronise(net)
+    slice_layers(net, sliced)
     checkpoint_blocks(net, activation_checkpointing)
     return net if net.training else net.train()
 

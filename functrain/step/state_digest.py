@@ -36,8 +36,10 @@ def digest(state: Any) -> str:
         False
     """
     exchange = state.recipe.exchange if isinstance(state, TrainState) else None
-    if exchange is None or not exchange.is_cut:
+    if exchange is None:
         return _digest(state, lambda _: ())
+    if not exchange.is_in_pieces:
+        return _digest(exchange.whole(state), lambda _: ())
     device = state.device
     found = _digest(
         exchange.in_pieces(state, gathered_below=SMALL), lambda piece: exchange.rows_on_first(piece, device)

@@ -22,9 +22,12 @@ REFUSED = {
     "distributed.blocks=[layers.*]": "has blocks, which are gathered from the shards of zero3; its strategy is ddp",
     "distributed.timeout_s=0": "distributed.timeout_s must be greater than 0; got 0",
     "distributed.timeout_s=soon": "distributed.timeout_s must be a number; got 'soon'",
-    "distributed.mesh=4": "distributed.mesh must be a section with keys of its own (dp); got 4",
+    "distributed.mesh=4": "distributed.mesh must be a section with keys of its own (dp, dp_replicate, dp_shard, ",
     "distributed.mesh={dp: 0}": "distributed.mesh.dp must be greater than or equal to 1; got 0",
-    "distributed.mesh={tp: 2}": "unknown key 'tp' in distributed.mesh; did you mean 'dp'? allowed: dp",
+    "distributed.mesh={pp: 2}": "unknown key 'pp' in distributed.mesh; did you mean 'dp'? allowed: dp, ",
+    "distributed.mesh={tp: 2}": "has mesh.tp=2 and no patterns in tensor_parallel: processes that share layers need",
+    "distributed.tensor_parallel={'*.feed.0': column}": "has mesh.tp=1 and 1 patterns in tensor_parallel",
+    "distributed.mesh={dp_shard: 2}": "has mesh.dp_shard, processes that share a state's shards, and its strategy ddp",
     "distributed=zero3": "distributed must be a section with keys of its own (strategy, ",
     "distributed.shard=8": "unknown key 'shard' in distributed; did you mean 'shards'?",
     "distributed.shards=8": "has shards, the parts that an exact reduction adds up: set reduction to exact, or shards",
@@ -51,7 +54,7 @@ def test_a_bad_value_is_one_message(functrain, project, overrides):
         (
             ["distributed.mesh={dp: 4}"],
             2,
-            "distributed.mesh: dp=4 needs 4 processes, and the run has 2: start it with --",
+            "distributed.mesh: dp=4 does not fit: the mesh has 4 processes, and 2 were started. Start",
         ),
         (
             [EXACT],

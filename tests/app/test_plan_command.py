@@ -69,7 +69,10 @@ def test_a_replica_sends_each_gradient_twice_around_the_ring(functrain, project)
         (["--world", "4", "--link-gbytes", "0"], "argument --link-gbytes: '0' must be a number above 0"),
         (["--world", "1000"], "data.batch_size: 1000 processes cannot share a micro-batch of 8 examples: set at least"),
         (["--world", "3", "distributed.reduction=exact"], "distributed.shards: 3 processes cannot share 8 parts of a"),
-        (["--world", "2", "distributed.mesh={dp: 4}"], "distributed.mesh: dp=4 needs 4 processes, and the run has 2"),
+        (
+            ["--world", "2", "distributed.mesh={dp: 4}"],
+            "distributed.mesh: dp=4 does not fit: the mesh has 4 processes, and 2 were started",
+        ),
         ([], "the following arguments are required: --world"),
     ],
 )

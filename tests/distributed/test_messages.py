@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functrain.distributed import messages
+from functrain.distributed.mesh import Group
 from functrain.distributed.messages import bucket_bytes, buckets, gather_all, scatter_sums
 
 DTYPES = torch.float32, torch.bfloat16, torch.bool
@@ -44,22 +45,26 @@ def test_gpt2_is_sent_in_few_messages_by_many_processes(ranks, at_most):
 @pytest.mark.parametrize("limits", [(0, 0), (2**40, 0), (2**40, 100), (2**40, 2**40)])
 def test_what_arrives_does_not_depend_on_the_buckets(limits, monkeypatch, bits):
     """Each process would get its own rows back, in the place of those of others."""
-    monkeypatch.setattr(messages.dist, "all_to_all_single", lambda received, flat: received.copy_(flat))
-    monkeypatch.setattr(messages, "gathered", lambda flat, ranks: torch.stack([flat * rank for rank in range(ranks)]))
+    monkeypatch.setattr(messages.dist, "all_to_all_single", lambda received, flat, group: received.copy_(flat))
+    monkeypatch.setattr(
+        messages, "gathered", lambda flat, ranks, _: torch.stack([flat * rank for rank in range(ranks)])
+    )
     for name, value in zip(("ALONE", "BUCKET"), limits):
         monkeypatch.setattr(messages, name, value)
     monkeypatch.setattr(messages, "BUCKET_OF_A_RANK", 0)
     shapes = (5, 3), (7,), (), (2, 2, 2), (1,)
     rows = [torch.randn(2, *shape, dtype=dtype) for shape in shapes for dtype in (torch.float32, torch.float64)]
     add = functools.partial(functools.reduce, torch.add)
-    assert bits(scatter_sums(list(rows), 2, add)) == bits([each[0] + each[1] for each in rows])
-    assert bits(gather_all(rows, 3)) == bits([torch.stack([each * rank for rank in range(3)]) for each in rows])
+    assert bits(scatter_sums(list(rows), Group(0, 2), add)) == bits([each[0] + each[1] for each in rows])
+    assert bits(gather_all(rows, Group(0, 3))) == bits(
+        [torch.stack([each * rank for rank in range(3)]) for each in rows]
+    )
 
 
 def test_what_is_sent_is_forgotten_once_it_is_in_its_bucket(monkeypatch):
     alive = []
 
-    def exchanged(received, flat):
+    def exchanged(received, flat, group):
         received.copy_(flat)
         alive.append(sum(torch._C._storage_Use_Count(pointer) > 1 for pointer in pointers))
 
@@ -68,6 +73,6 @@ def test_what_is_sent_is_forgotten_once_it_is_in_its_bucket(monkeypatch):
     sent = [torch.ones(2, 64) for _ in range(6)]  # of 512 bytes
     held = [each.untyped_storage() for each in sent]
     pointers = [each._cdata for each in held]
-    scatter_sums(sent, 2, lambda rows: rows[0] + rows[1])
+    scatter_sums(sent, Group(0, 2), lambda rows: rows[0] + rows[1])
     assert sent == []
     assert alive == [4, 2, 0]

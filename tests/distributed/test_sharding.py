@@ -181,7 +181,7 @@ def test_a_state_within_a_window_is_saved_as_of_its_start():
         ({}, {"blocks": "0"}, "blocks are gathered from the shards of zero3; got blocks with strategy='ddp'"),
         ({}, {"blocks": "x", "strategy": "zero3"}, "blocks: the pattern 'x' names no module"),
         ({}, {"mesh": 2}, "the mesh has 2 processes, and 1 were started"),
-        ({}, {"mesh": {"dp": 1, "tp": 2}}, "a mesh has one dimension, 'dp'.*got tp too"),
+        ({}, {"mesh": {"dp": 1, "tp": 2}}, "the mesh has 2 processes"),
         ({"statistics": "module"}, {}, "statistics of layers are those of one process"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_leaf_with_few_rows_stays_whole():
 def test_an_evaluation_gathers_parameters_and_averages_and_no_moments(ema, expected, monkeypatch):
     sent = []
 
-    def gathered(shard, ranks):
+    def gathered(shard, ranks, _):
         sent.append(shard)
         return torch.stack([shard] * ranks)
 
@@ -232,8 +232,7 @@ def test_for_a_checkpoint_process_0_alone_gets_whole_leaves(monkeypatch):
     made = ft.init_state(nn.Linear(6, 4), ft.classification(), optim.adamw(0.01), ema_decay=0.9)
     for rank in range(2):
         monkeypatch.setattr(sharding, "current_world", lambda rank=rank: World(rank, 2))
-        monkeypatch.setattr(messages.dist, "get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr(messages.dist, "gather", lambda own, every, dst: [each.copy_(own) for each in every or ()])
+        monkeypatch.setattr(messages.dist, "gather", lambda own, every, **_: [each.copy_(own) for each in every or ()])
         state = ft.shard(made, strategy="zero3")
         saved = gather_state(state, on_first=True)
         expected = made if rank == 0 else state

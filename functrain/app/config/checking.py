@@ -60,6 +60,8 @@ def _keeps_rules(source: Source) -> bool:
         and not given("data", "collate_fn")
         and not given("distributed", "shards")
         and not given("distributed", "blocks")
+        and not given("distributed", "mesh")
+        and not given("distributed", "tensor_parallel")
         and not given("distributed", "sync_batchnorm")
         and source.at(("distributed", "reduction")) in (None, "fast")
         and not isinstance(source.at(("data", "pad_to")), list)

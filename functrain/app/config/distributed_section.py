@@ -1,5 +1,6 @@
 """The section `distributed` of a configuration: how several processes share one run."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import model_validator
@@ -10,9 +11,16 @@ SHARDS = 8  # of a batch, under an exact reduction
 
 
 class MeshConfig(Section):
-    """How the processes are arranged: all of them share the data."""
+    """How the processes are arranged. What is null follows from the others and the number of processes."""
 
-    dp: int | None = key(None, "processes that share a batch; null: as many as are started.", ge=1)
+    dp: int | None = key(None, "processes that share a batch: dp_replicate x dp_shard.", ge=1)
+    dp_replicate: int | None = key(None, "groups of processes with a whole state each (hybrid sharding).", ge=1)
+    dp_shard: int | None = key(None, "processes of a group, which share its state; null: all are one group.", ge=1)
+    tp: int | None = key(None, "processes that share the layers of tensor_parallel; null: 1.", ge=1)
+
+    def named(self) -> dict[str, int]:
+        """The sizes that are given."""
+        return {name: size for name, size in self if size is not None}
 
 
 class DistributedConfig(Section):
@@ -38,7 +46,12 @@ class DistributedConfig(Section):
         "each BatchNorm of the model takes the statistics of the examples of all processes (nn.SyncBatchNorm). "
         "`reduction: exact` does not allow it.",
     )
-    mesh: MeshConfig | None = key(None, "how many processes there must be. null: as many as are started.")
+    mesh: MeshConfig | None = key(None, "how the processes are arranged. null: as many as are started, in one group.")
+    tensor_parallel: Mapping[str, str] = key(
+        {},
+        'which linear layers the tp processes of the mesh share: patterns of module paths, such as "*.feed.0", to '
+        "column (each has some of the outputs), row (some of the inputs) or column:3 (a column layer of three parts).",
+    )
     backend: Literal["auto", "gloo", "nccl"] = key(
         "auto", "what sends between processes; auto: nccl between GPUs, gloo between CPUs."
     )
@@ -77,6 +90,19 @@ class DistributedConfig(Section):
             raise ValueError(
                 f"has blocks, which are gathered from the shards of zero3; its strategy is {self.strategy}"
             )
+        if self.mesh is not None and (self.mesh.dp_shard or 1) > 1 and self.strategy == "ddp":
+            raise ValueError(
+                "has mesh.dp_shard, processes that share a state's shards, and its strategy ddp keeps none: choose "
+                "zero1, zero2 or zero3, or set mesh.dp"
+            )
+        tp = 1 if self.mesh is None else self.mesh.tp or 1
+        if (tp > 1) != bool(self.tensor_parallel):
+            raise ValueError(
+                f"has mesh.tp={tp} and {len(self.tensor_parallel) or 'no'} patterns in tensor_parallel: processes that "
+                "share layers need both"
+            )
+        if tp > 1 and (self.blocks or self.offload_optimizer):
+            raise ValueError("has mesh.tp, which goes without blocks and offload_optimizer")
         if self.parts & (self.parts - 1):
             raise ValueError(
                 f"has {self.parts} shards, which are added up in pairs: choose a power of two, 1, 2, 4, 8, ..."

@@ -63,7 +63,7 @@ OFF_UNLESS_ENABLED: Mapping[str, str] = {
     "zenflow": "updates are never late here",
     "sparse_attention": "attention is the model's own",
     "activation_checkpointing": "name the modules in training.activation_checkpointing",
-    "tensor_parallel": "parameters are shared out by distributed.strategy alone",
+    "tensor_parallel": "name the layers in distributed.tensor_parallel, and their processes in distributed.mesh.tp",
     "sequence_parallel_size": "sequences are not shared out among processes",
     "compression_training": "quantization and pruning while training are not there",
     "quantize_training": "quantization while training is not there",

@@ -8,6 +8,7 @@ from functrain.app.deepspeed.translation import AUTO, Translation
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 OFFLOAD = "distributed.offload_optimizer"
+GROUP = "distributed.mesh.dp_shard"
 _MESSAGES = "it says how messages are cut and when they are sent, and functrain chooses itself"
 _MEMORY = "it says when memory is taken and freed, and functrain chooses itself"
 _LOADING = "checkpoints here hold whole leaves"
@@ -20,6 +21,7 @@ NOTES: Mapping[str, str] = {
             "reduce_scatter",
             "reduce_bucket_size",
             "use_multi_rank_bucket_allreduce",
+            "mics_hierarchical_params_gather",
             "grad_hooks",
             "round_robin_gradients",
             "stage3_prefetch_bucket_size",
@@ -66,8 +68,6 @@ REFUSED: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "zero_quantized_nontrainable_weights": ("parameters are sent as they are", (False,)),
     "zero_quantized_gradients": ("gradients are sent as they are", (False,)),
     "zeropp_loco_param": ("gradients are sent as they are", (None,)),
-    "mics_shard_size": ("shards within a group of processes are not there", (-1, 0)),
-    "mics_hierarchical_params_gather": ("shards within a group of processes are not there", (False,)),
     "zenflow": ("updates are never late here", (None,)),
     "cpu_offload_param": ("parameters are not offloaded; the nearest is offload_optimizer", (False, None)),
     "leaf_module": ("parameters are gathered in a way that needs no list of modules: leave it out", (None, {})),
@@ -90,6 +90,7 @@ def zero(values: Mapping[str, Any], found: Translation) -> None:
     elif stage is not None:
         found.put("distributed.strategy", STRATEGIES[int(stage)], of.path("stage"))
     _offload(section, found)
+    _groups(section, stage, found)
     for key, (text, neutral) in REFUSED.items():
         if key in section:
             value = section[key]
@@ -100,6 +101,19 @@ def zero(values: Mapping[str, Any], found: Translation) -> None:
             else:
                 of.refuse(key, text)
     of.rest(section, NOTES, "DeepSpeed's section zero_optimization has no such key that functrain knows")
+
+
+def _groups(section: Mapping[str, Any], stage: int | float | None, found: Translation) -> None:
+    """MiCS: the shards of a state within groups of processes."""
+    of, key = found.at("zero_optimization"), "mics_shard_size"
+    if section.get(key) in (-1, 0) and not isinstance(section[key], bool):
+        of.note(key, "all processes share one state")
+        return
+    size = of.number(section, key, GROUP, integer=True, above=1)
+    if size is not None and stage != 3:
+        of.refuse(key, "it needs stage 3")
+    elif size is not None:
+        found.put(GROUP, int(size), of.path(key))
 
 
 def _offload(section: Mapping[str, Any], found: Translation) -> None:

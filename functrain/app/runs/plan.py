@@ -44,11 +44,11 @@ def planned(config: Config, world: int, rates: Rates) -> Plan:
     """What each process takes; see `plan_run`. The device is the CPU, so that the one to train on need not be here."""
     config = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
     ranks = World(0, world)
-    check_sharing(config, ranks)
-    if config.distributed.reduction == "fast" and config.data.batch_size < world:
+    sharing = check_sharing(config, ranks).dp
+    if config.distributed.reduction == "fast" and config.data.batch_size < sharing:
         raise ConfigError(
-            f"data.batch_size: {world} processes cannot share a micro-batch of {config.data.batch_size} examples: set "
-            f"at least {world}, or fewer processes with --world"
+            f"data.batch_size: {sharing} processes cannot share a micro-batch of {config.data.batch_size} examples: "
+            f"set at least {sharing}, or fewer processes with --world"
         )
     loader = build_training_loader(config)
     length = run_length(config, loader)

@@ -2,14 +2,14 @@
 
 from functrain.app.config.schema import Config
 from functrain.checkpoint import CheckpointInfo
-from functrain.distributed import World, shard
+from functrain.distributed import Sizes, World, shard, sizes_of
 from functrain.foundation.errors import ConfigError
 from functrain.loop.resume.metadata import metadata_of
 from functrain.step import TrainState
 
 
-def check_sharing(config: Config, world: World) -> None:
-    """See that so many processes can share the run as it is configured.
+def check_sharing(config: Config, world: World) -> Sizes:
+    """The mesh of so many processes that share the run as it is configured.
 
     Raises:
         ConfigError: they cannot.
@@ -20,17 +20,20 @@ def check_sharing(config: Config, world: World) -> None:
             f"training.members: {members} members train in one process, and {world.size} are started: leave out "
             "--nproc or torchrun, or training.members"
         )
-    wanted = None if chosen.mesh is None else chosen.mesh.dp
-    if wanted not in (None, world.size):
+    mesh = {} if chosen.mesh is None else chosen.mesh.named()
+    try:
+        sizes = sizes_of(mesh, world)
+    except ValueError as error:
         raise ConfigError(
-            f"distributed.mesh: dp={wanted} needs {wanted} processes, and the run has {world.size}: start it with "
-            f"--nproc {wanted} or torchrun, or change the mesh"
-        )
-    if chosen.parts > 1 and chosen.parts % world.size:
+            f"distributed.mesh: {', '.join(f'{name}={size}' for name, size in mesh.items())} does not fit: {error}. "
+            "Start another number with --nproc or torchrun, or change the mesh"
+        ) from error
+    if chosen.parts > 1 and chosen.parts % sizes.dp:
         raise ConfigError(
-            f"distributed.shards: {world.size} processes cannot share {chosen.parts} parts of a batch evenly: start "
+            f"distributed.shards: {sizes.dp} processes cannot share {chosen.parts} parts of a batch evenly: start "
             f"1, 2, 4, ... up to {chosen.parts} processes, or set other distributed.shards"
         )
+    return sizes
 
 
 def shared(state: TrainState, config: Config) -> TrainState:
@@ -42,15 +45,18 @@ def shared(state: TrainState, config: Config) -> TrainState:
         ConfigError: the configuration has what several processes cannot share.
     """
     chosen = config.distributed
-    if chosen.strategy == "ddp" and chosen.reduction == "fast" and chosen.offload_optimizer is None:
+    plain = chosen.strategy == "ddp" and chosen.reduction == "fast" and chosen.offload_optimizer is None
+    if plain and not chosen.tensor_parallel:
         return state
     try:
         return shard(
             state,
-            strategy=chosen.strategy,
+            None if chosen.mesh is None else chosen.mesh.named(),
+            chosen.strategy,
             reduction=chosen.reduction,
             offload_optimizer=chosen.offload_optimizer,
             blocks=chosen.blocks,
+            tensor_parallel=chosen.tensor_parallel,
         )
     except ValueError as error:
         raise ConfigError(f"distributed: {error}") from error

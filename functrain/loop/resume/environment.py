@@ -47,6 +47,7 @@ SETTING_REASONS: Mapping[str, str] = {
     "clip_norm": "gradients are clipped in another way",
     "clip_value": "gradients are clipped in another way",
     "ranks": "sums are split among another number of processes",
+    "tensor_parallel": "the sums within layers are split among another number of processes",
     "members": "members are computed together in another way",
     "reduction": "the sums of a window have another order",
 }
@@ -117,10 +118,12 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
 def _sums(state: TrainState) -> dict[str, Any]:
     """What the order of a window's sums depends on: of sums in a tree not on the number of processes."""
     exchange = state.recipe.exchange
+    tp = 1 if exchange is None else exchange.processes // exchange.ranks
+    sliced = {} if tp == 1 else {"tensor_parallel": tp}
     if exchange is not None and exchange.in_tree:
-        return {"ranks": 1, "reduction": "exact"}
+        return {"ranks": 1, "reduction": "exact", **sliced}
     ranks = state.recipe.collectives.ranks if exchange is None else exchange.ranks
-    return {"ranks": ranks, "reduction": "fast"}
+    return {"ranks": ranks, "reduction": "fast", **sliced}
 
 
 def described(state: TrainState, stream: Stream) -> dict[str, Description]:

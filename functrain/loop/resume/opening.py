@@ -145,7 +145,7 @@ def with_peers(opening: Opening, state: TrainState, world: World) -> Opening:
         CheckpointError: such a process cannot go on from the checkpoints that process 0 sees.
     """
     exchange = state.recipe.exchange
-    if opening.run_dir is None or exchange is None or not exchange.is_cut:
+    if opening.run_dir is None or exchange is None or not exchange.is_in_pieces:
         return opening
     peers = ProcessPeers.of(world)
     blind = without_sight_of(opening.run_dir, peers)
