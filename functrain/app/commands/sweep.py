@@ -19,12 +19,15 @@ The section sweep of CONFIG can say the same as these arguments, which win over 
 stages, --all-stages lets each member train all of them, and --stage NAME one.
 
 With --random and --optuna a key may also have a range: log(1e-4, 1e-2), uniform(0, 0.5), int(1, 8); a comma list is a
-choice. Put these in quotes. The results go to sweep.csv and sweep.png in the sweep's directory. The exit code is 1 if
-a member failed.
+choice. Put these in quotes. With --vectorize members that differ only in numbers are trained in one step, and become
+runs of their own at its end; a cross-validation is data.fold=0,1,2 --vectorize.
+
+The results go to sweep.csv and sweep.png in the sweep's directory. The exit code is 1 if a member failed.
 
   functrain sweep configs/digits.yaml optimizer.lr=1e-2,3e-3 model.channels=8,24 --jobs 2
   functrain sweep configs/digits.yaml --random 20 optimizer.lr='log(1e-4, 1e-1)' model.dropout='uniform(0, 0.5)'
   functrain sweep configs/digits.yaml --random 27 optimizer.lr='log(1e-4, 1e-1)' --asha --min-epochs 2
+  functrain sweep configs/digits.yaml optimizer.lr=1e-2,3e-3 seed=0,1,2 --vectorize
   functrain sweep configs/digits_stages.yaml stages.dense.optimizer.lr=1e-2,3e-3 --all-stages
 """
 
@@ -72,6 +75,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what becomes of members that have begun with other code, data or settings: keep them, or train them "
         "again in directories of their own (default: refuse to go on)",
     )
+    parser.add_argument(
+        "--vectorize",
+        action=argparse.BooleanOptionalAction,
+        help="train members that differ only in numbers, such as the learning rate, the seed or the fold, in one "
+        "program; the others are trained as without it",
+    )
     parser.add_argument("--fail-fast", action=argparse.BooleanOptionalAction, help="end the sweep when a member fails")
 
 
@@ -98,6 +107,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         factor=arguments.factor,
         changed=arguments.changed,
         fail_fast=arguments.fail_fast,
+        vectorize=arguments.vectorize,
         trust=arguments.trust,
         command=["functrain", *map(shlex.quote, sys.argv[1:])],
     )

@@ -59,4 +59,7 @@ class SweepConfig(Section):
     asha: AshaConfig | None = key(None, "successive halving.", bits=False)
     stage: str | None = key(None, "the stage that members train, if the configuration has stages.", bits=False)
     all_stages: bool = key(False, "let each member train all stages.", bits=False)
+    vectorize: bool = key(
+        False, "train members that differ in numbers only in one program: docs/sweeps.md has what.", bits=False
+    )
     fail_fast: bool = key(False, "end the sweep when a member fails.", bits=False)

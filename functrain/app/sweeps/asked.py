@@ -37,6 +37,7 @@ class Arguments:
         asha, min_epochs, factor: successive halving.
         changed: what becomes of members that have begun as something else.
         fail_fast: the first failure ends the sweep.
+        vectorize: members that differ in numbers are trained in one program.
         trust: `--trust` was given.
         command: as it was typed, to be typed again.
     """
@@ -58,6 +59,7 @@ class Arguments:
     factor: int | None = None
     changed: Changed | None = None
     fail_fast: bool | None = None
+    vectorize: bool | None = None
     trust: bool = False
     command: Sequence[str] = ()
 
@@ -78,6 +80,7 @@ class Sweep:
         criterion: by which members are compared; None: what their configurations watch.
         halving: prune members on the way.
         fail_fast: the first failure ends the sweep.
+        vectorize: train members that differ in numbers in one program.
     """
 
     config: Path
@@ -96,6 +99,7 @@ class Sweep:
     halving: Halving | None
     changed: Changed | None
     fail_fast: bool
+    vectorize: bool
     trust: bool
     command: Sequence[str]
 
@@ -129,6 +133,7 @@ def asked(given: Arguments) -> Sweep:
         halving=_halving(given, section),
         changed=given.changed,
         fail_fast=_first(given.fail_fast, section.get("fail_fast"), False),
+        vectorize=_first(given.vectorize, section.get("vectorize"), False),
         trust=given.trust,
         command=given.command,
     )

@@ -71,25 +71,34 @@ class Board:
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def started(self, task: Task) -> None:
-        """A member's process has started."""
-        member = task.member
-        self._began[member.name] = time.monotonic()
-        if self._live is None:
+        """A process has started."""
+        for member in task.members:
+            self._began[member.name] = time.monotonic()
+        if self._live is None and task.others:
+            self.say(f"started   {task.label}: {len(task.members)} members")
+        elif self._live is None:
             until = "" if task.until is None else f" (to epoch {task.until})"
-            self.say(f"started   {who(member)}{until}")
+            self.say(f"started   {who(task.member)}{until}")
 
-    def ended(self, ended: Ended, status: str) -> None:
-        """A member's process has ended."""
-        member = ended.task.member
-        self._began.pop(member.name, None)
-        self._seconds[member.name] = self._seconds.get(member.name, 0.0) + ended.seconds
-        self._results.pop(member.name, None)
-        if status == FAILED:
-            self.say(f"failed    {who(member)}: {ended.why}. The end of its log:", "red")
+    def ended(self, ended: Ended, statuses: Mapping[str, str]) -> None:
+        """A process has ended; its members have these statuses now, by name."""
+        task = ended.task
+        for member in task.members:
+            self._began.pop(member.name, None)
+            self._seconds[member.name] = self._seconds.get(member.name, 0.0) + ended.seconds / len(task.members)
+            self._results.pop(member.name, None)
+        if ended.code and FAILED in statuses.values():
+            name = f"{task.label} ({len(task.members)} members)" if task.others else who(task.member)
+            self.say(f"failed    {name}: {ended.why}. The end of its log:", "red")
             for line in ended.said:
                 self.say(f"          {line}")
-        elif self._live is None:
-            self.say(f"{status:9} {who(member)}: {progress(self._result(member))}, {clock(ended.seconds)}")
+            return
+        for member in task.members:
+            status = statuses[member.name]
+            if status == FAILED:
+                self.say(f"failed    {who(member)}: its loss or gradient was not finite; the others trained on", "red")
+            elif self._live is None:
+                self.say(f"{status:9} {who(member)}: {progress(self._result(member))}, {clock(ended.seconds)}")
 
     def poll(self) -> None:
         """Show the table anew, if it is time."""

@@ -17,6 +17,7 @@ from functrain.app.sweeps.identity import changed_file
 from functrain.app.sweeps.plan import Member, Plan, joined, read_plan, write_plan
 from functrain.app.sweeps.planning import Asked, requested
 from functrain.app.sweeps.points import Point
+from functrain.app.sweeps.programs import program_lines, with_programs
 from functrain.app.sweeps.results import (
     FAILED,
     FINISHED,
@@ -26,6 +27,7 @@ from functrain.app.sweeps.results import (
     RUNNING,
     WAITING,
     Result,
+    has_failed,
     is_done,
     metrics_of,
     read_mark,
@@ -55,9 +57,10 @@ class Driver:
         self._plan = recorded.compared_by(asked.criterion)
         self._to_plan = Asked(
             asked.config, asked.space.fixed, self._plan.threads, asked.trust, asked.stage, asked.all_stages,
-            written={axis.name: axis.origin for axis in asked.space.keys},
+            written={axis.name: axis.origin for axis in asked.space.keys}, vectorize=asked.vectorize,
         )  # fmt: skip
         self._problem: ConfigError | None = None
+        self._why: Mapping[str, str] = {}
         self._code: Mapping[str, str] = {}
         self._statuses = {member.name: _status(folder / member.name) for member in self._plan.members}
         self._board = Board(console, folder, [], self._statuses, seconds_of(folder))
@@ -74,7 +77,7 @@ class Driver:
             with self._board:
                 for tasks in self._rounds(members):
                     self._board.show([task.member for task in tasks])
-                    self._train(tasks)
+                    self._train(self._together(tasks))
                     if self._asked.fail_fast and FAILED in self._statuses.values():
                         break
         except KeyboardInterrupt:
@@ -101,6 +104,8 @@ class Driver:
         if search:
             batches = (*plan.batches, tuple(member.name for member in members))
             plan = plan.replace(search=search, batches=batches)
+        plan = with_programs(plan, members, requests, self._folder)
+        self._why = {member.name: request.why for member, request in zip(members, requests) if request.why}
         plan = plan.compared_by(self._asked.criterion)
         try:
             write_plan(self._folder, plan)
@@ -119,6 +124,8 @@ class Driver:
         said = [f"{count} members", *[f"{done} of them finished"] * bool(done), f"{self._asked.jobs} at once"]
         said.append(f"{threads} each unless the configuration says otherwise")
         self._board.say(f"sweep in {shown_path(self._folder)}: {', '.join(said)}", "bold")
+        for line in program_lines(self._plan, distinct, self._why):
+            self._board.say(line)
         if len(members) > len(distinct):
             self._board.say(f"{len(members)} combinations were asked for; equal ones are trained once")
 
@@ -170,26 +177,43 @@ class Driver:
             yield [Task(member) for member in dict.fromkeys(members)]
             before += members
 
+    def _together(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks, with one for all members of a program."""
+        program_of = {name: names for names in self._plan.programs for name in names}
+        found: dict[object, Task] = {}
+        for task in tasks:
+            names = program_of.get(task.member.name)
+            if names is None:
+                found[task.member.name] = task
+            else:  # all of them, also those that this command does not ask for: a program trains the same ones again
+                first, *others = self._plan.named(names)
+                found[names] = Task(first, None, tuple(others))
+        return list(found.values())
+
     def _train(self, tasks: Sequence[Task]) -> None:
         self._workers.run(tasks, on_start=self._started, on_end=self._ended, on_poll=self._board.poll)
         if self._problem is not None:
             raise self._problem
 
     def _started(self, task: Task) -> None:
-        self._statuses[task.member.name] = RUNNING
+        self._statuses |= dict.fromkeys(task.names, RUNNING)
         self._board.started(task)
 
     def _ended(self, ended: Ended) -> bool:
         """Note how a process has ended; returns whether the sweep goes on."""
-        if ended.code == 0:
-            status = FINISHED if ended.task.until is None else PAUSED
-        else:
-            status = INTERRUPTED if ended.was_told else FAILED
-        self._statuses[ended.task.member.name] = status
-        self._board.ended(ended, status)
+        now = {name: self._status_after(ended, name) for name in ended.task.names}
+        self._statuses |= now
+        self._board.ended(ended, now)
         if ended.code == 0:
             self._check_metric(ended.task.member)
-        return self._problem is None and not (self._asked.fail_fast and status == FAILED)
+        return self._problem is None and not (self._asked.fail_fast and FAILED in now.values())
+
+    def _status_after(self, ended: Ended, name: str) -> str:
+        if ended.code:
+            return INTERRUPTED if ended.was_told else FAILED
+        if ended.task.others and has_failed(self._folder / name):
+            return FAILED
+        return FINISHED if ended.task.until is None else PAUSED
 
     def _check_metric(self, member: Member) -> None:
         """See that a member that has ended well has the metric by which members are compared."""

@@ -42,11 +42,15 @@ class Request:
         point: the overrides that not all members have.
         config: the merged configuration; of several stages, each stage's.
         parts: what its identity is made of.
+        program: the same for all requests that can be trained in one program; "" for the others.
+        why: why it is trained alone, or in a further program.
     """
 
     point: Point
     config: Mapping[str, Any]
     parts: Parts
+    program: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Plan:
         search: what the sampler searches, as text; "" without one.
         members: in the order in which they were asked for.
         batches: the names of the members that the sampler has suggested, batch by batch.
+        programs: the names of members that are trained in one program, likewise.
     """
 
     threads: int
@@ -135,6 +140,7 @@ class Plan:
     search: str = ""
     members: tuple[Member, ...] = ()
     batches: tuple[tuple[str, ...], ...] = ()
+    programs: tuple[tuple[str, ...], ...] = ()
 
     def replace(self, **changes: Any) -> "Plan":
         """A plan that differs in these fields."""
@@ -164,8 +170,11 @@ def read_plan(folder: Path) -> Plan | None:
             for each in values["members"]
         ]
         batches = tuple(tuple(names) for names in values["batches"])
-        plan = Plan(int(values["threads"]), int(values["batch_size"]), values["search"], tuple(members), batches)
-        plan.named(name for names in batches for name in names)
+        programs = tuple(tuple(names) for names in values.get("programs", ()))
+        plan = Plan(
+            int(values["threads"]), int(values["batch_size"]), values["search"], tuple(members), batches, programs
+        )
+        plan.named(name for names in (*batches, *programs) for name in names)
         return plan
     except FileNotFoundError:
         return None
@@ -216,6 +225,7 @@ def joined(plan: Plan, requests: Sequence[Request], folder: Path, changed: Chang
         ConfigError: a member has changed, and `changed` is None.
     """
     known = {member.parts.identity: member for member in plan.members}
+    known_as = {member.name: member for member in plan.members}
     former = {point_key(member.point): member for member in plan.members}
     wanted: dict[str, Member] = {}
     replaced: dict[str, Member] = {}
@@ -248,7 +258,8 @@ def joined(plan: Plan, requests: Sequence[Request], folder: Path, changed: Chang
         tuple(replaced[name].name if name in replaced else name for name in batch) for batch in plan.batches
     )
     members = [wanted[request.parts.identity] for request in requests]
-    return plan.replace(members=(*rest, *added), batches=batches), members
+    programs = tuple(names for names in plan.programs if all(replaced.get(n, known_as[n]).name == n for n in names))
+    return plan.replace(members=(*rest, *added), batches=batches, programs=programs), members
 
 
 def _new(request: Request) -> Member:

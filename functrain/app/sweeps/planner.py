@@ -4,6 +4,7 @@ It needs torch and imports the user's code; the process that drives the sweep do
 files: the question and the answer, see `functrain.app.sweeps.planning`.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ from functrain.app.lifeline import end_with_parent
 from functrain.app.runs.beginning import source_of
 from functrain.app.runs.changes import SHOWS_IN_NO_BIT
 from functrain.app.runs.stages import RUNS
+from functrain.app.sweeps.grouping import Sharing, sharing
 from functrain.app.sweeps.identity import Parts, digest_of_file, flat
 from functrain.app.sweeps.plan import Request
 from functrain.data.contents import content_digest
@@ -59,6 +61,7 @@ def requested(
     stage: str | None = None,
     all_stages: bool = False,
     written: Mapping[str, str] = MappingProxyType({}),
+    vectorize: bool = False,
 ) -> list[Request]:
     """The members of a sweep as they would be begun now.
 
@@ -71,6 +74,7 @@ def requested(
         stage: train this stage of the configuration.
         all_stages: train all of its stages.
         written: where each key that is searched is written, by its name.
+        vectorize: say which members can be trained in one program.
 
     Raises:
         FunctrainError: with a line for each problem of any member. One that several values of a key have is told once.
@@ -90,9 +94,10 @@ def requested(
     digests = [data.of(stages) for stages in members]
     # After the data sets: what their functions import is there by now.
     code = _code([stage.config for stages in members for stage in stages])
+    shares = sharing(members) if vectorize else [Sharing("")] * len(members)
     return [
-        _request(tuple(point), stages, found, code)
-        for point, stages, found in zip(points, members, digests, strict=True)
+        dataclasses.replace(_request(tuple(point), stages, found, code), **shared._asdict())
+        for point, stages, found, shared in zip(points, members, digests, shares, strict=True)
     ]
 
 

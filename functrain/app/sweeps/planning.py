@@ -30,6 +30,7 @@ class Asked(NamedTuple):
         stage: of the configuration, that members train.
         all_stages: they train all of its stages.
         written: where each key that is searched is written.
+        vectorize: find out which members can be trained in one program.
     """
 
     config: Path
@@ -39,6 +40,7 @@ class Asked(NamedTuple):
     stage: str | None = None
     all_stages: bool = False
     written: Mapping[str, str] = MappingProxyType({})
+    vectorize: bool = False
 
 
 def requested(asked: Asked, points: Sequence[Point]) -> list[Request]:
@@ -76,6 +78,6 @@ def requested(asked: Asked, points: Sequence[Point]) -> list[Request]:
             how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
             raise FunctrainError(f"the process that reads configurations, data and code {how}:\n{said}")
         return [
-            Request(tuple(each["point"]), each["config"], Parts(**each["parts"]))
+            Request(tuple(each["point"]), each["config"], Parts(**each["parts"]), each["program"], each["why"])
             for each in json.loads(answer.read_text())
         ]

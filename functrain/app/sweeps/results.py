@@ -16,6 +16,7 @@ from functrain.app.runs import outcome
 from functrain.app.runs.compare import PREFIXES, epoch_records
 from functrain.app.sweeps.plan import Member, settings, write_whole
 from functrain.app.sweeps.points import columns
+from functrain.app.sweeps.programs import noted, of_member
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.regular_files import read_regular
 
@@ -73,6 +74,11 @@ def read_mark(directory: Path) -> Mark | None:
     return None
 
 
+def has_failed(directory: Path) -> bool:
+    """Whether a member's run says that it has failed."""
+    return outcome.read_outcome(directory).get("status") == FAILED
+
+
 def is_done(directory: Path, until: int | None) -> bool:
     """Whether a member has been trained to its end, or at least to an epoch."""
     mark = read_mark(directory)
@@ -111,6 +117,9 @@ def metrics_of(member: Member, folder: Path) -> list[str]:
 def latest(member: Member, folder: Path) -> Result:
     """What a member that is being trained has reached, from the end of its log: a long log is not read each time."""
     logs = [folder / run / "metrics.jsonl" for run in member.runs]
+    program = noted(folder / member.name)
+    if program is not None:
+        logs = [program[0] / "metrics.jsonl"]
     number = max((number for number, log in enumerate(logs) if log.exists()), default=0)
     lines: list[bytes] = []
     with suppress(OSError), logs[number].open("rb") as log:
@@ -119,7 +128,8 @@ def latest(member: Member, folder: Path) -> Result:
     records = []
     for line in lines:
         with suppress(ValueError):  # half a line, where the reading began
-            records.append(json.loads(line))
+            record = json.loads(line)
+            records.append(record if program is None else of_member(record, program[1]))
     records = [record for record in records if record.get("kind") != "step"]
     watch = _watch(member, records)
     last = next((record[watch] for record in reversed(records) if watch in record), None)

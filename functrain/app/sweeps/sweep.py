@@ -56,6 +56,10 @@ def _points(wanted: Sweep) -> list[Point]:
             "--asha compares members after so many epochs of one run, and with --all-stages a member has several: give "
             "--stage NAME instead, or leave --asha out"
         )
+    if wanted.halving is not None and wanted.vectorize:
+        raise ConfigError(
+            "--asha and --vectorize cannot be combined: members of a program train to one end. Leave one of them out"
+        )
     if wanted.halving is not None and wanted.optuna is not None:
         raise ConfigError("--optuna and --asha cannot be combined: --random draws members that --asha can prune")
     if wanted.optuna is not None:

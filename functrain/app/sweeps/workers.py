@@ -16,7 +16,9 @@ from functrain.app.config.yaml_text import dump
 from functrain.app.lifeline import GRACE, python
 from functrain.app.runs.listing import is_running
 from functrain.app.sweeps.plan import Member, write_whole
-from functrain.app.sweeps.results import Mark, is_done, write_mark
+from functrain.app.sweeps.programs import FOLDER as PROGRAMS
+from functrain.app.sweeps.programs import note, program_id
+from functrain.app.sweeps.results import Mark, has_failed, is_done, write_mark
 from functrain.foundation.errors import ConfigError
 from functrain.foundation.signature import signed_yaml
 
@@ -26,15 +28,32 @@ MOST_LINES = 10  # of what a failed member has said
 
 
 class Task(NamedTuple):
-    """A member that is to be trained.
+    """A member that is to be trained, or the members of a program.
 
     Attributes:
-        member: which.
+        member: which; of a program the first one.
         until: the epoch to pause after; None for its end.
+        others: the further members of a program.
     """
 
     member: Member
     until: int | None = None
+    others: tuple[Member, ...] = ()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All of them."""
+        return (self.member, *self.others)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the members' directories."""
+        return [member.name for member in self.members]
+
+    @property
+    def label(self) -> str:
+        """The name of its log."""
+        return f"program-{program_id(self.names)}" if self.others else self.member.name
 
 
 class Ended(NamedTuple):
@@ -119,7 +138,7 @@ class Workers:
             KeyboardInterrupt: after a signal, when all processes have saved their state and ended.
             Exception: of `check`, when the processes that were at work have ended.
         """
-        waiting = [task for task in tasks if not is_done(self._folder / task.member.name, task.until)]
+        waiting = [task for task in tasks if not self._is_done(task)]
         error: Exception | None = None
         goes_on = True
         try:
@@ -157,24 +176,27 @@ class Workers:
         """The task to start now; None if all places are taken."""
         if len(self._running) >= self._jobs:
             return None
-        return next((task for task in waiting if self._is_free(task.member)), None)
+        return next((task for task in waiting if self._is_free(task)), None)
 
-    def _is_free(self, member: Member) -> bool:
-        """Whether nobody trains a member: a process of a driver that was killed may still be saving its state."""
-        if not any(is_running(self._folder / run) for run in member.runs):
+    def _is_done(self, task: Task) -> bool:
+        return all(is_done(self._folder / name, task.until) for name in task.names)
+
+    def _is_free(self, task: Task) -> bool:
+        """Whether nobody trains it: a process of a driver that was killed may still be saving its state."""
+        runs = [run for member in task.members for run in member.runs]
+        runs += [f"{PROGRAMS}/{program_id(task.names)}"] * bool(task.others)
+        if not any(is_running(self._folder / run) for run in runs):
             return True
-        since = self._held.setdefault(member.name, time.monotonic())
-        return time.monotonic() - since > GRACE  # the member's own process will say who it is
+        since = self._held.setdefault(task.label, time.monotonic())
+        return time.monotonic() - since > GRACE  # the task's own process will say who it is
 
     def _start(self, task: Task) -> None:
-        member, directory = task.member, self._folder / task.member.name
-        config, log = self._folder / CONFIGS / f"{member.name}.yaml", self._folder / LOGS / f"{member.name}.log"
-        write_whole(config, signed_yaml(dump(dict(member.config))))
+        log = self._folder / LOGS / f"{task.label}.log"
+        for member in task.members:
+            write_whole(self._config(member), signed_yaml(dump(dict(member.config))))
         log.parent.mkdir(exist_ok=True)
-        what = [] if task.until is None else ["--until-epoch", str(task.until)]
-        what += ["--all-stages"] * member.is_staged
-        arguments = ["train", os.fspath(config), "--run-dir", os.fspath(directory), "--no-progress", *what]
-        command = python("functrain.app.sweeps.worker", *arguments, *["--trust"] * self._trust)
+        command = self._program(task) if task.others else self._alone(task)
+        command += ["--trust"] * self._trust
         with log.open("ab") as output:
             offset = output.seek(0, os.SEEK_END)
             process = subprocess.Popen(
@@ -187,6 +209,22 @@ class Workers:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._running.append(_Running(task, process, time.monotonic(), now, log, offset))
 
+    def _config(self, member: Member) -> Path:
+        return self._folder / CONFIGS / f"{member.name}.yaml"
+
+    def _alone(self, task: Task) -> list[str]:
+        """The command that trains one member."""
+        member = task.member
+        what = [] if task.until is None else ["--until-epoch", str(task.until)]
+        what += ["--all-stages"] * member.is_staged
+        place = ["--run-dir", os.fspath(self._folder / member.name), "--no-progress"]
+        return python("functrain.app.sweeps.worker", "train", os.fspath(self._config(member)), *place, *what)
+
+    def _program(self, task: Task) -> list[str]:
+        """The command that trains a program's members."""
+        note(self._folder, task.names)
+        return python("functrain.app.sweeps.program_worker", os.fspath(self._folder), *task.names)
+
     def _reap(self) -> list[Ended]:
         """The processes that have ended."""
         found = []
@@ -197,9 +235,9 @@ class Workers:
             self._running.remove(each)
             assert each.process.stdin is not None
             each.process.stdin.close()
-            member = each.task.member
-            if code == 0:
-                write_mark(self._folder / member.name, Mark(each.task.until))
+            for name in each.task.names if code == 0 else ():
+                if not has_failed(self._folder / name):  # of a program one member may, and the others train on
+                    write_mark(self._folder / name, Mark(each.task.until))
             seconds = time.monotonic() - each.began
             self._note(each, code, seconds)
             said = () if code == 0 else _last_lines(each.log, each.offset)
@@ -212,7 +250,8 @@ class Workers:
         with path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([("member", "started", "seconds", "exit_code")] * is_new)
-            writer.writerow((each.task.member.name, each.started, f"{seconds:.1f}", code))
+            share = seconds / len(each.task.names)
+            writer.writerows((name, each.started, f"{share:.1f}", code) for name in each.task.names)
 
     def _tell_to_end(self) -> None:
         self._told = True
