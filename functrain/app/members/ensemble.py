@@ -53,7 +53,6 @@ def unstack_run(path: Path, trust: bool, console: Console) -> None:
     set_threads(config)
     with RunLock(run.path):
         written = write_ensemble(run, config, build(config), lambda text: print_lines(console, [text]))
-    where = shown_path(run.members)
-    count = config.training.members
     lines = [f"written: {shown_path(folder)}" for folder in written]
-    print_lines(console, lines or [f"the {count} members in {where} are as the ensemble's last checkpoint has them"])
+    where = shown_path(run.members)
+    print_lines(console, lines or [f"nothing to write: the members in {where} are of the ensemble's last checkpoint"])

@@ -92,12 +92,12 @@ def program_lines(plan: Plan, members: Sequence[Member], why: Mapping[str, str])
         if asked & set(names):
             ids = [by_name[name].id for name in names]
             listed = ", ".join(ids[:MOST_LISTED]) + (f", ... ({len(ids)})" if len(ids) > MOST_LISTED else "")
-            apart = f" ({why[names[0]]})" if names[0] in why else ""
+            apart = f" (apart, since {why[names[0]]})" if names[0] in why else ""
             lines.append(f"program-{program_id(names)}: {len(ids)} members in one step: {listed}{apart}")
     shared = {name for names in plan.programs for name in names}
     reasons: dict[str, list[str]] = {}
     for member in members:
         if member.name in why and member.name not in shared:
             reasons.setdefault(why[member.name], []).append(member.id)
-    lines += [f"alone: {', '.join(ids[:MOST_LISTED])}: {reason}" for reason, ids in reasons.items()]
+    lines += [f"alone: {', '.join(ids[:MOST_LISTED])}, since {reason}" for reason, ids in reasons.items()]
     return lines
