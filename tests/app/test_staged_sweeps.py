@@ -134,10 +134,10 @@ def test_the_board_shows_the_stage_at_work(swept, staged):
 
 def test_a_member_whose_stage_somebody_trains_has_to_wait(swept):
     from functrain.app.sweeps.plan import read_plan
-    from functrain.app.sweeps.workers import Workers
+    from functrain.app.sweeps.workers import Task, Workers
 
-    member = read_plan(swept).members[0]
+    task = Task(read_plan(swept).members[0])
     workers = Workers(swept, 1, False, lambda: None)
-    with RunLock(swept / member.name / "two"):
-        assert not workers._is_free(member)
-    assert workers._is_free(member)
+    with RunLock(swept / task.member.name / "two"):
+        assert not workers._is_free(task)
+    assert workers._is_free(task)
