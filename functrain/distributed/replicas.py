@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from functrain.distributed.world import World, current_world
+from functrain.distributed.world import World, aside, current_world
 from functrain.foundation.torch_internals import all_reduced
 from functrain.foundation.trees import flatten, tensors, tree_map, unflatten
 from functrain.metrics.measuring import Measured
@@ -26,8 +26,12 @@ from functrain.optim import global_norm
 from functrain.step.state import TrainState
 
 
-def sum_over_ranks(parts: Sequence[Tensor]) -> list[Tensor]:
+def sum_over_ranks(parts: Sequence[Tensor], group: Any = None) -> list[Tensor]:
     """Each tensor added over the ranks; traceable, out of place.
+
+    Args:
+        parts: tensors of any dtype.
+        group: of all ranks; None: the one of compiled steps.
 
     With one process:
         >>> sum_over_ranks([torch.ones(2)])
@@ -35,7 +39,7 @@ def sum_over_ranks(parts: Sequence[Tensor]) -> list[Tensor]:
     """
     if current_world().size == 1:
         return list(parts)
-    group = dist.group.WORLD
+    group = dist.group.WORLD if group is None else group
     assert group is not None
     summed: list[Tensor] = list(parts)
     for dtype in dict.fromkeys(part.dtype for part in parts):
@@ -126,10 +130,11 @@ def totals_over_ranks(totals: Totals) -> Totals:
     world, measured = current_world(), totals.measured
     if measured is not None and world.size > 1:
         gathered: list[Any] = [None] * world.size
-        dist.all_gather_object(gathered, tree_map(Tensor.cpu, measured.accumulators))
+        dist.all_gather_object(gathered, tree_map(Tensor.cpu, measured.accumulators), group=aside())
         parts = [Measured(each, measured.measures) for each in gathered]
         measured = functools.reduce(operator.add, parts)
-    return Totals(sum_over_ranks([totals.sums])[0], totals.names, measured)
+    summed = totals.sums if world.size == 1 else sum_over_ranks([totals.sums], aside())[0]
+    return Totals(summed, totals.names, measured)
 
 
 def _check_replicable(leaf: Tensor) -> None:

@@ -4,6 +4,7 @@ Processes are started by `torchrun`, or by functrain's launcher for one machine,
 """
 
 import os
+import weakref
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,8 +13,10 @@ import torch
 import torch.distributed as dist
 
 from functrain.foundation.errors import FunctrainError
+from functrain.foundation.torch_internals import group_timeout
 
 T = TypeVar("T")
+_aside: tuple[Any, Any] | None = None  # the group of all ranks, and the one beside it
 STORE = "FUNCTRAIN_STORE"  # the variable with the file through which processes of one machine find each other
 
 
@@ -105,13 +108,29 @@ def _meeting(timeout_s: float | None) -> dict[str, Any]:
     return {"store": store, "rank": rank, "world_size": size}
 
 
+def aside() -> Any:
+    """The group in which the ranks agree from Python, apart from the collectives of compiled programs.
+
+    gloo's thread lets go of a tensor with its group's lock held, and needs Python's lock for one that Python knows. A
+    compiled program holds Python's lock when it asks for the group's. In one group the two waited for each other for
+    ever (torch 2.13).
+    """
+    global _aside
+    world = dist.group.WORLD
+    if dist.get_backend() != "gloo":
+        return world
+    if _aside is None or _aside[0]() is not world:
+        _aside = weakref.ref(world), dist.new_group(backend="gloo", timeout=group_timeout())
+    return _aside[1]
+
+
 def any_rank(flag: bool, world: World) -> bool:
     """Whether the flag is up on any rank; every rank must ask, and gets the same answer."""
     if world.size == 1:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     seen = torch.tensor(int(flag), device=device)
-    dist.all_reduce(seen, dist.ReduceOp.MAX)
+    dist.all_reduce(seen, dist.ReduceOp.MAX, group=aside())
     return bool(seen)
 
 
@@ -129,11 +148,11 @@ def all_ranks(value: T, world: World) -> list[T]:
     if world.size == 1:
         return [value]
     found: list[Any] = [None] * world.size
-    dist.all_gather_object(found, value)
+    dist.all_gather_object(found, value, group=aside())
     return found
 
 
 def barrier() -> None:
     """Wait until every rank is here."""
     if current_world().size > 1:
-        dist.barrier()
+        dist.barrier(group=aside())

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import functrain as ft
-from functrain.distributed import World, current_world, part_of
+from functrain.distributed import World, all_ranks, any_rank, current_world, part_of, replicas
+from functrain.distributed.world import aside
 from functrain.foundation.errors import FunctrainError
 from functrain.foundation.trees import leaves_with_paths
 from functrain.loop.output.log_files import read_records
+from functrain.metrics.totals import Totals
 
 PROGRAM = Path(__file__).with_name("ranks_process.py")
 
@@ -51,6 +54,22 @@ def test_two_ranks_train_like_one_process_and_stop_and_resume_together(tmp_path:
             torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12, msg=path)
         else:
             assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right, path
+
+
+def test_ranks_agree_in_another_group_than_that_of_compiled_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one group gloo's thread, which lets go of a Python tensor, and a compiled step may wait for each other."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        before = dist.group.WORLD._get_sequence_number_for_group()
+        assert any_rank(True, World(0, 2))
+        assert all_ranks("here", World(0, 2))[0] == "here"
+        assert aside() is aside()
+        monkeypatch.setattr(replicas, "current_world", lambda: World(0, 2))
+        sums = replicas.totals_over_ranks(Totals(torch.ones(2, 3), ("loss",), None)).sums
+        assert torch.equal(sums, torch.ones(2, 3))
+        assert dist.group.WORLD._get_sequence_number_for_group() == before
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_batch_is_shared_out_evenly_or_refused() -> None:

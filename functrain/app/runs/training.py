@@ -137,7 +137,7 @@ def _train(
 ) -> None:
     say, parts = output.say, chosen(request, config, run, world, output)
     parts = begun(parts, config, run, resume=request.resume, strict_resume=request.strict_resume, say=say)
-    finished = _finished_state(run, config, gather_state(parts.state)) if request.resume == "auto" else None
+    finished = _finished_state(run, config, parts.state) if request.resume == "auto" else None
     how, reached = "", "last"
     if finished is None:
         result, how = _run(request, config, run, parts, world, output, callbacks)
@@ -237,7 +237,7 @@ def _finished_state(run: RunDirectory, config: Config, like: TrainState) -> tupl
     if not infos or not (is_finished(infos[-1], config) or ended):
         return None
     try:
-        state, info = run.open().restore(like, "last")
+        state, info = run.open().restore(gather_state(like), "last")
     except CheckpointError as error:
         raise another_run(error, run) from error
     if not (is_finished(info, config) or ended):
