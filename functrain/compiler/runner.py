@@ -77,6 +77,7 @@ class CompilingRunner(Runner):
             computes; and with the core's name, `MADE` and how it was compiled.
     """
 
+    makes_graphs: ClassVar[bool] = True
     makes_series: ClassVar[bool] = True
 
     donate: bool = False

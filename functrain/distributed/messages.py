@@ -126,13 +126,14 @@ def joined_rows(rows: Tensor, shape: torch.Size) -> Tensor:
     return rows.reshape(-1)[: shape.numel()].view(shape)
 
 
-def buckets(tensors: Sequence[Tensor], ranks: int, *, times: int = 1) -> Iterator[list[int]]:
+def buckets(tensors: Sequence[Tensor], ranks: int, *, times: int = 1, alone: bool = True) -> Iterator[list[int]]:
     """The numbers of the tensors that travel together, which have one dtype, in order.
 
     Args:
         tensors: what each process has.
         ranks: how many processes there are.
         times: how often a tensor's bytes are in a message where it has the most.
+        alone: whether a tensor whose copies take longer than a message travels alone; else one larger than a bucket.
 
     Example:
         >>> list(buckets([torch.zeros(2), torch.ones(3).bool(), torch.zeros(2**20), torch.zeros(1)], ranks=2))
@@ -141,7 +142,7 @@ def buckets(tensors: Sequence[Tensor], ranks: int, *, times: int = 1) -> Iterato
         [[0, 1, 2, 3, 4]]
     """
     most = bucket_bytes(ranks)
-    alone = min(ALONE * ranks, most)
+    large = min(ALONE * ranks, most) if alone else most
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         bucket: list[int] = []
         size = 0
@@ -149,7 +150,7 @@ def buckets(tensors: Sequence[Tensor], ranks: int, *, times: int = 1) -> Iterato
             nbytes = tensor.nbytes * times
             if tensor.dtype != dtype:
                 continue
-            if nbytes >= alone:
+            if nbytes >= large:
                 yield [place]
                 continue
             if bucket and size + nbytes > most:

@@ -89,6 +89,10 @@ class Offloaded:
         return self.inner.in_blocks
 
     @property
+    def within(self) -> None:
+        """An update is on another device than the sums."""
+
+    @property
     def in_step(self) -> bool:
         """Whether passes send something."""
         return self.inner.in_step

@@ -2,7 +2,7 @@
 
 Gradients, weights and metric sums are added over the ranks, and divided once by the sum of all weights, so the
 update is that of one process with the whole batch, up to the order of summation, however uneven the parts.
-The sums travel in one bucket per dtype: a message costs about a millisecond on gloo, whatever its size.
+The sums travel in buckets, see `messages`.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from functrain.distributed.messages import buckets
 from functrain.distributed.world import World, aside, current_world
 from functrain.foundation.torch_internals import all_reduced
 from functrain.foundation.trees import flatten, tensors, tree_map, unflatten
@@ -42,11 +43,10 @@ def sum_over_ranks(parts: Sequence[Tensor], group: Any = None) -> list[Tensor]:
     group = dist.group.WORLD if group is None else group
     assert group is not None
     summed: list[Tensor] = list(parts)
-    for dtype in dict.fromkeys(part.dtype for part in parts):
-        places = [place for place, part in enumerate(parts) if part.dtype == dtype]
+    # In a graph what is added is written into the bucket, so a large tensor gains nothing by travelling alone.
+    for places in buckets(parts, current_world().size, alone=False):
         bucket = torch.cat([parts[place].reshape(-1) for place in places])
-        total = all_reduced(bucket, group)
-        pieces = total.split([parts[place].numel() for place in places])
+        pieces = all_reduced(bucket, group).split([parts[place].numel() for place in places])
         for place, piece in zip(places, pieces):
             summed[place] = piece.view(parts[place].shape)
     return summed
@@ -68,7 +68,7 @@ class Replicas:
         return params
 
     def reduce(self, grads: dict[str, Tensor], sums: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """All sums in one message for each dtype."""
+        """All sums, in buckets for each dtype."""
         summed = sum_over_ranks([*grads.values(), *sums])
         return dict(zip(grads, summed)), summed[len(grads) :]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from functrain.distributed.elementwise import is_elementwise
+from functrain.distributed.elementwise import draws_at_random, is_elementwise
 from functrain.distributed.layout import Layout, cut_of
 from functrain.distributed.mesh import Mesh, Sizes, mesh_of, sizes_of
 from functrain.distributed.offloading import Offloaded, moved
@@ -103,11 +103,12 @@ def shard(
         state = unshard(state)
     layers = layers_of(state.recipe.network, tensor_parallel or {}, sizes.tp)
     state = replicate(state, world)
-    simple = strategy == "ddp" and reduction == "fast" and state.recipe.accumulate == 1 and offload_optimizer is None
-    if simple and sizes.tp == 1:
+    trainable = {name: state.params[name] for name in state.recipe.network.trainable}
+    # A draw in a graph that begins with a pass is of this process, and an update must be that of all.
+    in_graph = strategy == "ddp" and reduction == "fast" and not draws_at_random(state.recipe.optimizer, trainable)
+    if in_graph and state.recipe.accumulate == 1 and offload_optimizer is None and sizes.tp == 1:
         return state  # whose sums stand within the step's graph; they would be sent for each micro-batch of a window
     arranged = mesh_of(sizes if strategy != "ddp" else Sizes(1, sizes.dp, sizes.tp), world)
-    trainable = {name: state.params[name] for name in state.recipe.network.trainable}
     by_element = is_elementwise(state.recipe.optimizer, trainable)
     network = state.recipe.network
     exchange: Exchange
@@ -120,7 +121,8 @@ def shard(
         in_blocks = None
         if named_patterns(blocks, "blocks"):
             network, in_blocks = network.with_blocks(blocks)
-        exchange = _sharding(state, arranged, strategy, reduction, by_element=by_element, blocks=in_blocks)
+        sharding = _sharding(state, arranged, strategy, reduction, by_element=by_element, blocks=in_blocks)
+        exchange = dataclasses.replace(sharding, in_graph=in_graph)
     if offload_optimizer is not None:
         exchange = Offloaded(exchange, state.device)
     whole = state.replace(
@@ -146,7 +148,7 @@ def _sharding(
     )
     names = state.recipe.network.trainable
     chunks = tuple((name, cut_of(state.params[name], pieces, ranks)) for name in names)
-    return Sharding(mesh, strategy, in_tree, layout, chunks, by_element or not layout.is_cut, blocks)
+    return Sharding(mesh, strategy, in_tree, layout, chunks, by_element or not layout.is_cut, blocks=blocks)
 
 
 def unshard(state: TrainState) -> TrainState:

@@ -21,14 +21,15 @@ from functrain.distributed.messages import (
     sum_whole,
 )
 from functrain.distributed.pieces import rows_on_first, told_by_first
+from functrain.distributed.replicas import Replicas
 from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
 from functrain.optim.averages import keeps_averages
 from functrain.optim.clipping import SMALL
 from functrain.optim.foreach import sums_of_squares
-from functrain.step.collectives import Share
-from functrain.step.phases import add_parts
+from functrain.step.collectives import Collectives, Share
+from functrain.step.parts import add_parts
 from functrain.step.state import Params, Part, TrainState
 from functrain.step.tree import sum_in_order, sum_in_tree, tree_over_rows
 
@@ -47,6 +48,7 @@ class Sharding:
         layout: which leaves are cut.
         chunks: of the gradients, whose squares are added each by itself: the same whatever is cut.
         by_element: whether the optimizer may work on shards; else it gets whole leaves, which are cut again after it.
+        in_graph: whether sums may stand in the graph of an update.
         blocks: the names of the parameters that passes gather block by block; None: there are no blocks.
         gather: how whole leaves are put together.
     """
@@ -57,6 +59,7 @@ class Sharding:
     layout: Layout
     chunks: tuple[tuple[str, Cut | None], ...]
     by_element: bool
+    in_graph: bool = False
     blocks: frozenset[str] | None = None
     gather: Callable[[Sequence[Tensor], Group], Sequence[Tensor | None]] = gather_all
 
@@ -95,6 +98,11 @@ class Sharding:
     def in_blocks(self) -> bool:
         """Whether passes gather parameters: also where one process has them all, so that its bits are the same."""
         return self.blocks is not None
+
+    @cached_property
+    def within(self) -> Collectives | None:
+        """Sums that may stand in an update's graph."""
+        return Replicas(self.rank, self.ranks) if self.in_graph and self.ranks > 1 else None
 
     @cached_property
     def in_step(self) -> bool:

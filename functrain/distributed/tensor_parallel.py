@@ -70,6 +70,10 @@ class TensorParallel:
         return self.inner.in_blocks
 
     @property
+    def within(self) -> None:
+        """A sum over those with the same slices is one over some of the processes, with slices beside it."""
+
+    @property
     def in_step(self) -> bool:
         """Whether passes send something beside what the layers do, which processes with the same data run together."""
         return self.inner.in_step

@@ -99,6 +99,13 @@ class Exchange(Protocol):
         """Whether a pass gathers the parameters of some modules when these run."""
 
     @property
+    def within(self) -> Collectives | None:
+        """Sums over the processes that may stand in the graph of a window's last pass and update.
+
+        None: the order of summation matters, or the update takes other leaves than the state has.
+        """
+
+    @property
     def in_step(self) -> bool:
         """Whether passes send something, so that all processes need as many micro-batches in each window."""
 

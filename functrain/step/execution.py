@@ -59,11 +59,13 @@ class Runner(ABC):
     Attributes:
         donate: a carried state's successor is written into its storage, and the state is consumed.
         rows: how many examples of a batch are in a forward and backward pass, at most; None: all.
+        makes_graphs: a core is one graph, in which collectives may stand.
         makes_series: it can run cores one after another without a state for each of those in between.
     """
 
     donate: bool = False
     rows: int | None = None
+    makes_graphs: ClassVar[bool] = False
     makes_series: ClassVar[bool] = False
 
     @abstractmethod

@@ -23,11 +23,12 @@ from functrain.foundation.trees import node, static
 from functrain.metrics.totals import Totals, no_totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
-from functrain.optim.foreach import are_ours, foreach, overwrite
+from functrain.optim.foreach import overwrite
 from functrain.step.collectives import Exchange
 from functrain.step.execution import Core, eager
-from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
+from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, means_of, named_metrics
 from functrain.step.gradient import divided, gradient
+from functrain.step.parts import add_parts, add_to_new, in_order
 from functrain.step.recomputation import gathering
 from functrain.step.state import Accumulator, DonatedState, OpenWindow, Params, Part, TrainState, consume
 from functrain.step.tree import carried, folded
@@ -59,8 +60,8 @@ def step_in_phases(
         part, metrics = _passed(state, window, batch, key, run)
         part = exchange.to_keep(part)
         if not exchange.in_tree and window.parts:
-            part = _in_order(window.parts[0], part)
-        parts = carried(window.parts, part, done, partial(add_parts, add=_add_to_new)) if exchange.in_tree else (part,)
+            part = in_order(window.parts[0], part)
+        parts = carried(window.parts, part, done, partial(add_parts, add=add_to_new)) if exchange.in_tree else (part,)
         count = count_examples(state.recipe.objective)(batch) if examples is None else examples
         window, done = OpenWindow(parts, window.params, window.examples + count, window.shards), done + 1
     else:  # the parts are the caller's: in other dictionaries, their gradients are not the sum's to take
@@ -207,51 +208,6 @@ def _nothing(state: TrainState, params: Params) -> Part:
         {name: buffer.clone() for name, buffer in state.buffers.items()},
         torch.zeros(len(trainable), dtype=torch.bool, device=state.device),
         None if state.epoch_metrics is None else state.epoch_metrics.emptied(),
-    )
-
-
-def add_grads(left: Params, right: Params) -> Params:
-    """Gradients added by name: a state that was restored or mapped may have its dictionaries in another order."""
-    return dict(zip(left, foreach("add", list(left.values()), [right[name] for name in left])))
-
-
-def _add_to_new(left: Params, new: Params) -> Params:
-    """As `add_grads`. `new` is emptied: its memory, where nobody else holds it, is the sum's. The bits are the same."""
-    values = [new.pop(name) for name in left]
-    add = overwrite if are_ours(values) and all(value.is_contiguous() for value in values) else foreach
-    return dict(zip(left, add("add", values, list(left.values()))))
-
-
-Add = Callable[[Params, Params], Params]
-
-
-def add_parts(left: Part, right: Part, add: Add = add_grads) -> Part:
-    """The sum of two parts; integers among the buffers are those of the left one.
-
-    Args:
-        left, right: both.
-        add: of gradients.
-    """
-    buffers = {
-        name: buffer + right.buffers[name] if buffer.is_floating_point() else buffer
-        for name, buffer in left.buffers.items()
-    }
-    return _added(left, right, buffers, add)
-
-
-def _in_order(before: Part, part: Part) -> Part:
-    """The sum of a part and the next micro-batch, which went on from its buffers."""
-    return _added(before, part, part.buffers, _add_to_new)
-
-
-def _added(left: Part, right: Part, buffers: Params, add: Add) -> Part:
-    return Part(
-        add(left.grads, right.grads),
-        left.sums + right.sums,
-        buffers,
-        left.used | right.used,
-        joined(left.metrics, right.metrics),
-        left.names or right.names,
     )
 
 

@@ -21,13 +21,15 @@ from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
 from functrain.optim import takes_two_gradients
 from functrain.step.arguments import check_whole_batches
+from functrain.step.at_once import has_graph_of_update, step_at_once
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
 from functrain.step.finish import Mean, Metrics, clip_by_value, divisor, finish, joined, means_of, named_metrics
 from functrain.step.gradient import divided, gradient, gradient_uphill
 from functrain.step.measures import lacks_accumulators, with_accumulators
 from functrain.step.members.cores import over_members
 from functrain.step.members.stepping import advanced, fed, first_batch
-from functrain.step.phases import add_grads, step_in_phases
+from functrain.step.parts import add_grads
+from functrain.step.phases import step_in_phases
 from functrain.step.state import Accumulator, TrainState, require_state
 
 
@@ -91,7 +93,8 @@ def train_step(
                 "a state from functrain.shard cannot be trained within a torch.compile of your own: its step has "
                 "several programs. Use functrain.compile(functrain.train_step), or fit"
             )
-        return step_in_phases(state, batch, examples=examples, end_window=end_window, run=execute)
+        step = step_at_once if has_graph_of_update(state, run) else step_in_phases
+        return step(state, batch, examples=examples, end_window=end_window, run=execute)
     micro_step = state.micro_step
     closes = end_window or micro_step + 1 == state.recipe.accumulate
     key = partial(fold_in, state.key, "step", state.step, micro_step, state.recipe.collectives.rank)

@@ -1,4 +1,4 @@
-"""Data-parallel runs.   Usage: ranks_process.py RANKS,RUN_DIR[,STOP_AT] ..."""
+"""Data-parallel runs.   Usage: ranks_process.py RANKS,RUN_DIR[,STOP_AT[,STRATEGY]] ..."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def make_state() -> ft.TrainState:
     )
 
 
-def train(run_dir: str, stop_at: int = 0, stopping_rank: int = 1) -> ft.FitResult:
+def train(run_dir: str, stop_at: int = 0, stopping_rank: int = 1, strategy: str = "") -> ft.FitResult:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(39, 6, generator=generator)
     targets = torch.randint(0, 3, (39,), generator=generator)
@@ -33,7 +33,7 @@ def train(run_dir: str, stop_at: int = 0, stopping_rank: int = 1) -> ft.FitResul
 
     data = TensorDataset(inputs, targets)
     return ft.fit(
-        make_state(),
+        ft.shard(make_state(), strategy=strategy) if strategy else make_state(),
         DataLoader(data, batch_size=8, shuffle=True),
         eval_loader=DataLoader(data, batch_size=10),
         epochs=3,
@@ -45,8 +45,8 @@ def train(run_dir: str, stop_at: int = 0, stopping_rank: int = 1) -> ft.FitResul
     )
 
 
-def train_on_rank(run_dir: str, stop_at: str = "0") -> None:
-    result = train(run_dir, int(stop_at))
+def train_on_rank(run_dir: str, stop_at: str = "0", strategy: str = "") -> None:
+    result = train(run_dir, int(stop_at), strategy=strategy)
     Path(f"{run_dir}-digest-{dist.get_rank()}").write_text(ft.digest(result.state))
 
 

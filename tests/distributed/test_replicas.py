@@ -72,6 +72,13 @@ def test_ranks_agree_in_another_group_than_that_of_compiled_steps(monkeypatch: p
         dist.destroy_process_group()
 
 
+def test_shared_examples_of_fast_sums_are_counted_once(tmp_path: Path) -> None:
+    """39 in an epoch, the last batch of which is filled up, and 8 that fill up the last window."""
+    assert codes_of(f"2,{tmp_path / 'zero2'},0,zero2", f"2,{tmp_path / 'ddp'},0,ddp") == [[0, 0], [0, 0]]
+    for name in ("zero2", "ddp"):
+        assert read_records(tmp_path / name / "metrics.jsonl")[-1]["samples"] == 3 * (39 + 8)
+
+
 def test_a_batch_is_shared_out_evenly_or_refused() -> None:
     assert part_of((torch.arange(6),), World(2, 3))[0].tolist() == [2, 5]
     with pytest.raises(ValueError, match="a batch of 5 examples cannot be shared evenly by 2 ranks"):
