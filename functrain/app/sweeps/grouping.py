@@ -100,9 +100,8 @@ def refusal(stages: Sequence[Stage]) -> str:
 
 def _place(number: int, config: Config, groups: list[_Group], loaders: "_Loaders") -> None:
     """Put a member into the first group that it fits, or into a new one."""
-    train = loaders.of(config)[0]
-    base = _base(config, loaders)
-    state = build_state(config, run_length(config, train))
+    state = build_state(config, run_length(config, loaders.of(config)[0]))
+    base = _base(config, loaders, weighted=takes_weight(state.recipe.objective))
     why = ""
     for group in groups:
         apart = _differences(group.base, base) or _apart(group.first, state, config.training.vectorize)
@@ -130,13 +129,19 @@ def _apart(one: TrainState, other: TrainState, vectorize: bool | None) -> str:
     return ""
 
 
-def _base(config: Config, loaders: "_Loaders") -> dict[str, Any]:
-    """What all members of a program have in common."""
+def _base(config: Config, loaders: "_Loaders", *, weighted: bool) -> dict[str, Any]:
+    """What all members of a program have in common.
+
+    Args:
+        config: of a member.
+        loaders: likewise.
+        weighted: its objective takes weights, so that a last batch is filled up.
+    """
     values = plain(config)
     own = set(config.data.parameters) if config.training.overfit_batches is None else set()
     kept = {name: value for name, value in values.items() if name not in ("name", "seed", *COMPARED)}
     kept["data"] = {name: value for name, value in values["data"].items() if name not in own}
-    return {**flat(kept), **loaders.forms(config)}
+    return {**flat(kept), **loaders.forms(config, weighted=weighted)}
 
 
 class _Loaders:
@@ -152,16 +157,15 @@ class _Loaders:
             self._known[section] = build_training_loader(config), build_loader(config, "val")
         return self._known[section]
 
-    def forms(self, config: Config) -> dict[str, Any]:
-        """What the batches of all members of a program have in common."""
-        weighted = takes_weight(build_state(config, None).recipe.objective)
+    def forms(self, config: Config, *, weighted: bool) -> dict[str, Any]:
+        """What the batches of all members of a program have in common; arguments as of `_base`."""
         found: dict[str, Any] = {}
         for split, loader in zip(("train", "val"), self.of(config)):
             if loader is None:
                 continue
             found[f"the number of batches of {split}"] = len(loader)
             found[f"the form of the samples of {split}"] = _form(glimpse(loader.stream(0), 0))
-            if not weighted:  # then the last batch is not filled up
+            if not weighted:
                 found[f"the number of examples of {split}"] = len(loader.dataset)
         return found
 

@@ -116,7 +116,7 @@ class RunMetadata:
             epoch=state.epoch,
             batch_idx=state.batch_idx,
             samples_seen=state.samples_seen,
-            bad_evaluations=state.stopper.num_bad_epochs,
+            bad_evaluations=_bad_evaluations(state),
             **changes,
         )
 
@@ -181,6 +181,16 @@ def metadata_of(info: CheckpointInfo) -> RunMetadata:
         return RunMetadata.from_json(info.metadata)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {info.path}: {error}") from error
+
+
+def _bad_evaluations(state: TrainState) -> int:
+    """What early stopping counts; of a stack, of the member that is the furthest from its end."""
+    members = state.members
+    if members is None:
+        return state.stopper.num_bad_epochs
+    counts = [stopper.num_bad_epochs for stopper in members.stoppers]
+    training = [count for count, trains in zip(counts, members.train()) if trains]
+    return min(training) if training else max(counts)
 
 
 def _to_json(value: Any) -> Any:
