@@ -15,7 +15,7 @@ from functrain.app.sweeps import workers
 from functrain.app.sweeps.grouping import sharing
 from functrain.app.sweeps.plan import read_plan
 from functrain.app.sweeps.programs import noted, program_id
-from functrain.app.sweeps.results import latest
+from functrain.app.sweeps.results import latest, result
 
 ONE_BY_ONE = ["training.vectorize=false", "training.threads=1"]  # equal to runs alone to the bit
 
@@ -207,3 +207,4 @@ def test_a_member_that_is_being_trained_is_shown_from_the_log_of_its_program(fun
         (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
         found = latest(plan.named([name])[0], fakes)
         assert (found.epochs, found.last) == (3, [1.5, 2.5][number])
+        assert result(plan.named([name])[0], fakes).best == [1.5, 2.5][number]

@@ -64,17 +64,20 @@ def noted(directory: Path) -> tuple[Path, int] | None:
     return None
 
 
-def of_member(record: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """A record of a program as one of its members.
+def of_member(records: Iterable[Mapping[str, Any]], number: int) -> list[Mapping[str, Any]]:
+    """The records of a program as one of its members has them; none after it has stopped.
 
     Example:
-        >>> of_member({"epoch": 1, "eval_loss": 2.0, "members": {"eval_loss": [1.0, 3.0]}}, 1)
-        {'epoch': 1, 'eval_loss': 3.0}
+        >>> of_member([{"epoch": 1, "eval_loss": 2.0, "members": {"eval_loss": [1.0, 3.0]}}], 1)
+        [{'epoch': 1, 'eval_loss': 3.0}]
     """
-    values: Mapping[str, Sequence[Any]] = record.get("members", {})
-    own = {name: each[number] for name, each in values.items() if number < len(each)}
-    found = {name: own.get(name, value) for name, value in record.items() if name != "members"}
-    return {name: value for name, value in found.items() if value is not None}
+    found: list[Mapping[str, Any]] = []
+    for record in records:
+        own = {name: each[number] for name, each in record.get("members", {}).items()}
+        if own and all(value is None for value in own.values()):
+            break
+        found.append({name: own.get(name, value) for name, value in record.items() if name != "members"})
+    return found
 
 
 def program_lines(plan: Plan, members: Sequence[Member], why: Mapping[str, str]) -> list[str]:

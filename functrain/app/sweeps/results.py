@@ -93,9 +93,7 @@ def result(member: Member, folder: Path, until: int | None = None) -> Result:
         folder: the sweep's.
         until: leave out later epochs.
     """
-    records: Sequence[Mapping[str, Any]] = ()
-    with suppress(ConfigError):  # being written, or not there yet
-        records = epoch_records(folder / member.runs[-1] / "metrics.jsonl")
+    records = _epochs(member, folder)
     records = [record for record in records if until is None or record["epoch"] <= until]
     watch = _watch(member, records)
     values = [(record[watch], record["epoch"]) for record in records if watch in record]
@@ -108,10 +106,18 @@ def result(member: Member, folder: Path, until: int | None = None) -> Result:
 
 def metrics_of(member: Member, folder: Path) -> list[str]:
     """The names of the metrics in a member's log."""
-    with suppress(ConfigError):
-        records = epoch_records(folder / member.runs[-1] / "metrics.jsonl")
-        return list(dict.fromkeys(name for record in records for name in record if name.startswith(PREFIXES)))
-    return []
+    records = _epochs(member, folder)
+    return list(dict.fromkeys(name for record in records for name in record if name.startswith(PREFIXES)))
+
+
+def _epochs(member: Member, folder: Path) -> Sequence[Mapping[str, Any]]:
+    """The records of a member's epochs; of one that a program trains, those in the program's log."""
+    program = noted(folder / member.name)
+    with suppress(ConfigError):  # being written, or not there yet
+        if program is not None:
+            return of_member(epoch_records(program[0] / "metrics.jsonl"), program[1])
+        return epoch_records(folder / member.runs[-1] / "metrics.jsonl")
+    return ()
 
 
 def latest(member: Member, folder: Path) -> Result:
@@ -128,8 +134,8 @@ def latest(member: Member, folder: Path) -> Result:
     records = []
     for line in lines:
         with suppress(ValueError):  # half a line, where the reading began
-            record = json.loads(line)
-            records.append(record if program is None else of_member(record, program[1]))
+            records.append(json.loads(line))
+    records = records if program is None else of_member(records, program[1])
     records = [record for record in records if record.get("kind") != "step"]
     watch = _watch(member, records)
     last = next((record[watch] for record in reversed(records) if watch in record), None)
