@@ -180,7 +180,6 @@ def test_a_member_that_stops_early_is_a_finished_run(project, functrain, train):
     assert len(set(ended)) > 1, "choose a rule by which members stop at different times"
     out = functrain("show", f"all/members/00{ended.index(min(ended))}")[1]
     assert "finished (early stopping)" in out
-    assert read_info(project / "all/checkpoints/last").metadata["bad_evaluations"] < 1  # one member has not stopped
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`fit` of a stack: each member's run is the one that it has alone."""
 
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,8 @@ from functrain.foundation.trees import leaves, structure
 from functrain.loop import member_forms
 from functrain.loop.member_feed import member_feed
 from functrain.loop.output.progress import Display
+from functrain.loop.resume.metadata import RunMetadata
+from functrain.step.members.stepping import stopped
 
 FORMS = {True: 1e-12, False: 0.0}
 form = pytest.mark.parametrize(("vectorize", "tolerance"), list(FORMS.items()), ids=["vmap", "unrolled"])
@@ -238,3 +241,12 @@ def test_320_members_are_one_program():
     assert compiled == ["compiling the update step ..."]
     alone = ft.fit(states[40], loader(parts[3]), **quiet(epochs=1))
     assert largest_difference(alone.state, ft.unstack(result.state)[40 * 5 + 3]) <= 1e-12
+
+
+def test_a_checkpoint_tells_of_the_member_that_is_the_furthest_from_its_end():
+    state = ft.stack([member_state(m) for m in range(3)])
+    stoppers = [dataclasses.replace(state.stopper, num_bad_epochs=count) for count in (3, 1, 2)]
+    state = state.replace(members=dataclasses.replace(state.members, stoppers=tuple(stoppers)))
+    assert RunMetadata().at(state).bad_evaluations == 1
+    assert RunMetadata().at(stopped(state, [1])).bad_evaluations == 2
+    assert RunMetadata().at(stopped(state, [0, 1, 2])).bad_evaluations == 3
