@@ -1,6 +1,7 @@
 """The members of a stack's run as runs of their own: directories as each would have, had it trained alone."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -45,10 +46,26 @@ class Alone(NamedTuple):
     settings: Settings
 
 
-def write_member(run_dir: Path, number: int, moments: Sequence[Moment], records: Sequence[Record], alone: Alone) -> str:
-    """Write the checkpoints and the log of a member's run.
+class _Part(NamedTuple):
+    """What a checkpoint of the stack's run comes to for a member.
 
-    Records have no digest, but for those that a checkpoint belongs to: a digest is of a whole state.
+    Attributes:
+        moment: the checkpoint.
+        records: those since the checkpoint before.
+        metric: the watched one; None: none belongs to it.
+        status: that the member's own checkpoint would have.
+    """
+
+    moment: Moment
+    records: Sequence[Record]
+    metric: float | None
+    status: str
+
+
+def write_member(run_dir: Path, number: int, moments: Sequence[Moment], records: Sequence[Record], alone: Alone) -> str:
+    """Write the log of a member's run, and its last and its best checkpoint.
+
+    A record has a digest if it belongs to one of the moments: a digest is of a whole state.
 
     Args:
         run_dir: an empty directory.
@@ -61,25 +78,18 @@ def write_member(run_dir: Path, number: int, moments: Sequence[Moment], records:
         The last checkpoint's status.
     """
     settings = alone.settings
+    parts = list(_parts(number, moments, records, settings))
+    kept = _kept([part.metric for part in parts], settings.watch_mode)
     log = Records(run_dir, tensorboard=settings.tensorboard)
     feed = training_feed(alone.state, alone.loader, World(), settings.portion)
     constant = constant_metadata(settings, alone.state, alone.loader, feed)
-    written, done, status = 0, None, ""
-    with (
-        closing(log),
-        closing(feed.stream),
-        Checkpointer(
-            run_dir / "checkpoints", keep=settings.keep, keep_best=settings.keep_best, mode=settings.watch_mode
-        ) as checkpointer,
-    ):
-        for info, state in moments:
-            if done == (state.step, state.micro_step):  # the member had stopped before
-                continue
-            known = metadata_of(info)
-            own = list(_own_records(records[written : known.records], number))
-            written, done = known.records, (state.step, state.micro_step)
+    checkpoints = Checkpointer(run_dir / "checkpoints", keep=settings.keep, mode=settings.watch_mode)
+    with closing(log), closing(feed.stream), checkpoints:
+        for place, (moment, own, metric, status) in enumerate(parts):
+            state, known = moment.state, metadata_of(moment.info)
             _append(log, own, state)
-            status = _status(info.status, state, settings)
+            if place not in kept:
+                continue
             metadata = dataclasses.replace(constant, environment=known.environment).at(
                 state,
                 records=len(log),
@@ -88,16 +98,42 @@ def write_member(run_dir: Path, number: int, moments: Sequence[Moment], records:
                 batch_size=feed.size,
                 stream=feed.stream.state_dict(),
             )
-            checkpointer.save(
+            checkpoints.save(
                 state,
                 step=state.step,
                 micro_step=state.micro_step,
                 status=status,
-                metric=_metric(own, state, settings),
+                metric=metric,
                 metadata=metadata.to_json(),
             )
-            checkpointer.wait()
-    return status
+            checkpoints.wait()
+    return parts[-1].status
+
+
+def _parts(number: int, moments: Sequence[Moment], records: Sequence[Record], settings: Settings) -> Iterator[_Part]:
+    """The moments until the member has stopped."""
+    written, done = 0, None
+    for moment in moments:
+        state, here = moment.state, (moment.state.step, moment.state.micro_step)
+        if done == here:
+            continue
+        until = metadata_of(moment.info).records
+        own = list(_own_records(records[written:until], number))
+        written, done = until, here
+        yield _Part(moment, own, _metric(own, state, settings), _status(moment.info.status, state, settings))
+
+
+def _kept(metrics: Sequence[float | None], mode: str) -> set[int]:
+    """The places of the last checkpoint and of the best one, of several equal ones the first.
+
+    Example:
+        >>> _kept([0.5, 0.2, None, 0.3], "min"), _kept([None], "min")
+        ({1, 3}, {0})
+    """
+    sign = 1 if mode == "min" else -1
+    known = [(sign * metric, place) for place, metric in enumerate(metrics) if metric is not None]
+    known = [each for each in known if not math.isnan(each[0])]
+    return {len(metrics) - 1, *(place for _, place in sorted(known)[:1])}
 
 
 def _append(log: Records, records: Sequence[Record], state: TrainState) -> None:
