@@ -93,6 +93,11 @@ class Offloaded:
         """An update is on another device than the sums."""
 
     @property
+    def compiles_passes(self) -> bool:
+        """Whether a pass may be compiled."""
+        return self.inner.compiles_passes
+
+    @property
     def in_step(self) -> bool:
         """Whether passes send something."""
         return self.inner.in_step

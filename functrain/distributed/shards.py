@@ -99,6 +99,11 @@ class Sharding:
         """Whether passes gather parameters: also where one process has them all, so that its bits are the same."""
         return self.blocks is not None
 
+    @property
+    def compiles_passes(self) -> bool:
+        """Whether a pass may be compiled: not where it gathers parameters."""
+        return not self.in_blocks
+
     @cached_property
     def within(self) -> Collectives | None:
         """Sums that may stand in an update's graph."""

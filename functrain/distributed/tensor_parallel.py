@@ -74,6 +74,11 @@ class TensorParallel:
         """A sum over those with the same slices is one over some of the processes, with slices beside it."""
 
     @property
+    def compiles_passes(self) -> bool:
+        """A pass is not: inductor's program of one hung after its first run (torch 2.13, gloo)."""
+        return False
+
+    @property
     def in_step(self) -> bool:
         """Whether passes send something beside what the layers do, which processes with the same data run together."""
         return self.inner.in_step

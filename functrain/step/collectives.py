@@ -106,6 +106,10 @@ class Exchange(Protocol):
         """
 
     @property
+    def compiles_passes(self) -> bool:
+        """Whether a pass may be compiled: what it sends by itself, and when, is no part of a graph."""
+
+    @property
     def in_step(self) -> bool:
         """Whether passes send something, so that all processes need as many micro-batches in each window."""
 

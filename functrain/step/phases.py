@@ -107,8 +107,8 @@ def _passed(
         ema=None,
         epoch_metrics=None,
     )
-    if _exchange(state).in_blocks:
-        run = eager  # what is gathered, and when, is no part of a graph
+    if not _exchange(state).compiles_passes:
+        run = eager
     try:
         with gathering(_exchange(state).params, window.shards):
             part, metrics = run(PART, start, batch, key=key, device=state.device)
