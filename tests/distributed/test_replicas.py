@@ -72,11 +72,15 @@ def test_ranks_agree_in_another_group_than_that_of_compiled_steps(monkeypatch: p
         dist.destroy_process_group()
 
 
-def test_shared_examples_of_fast_sums_are_counted_once(tmp_path: Path) -> None:
-    """39 in an epoch, the last batch of which is filled up, and 8 that fill up the last window."""
-    assert codes_of(f"2,{tmp_path / 'zero2'},0,zero2", f"2,{tmp_path / 'ddp'},0,ddp") == [[0, 0], [0, 0]]
-    for name in ("zero2", "ddp"):
+def test_compiled_runs_of_fast_sums_count_examples_once_and_go_on_with_their_bits(tmp_path: Path) -> None:
+    """39 examples in an epoch, the last batch of which is filled up, and 8 that fill up the last window."""
+    whole, stopped = tmp_path / "ddp", tmp_path / "stopped"
+    runs = f"2,{tmp_path / 'zero2'},0,zero2", f"2,{whole},0,ddp", f"2,{stopped},5,ddp", f"2,{stopped},0,ddp"
+    assert codes_of(*runs) == [[0, 0], [0, 0], [143, 143], [0, 0]]
+    for name in ("zero2", "ddp", "stopped"):
         assert read_records(tmp_path / name / "metrics.jsonl")[-1]["samples"] == 3 * (39 + 8)
+    digests = [Path(f"{folder}-digest-{rank}").read_text() for folder in (whole, stopped) for rank in range(2)]
+    assert len(set(digests)) == 1
 
 
 def test_a_batch_is_shared_out_evenly_or_refused() -> None:
