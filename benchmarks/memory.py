@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +40,8 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(BATCH, WIDTH), torch.randint(WIDTH, (BATCH,))
 
 
-def functrain(*, donate: bool, clip_norm: float | None = None) -> Step:
-    state = ft.init_state(model(), ft.classification(), ft.optim.adamw(1e-3), clip_norm=clip_norm)
+def functrain(*, donate: bool, **options: Any) -> Step:
+    state = ft.init_state(model(), ft.classification(), ft.optim.adamw(1e-3), **options)
     step, data = ft.compile(ft.train_step, donate=donate), batch()
 
     def one_step() -> None:
@@ -68,10 +69,12 @@ def by_hand(*, compiled: bool) -> Step:
 
 
 LOOP, DONATED = "torch by hand, in place, fused AdamW", "functrain: donated"
+TAKEN = "functrain: donated, refuse_nonfinite=False"
 WAYS: dict[str, Callable[[], Step]] = {
     LOOP: lambda: by_hand(compiled=False),
     "torch by hand, torch.compile on model + loss": lambda: by_hand(compiled=True),
     DONATED: lambda: functrain(donate=True),
+    TAKEN: lambda: functrain(donate=True, refuse_nonfinite=False),
     "functrain: donated, clip_norm=1": lambda: functrain(donate=True, clip_norm=1.0),
     "functrain: not donated": lambda: functrain(donate=False),
 }
@@ -118,7 +121,7 @@ def resident(what: str) -> float:
 
 def report() -> str:
     found = {way: measure(way) for way in WAYS}
-    loop, donated = found[LOOP].extra, found[DONATED].extra
+    loop, donated, taken = (found[way].extra for way in (LOOP, DONATED, TAKEN))
     lines = [
         f"{date.today()}, torch {torch.__version__}, Python {platform.python_version()}, {cpu()}, {load()}.",
         "",
@@ -129,7 +132,7 @@ def report() -> str:
         "| goal | found | |",
         "|---|---|---|",
         f"| donated, at most that of the in-place loop | {donated / loop:.2f} x | {said(donated <= loop)} |",
-        f"| donated without clipping, below half of it | {donated / loop:.2f} x | {said(donated < loop / 2)} |",
+        f"| with refuse_nonfinite=False, below half of it | {taken / loop:.2f} x | {said(taken < loop / 2)} |",
     ]
     return "\n".join(lines) + "\n"
 

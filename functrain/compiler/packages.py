@@ -21,6 +21,7 @@ from torch import Tensor
 from functrain.compiler import summation
 from functrain.compiler.constants import constants_as_operations
 from functrain.compiler.decompositions import Table, inductors_table
+from functrain.compiler.early_updates import update_early
 from functrain.compiler.patches import COMPILING, write_order
 from functrain.compiler.patches.patch import Patch, PatchWarning, applied
 from functrain.compiler.preparation import fewer_collections, prepare
@@ -181,6 +182,7 @@ def _rewrite(graph: torch.fx.Graph) -> None:
     """Our passes; inductor calls this before its own."""
     constants_as_operations(graph)
     summation.order_sums(graph)
+    update_early(graph)
 
 
 def load(path: Path, device: torch.device) -> Loaded:

@@ -131,6 +131,18 @@ class Keeper:
         return WorkerLostError(f"{error}. Step {state.step} is saved: the next start goes on from there")
 
     def nonfinite(self, refusal: Refusal) -> NonFiniteError:
-        """The error to end with after an update that was not finite, when the state before it is saved."""
+        """The error to end with after an update that was not finite, when the state before it is saved.
+
+        A state that has taken the update is not.
+        """
+        if not refusal.state.recipe.refuse_nonfinite:
+            self.finish()
+            return NonFiniteError(f"{refusal.message.removesuffix('.')}. {_TAKEN}")
         self.save(refusal.state, status="NONFINITE")
         return NonFiniteError(refusal.message if self.saver is None else refusal.message_when_saved)
+
+
+_TAKEN = (
+    "The state has taken this update (refuse_nonfinite=False) and is not saved: start again with "
+    "refuse_nonfinite=True, which goes on from the last checkpoint"
+)

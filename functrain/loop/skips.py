@@ -59,6 +59,11 @@ class SkipWatch:
 
     def __init__(self, settings: Settings, state: TrainState) -> None:
         adapts = state.loss_scale is not None and state.recipe.scaling is not None
+        if settings.on_nonfinite == "skip" and not state.recipe.refuse_nonfinite:
+            raise ValueError(
+                'on_nonfinite="skip" leaves updates out, and a state of refuse_nonfinite=False takes all: make it with '
+                'refuse_nonfinite=True, or take on_nonfinite="stop"'
+            )
         self._stops_at_first = settings.on_nonfinite == "stop" and not adapts
         self._most = settings.max_consecutive_skips
         self._look_every = 1 if reading_is_free(state.device) else settings.log_every
@@ -98,9 +103,8 @@ class SkipWatch:
             state = _before(state, update)
             message = nonfinite_message(state, update.batch, update.metrics)
         else:
-            message = (
-                f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}; the updates "
-                "since then were applied, that one was not)."
+            message = f"the loss or the gradient was not finite at step {bad[0]} (seen at step {state.step}" + (
+                "; the updates since then were applied, that one was not)." if state.recipe.refuse_nonfinite else ")."
             )
         message = message.removesuffix(".")
         return Refusal(state, message, f"{message}. The last good state was saved (status NONFINITE)")

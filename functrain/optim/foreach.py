@@ -4,6 +4,9 @@ One foreach call treats all leaves at once: one kernel launch in eager mode and 
 kernel when compiled, where a loop over leaves would take hundreds.
 """
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import optree
@@ -22,6 +25,17 @@ from functrain.foundation.torch_internals import (
 from functrain.foundation.trees import Tree
 
 Scalar = float | torch.Tensor
+_apart: ContextVar[bool] = ContextVar("apart", default=False)
+
+
+@contextlib.contextmanager
+def apart_in_graphs() -> Iterator[None]:
+    """Within, a graph treats leaf after leaf, so that the update of one does not wait for the gradient of all."""
+    before = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(before)
 
 
 def foreach(op: str, leaves: list[torch.Tensor], *args: Any, **kwargs: Any) -> list[torch.Tensor]:
@@ -44,7 +58,7 @@ def foreach(op: str, leaves: list[torch.Tensor], *args: Any, **kwargs: Any) -> l
         return []
     args = _spread(op, leaves, args)
     operator = foreach_operator(op)
-    if operator is None or inside_transform():
+    if operator is None or inside_transform() or (is_traced() and _apart.get()):
         results = _one_by_one(op, leaves, args, kwargs)
     else:
         results = operator(leaves, *args, **kwargs)

@@ -29,6 +29,7 @@ def check_arguments(
     loss_scale: float | LossScaling | None,
     statistics: str | None,
     activations: bool,
+    refuse_nonfinite: bool,
 ) -> None:
     """Refuse what `init_state` cannot make a state of.
 
@@ -73,6 +74,14 @@ def check_arguments(
         require_number("loss_scale", loss_scale)
     if not (loss_scale is None or isinstance(loss_scale, LossScaling) or 0 < loss_scale < float("inf")):
         raise ValueError(f"loss_scale must be a number greater than 0, a power of two best; got {loss_scale!r}")
+    if not isinstance(refuse_nonfinite, bool):
+        raise TypeError(f"refuse_nonfinite must be True or False, got {refuse_nonfinite!r}")
+    adapts = isinstance(loss_scale, LossScaling) or (precision == "fp16" and loss_scale is None)
+    if adapts and not refuse_nonfinite:
+        raise ValueError(
+            "refuse_nonfinite=False goes with no loss scale that adapts itself, which tries scales until an update "
+            "overflows. Give a constant loss_scale, or precision='bf16'"
+        )
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"the model ({type(model).__name__}) has no trainable parameter: every one has "

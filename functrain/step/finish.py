@@ -84,7 +84,8 @@ def finish(state: TrainState, mean: Mean) -> tuple[TrainState, Metrics]:
     if ema is not None and recipe.ema is not None:
         ema = recipe.ema.update(ema, new, buffers)
     # An update is refused on the device, without the host knowing: no step waits for a decision.
-    applied = finite & weighs
+    good = finite & weighs
+    applied = good if recipe.refuse_nonfinite else weighs
     before = (old, state.opt_state, state.buffers, state.ema, state.epoch_totals, state.epoch_metrics)
     epoch_metrics = joined(state.epoch_metrics, totals.measured)
     after = (new, opt_state, buffers, ema, state.epoch_totals + totals.sums, epoch_metrics)
@@ -97,13 +98,13 @@ def finish(state: TrainState, mean: Mean) -> tuple[TrainState, Metrics]:
         ema=ema,
         epoch_totals=epoch_totals,
         epoch_metrics=epoch_metrics,
-        counts=_counted(state.counts, applied, empty),
+        counts=_counted(state.counts, applied, good, empty),
         loss_scale=scale
         if scale is None or recipe.scaling is None
         else _next_scale(recipe.scaling, scale, finite, empty),
         accumulator=None if window is None else emptied(window, buffers),
     )
-    metrics = _update_metrics(state, changed, totals, mean.norm, applied)
+    metrics = _update_metrics(state, changed, totals, mean.norm, good)
     return changed, metrics | _statistics(recipe, mean.grads, updates, old, mean.activations)
 
 
@@ -122,11 +123,9 @@ def _updated(recipe: Recipe, used: Used, grads: Params, opt_state: Any, old: Par
     return updates, *only_used(used, names, (new, new_state), (old, opt_state))
 
 
-def _counted(counts: UpdateCounts, applied: Tensor, empty: Tensor) -> UpdateCounts:
+def _counted(counts: UpdateCounts, applied: Tensor, good: Tensor, empty: Tensor) -> UpdateCounts:
     """A window of weight 0 is no failure: it neither adds to those in a row nor ends the row."""
-    return UpdateCounts(
-        counts.applied + applied, torch.where(applied, 0, counts.skipped_in_a_row + empty.logical_not())
-    )
+    return UpdateCounts(counts.applied + applied, torch.where(good, 0, counts.skipped_in_a_row + empty.logical_not()))
 
 
 def _next_scale(scaling: LossScaling, scale: LossScale, finite: Tensor, empty: Tensor) -> LossScale:
@@ -149,9 +148,9 @@ def _statistics(
     return {"grad": gradients, "update": changes, **found}
 
 
-def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, applied: Tensor) -> Metrics:
+def _update_metrics(old: TrainState, new: TrainState, totals: Totals, grad_norm: Tensor, good: Tensor) -> Metrics:
     means = means_of(totals)
-    metrics = {"grad_norm": grad_norm, "skipped": (~applied).to(torch.float32), "weight_sum": totals.weight}
+    metrics = {"grad_norm": grad_norm, "skipped": (~good).to(torch.float32), "weight_sum": totals.weight}
     lr = learning_rate(new.opt_state)
     # Copies: a metric that shared a leaf's storage would change when a later step is donated that storage.
     if lr is not None:

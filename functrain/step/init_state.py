@@ -38,6 +38,7 @@ def init_state(
     activations: bool = False,
     metrics: Any = None,
     freeze: str | Sequence[str] = (),
+    refuse_nonfinite: bool = True,
     device: torch.device | str | None = None,
 ) -> TrainState:
     """The state before the first step. The model is copied, never changed.
@@ -73,6 +74,9 @@ def init_state(
             them; see docs/metrics.md.
         freeze: names of parameters that are not trained, or patterns such as "encoder.*": they have no gradient, no
             optimizer state, no update and no weight decay, and keep every bit. Buffers still change.
+        refuse_nonfinite: whether an update that is not finite is left out. False: it is applied, and `skipped` tells.
+            A compiled, donated step without `clip_norm` then frees each gradient after its update: an eighth of the
+            memory above the state for large matrices (docs/memory.md).
         device: where the state goes; default: where the model is.
 
     Raises:
@@ -100,6 +104,7 @@ def init_state(
             loss_scale=loss_scale,
             statistics=statistics,
             activations=activations,
+            refuse_nonfinite=refuse_nonfinite,
         )
         average, device = one_average(ema_decay, ema), usable_device(device)
         model = without_compilers(model)
@@ -116,6 +121,7 @@ def init_state(
             statistics=statistics,
             activations=activations,
             metrics=measures(metrics),
+            refuse_nonfinite=refuse_nonfinite,
         )
         return _first_state(recipe, model, device, seed)
 

@@ -61,7 +61,7 @@ def first_nonfinite(state: TrainState, batch: Any) -> str | None:
     counted = counted_batch(recipe.objective, batch)
     for kind, tree in (("the batch's part", counted), ("the parameter", state.params), ("the buffer", buffers)):
         if (path := _first(tree)) is not None:
-            return f"{kind} {path!r}"
+            return f"{kind} {path!r}" if recipe.refuse_nonfinite or tree is counted else None
     with torch_seed(key, state.device):
         grads = gradient(state, batch, buffers).grads
     path = _first(grads)

@@ -47,6 +47,7 @@ class Recipe:
     statistics: str | None = None
     activations: bool = False
     metrics: Measures | None = None
+    refuse_nonfinite: bool = True
     collectives: Collectives = ALONE  # functrain.distributed sets others
     exchange: Exchange | None = None  # likewise: then a step runs in phases
     stacked: "Stacked | None" = None  # of a stack of members

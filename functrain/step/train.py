@@ -7,6 +7,7 @@
 so k uneven micro-batches and their concatenation give the same update, up to the order of summation.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from functrain.metrics.totals import Totals
 from functrain.objectives.examples import count_examples
 from functrain.objectives.unfit import raise_explained
 from functrain.optim import takes_two_gradients
+from functrain.optim.foreach import apart_in_graphs
 from functrain.step.arguments import check_whole_batches
 from functrain.step.at_once import has_graph_of_update, step_at_once
 from functrain.step.execution import Core, Runner, eager, refuse_autocast, refuse_inference_mode
@@ -154,6 +156,11 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
 
 def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that ends its window: gradient, guard, clip, optimizer, average, scale."""
+    with contextlib.nullcontext() if state.recipe.refuse_nonfinite else apart_in_graphs():
+        return _guarded(state, batch)
+
+
+def _guarded(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     recipe, window = state.recipe, state.accumulator
     before_pass = state.buffers if window is None else window.buffers
     grads, used, totals, buffers, seen = gradient(state, batch, before_pass, watch=recipe.activations)

@@ -63,3 +63,39 @@ def test_overflows_of_a_loss_scale_that_adapts_end_a_run_too_and_of_a_constant_o
 def test_a_limit_is_a_whole_number() -> None:
     with pytest.raises(ValueError, match="max_consecutive_skips must be a whole number, 1 or more; got 0"):
         quick_fit(make_state(), [GOOD], max_consecutive_skips=0)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_state_that_refuses_nothing_takes_what_is_not_finite(compiled: bool) -> None:
+    step = ft.compile(ft.train_step, backend="aot_eager") if compiled else ft.train_step
+    state, metrics = step(make_state(refuse_nonfinite=False), GOOD)
+    assert metrics["skipped"].item() == 0
+    state, metrics = step(state, BAD)
+    assert metrics["skipped"].item() == 1
+    assert state.params["weight"].isnan().all()
+    assert [state.counts.applied.item(), state.counts.skipped_in_a_row.item()] == [2, 1]
+    weightless = (*GOOD, torch.zeros(2))
+    before = make_state(refuse_nonfinite=False)
+    after, metrics = ft.train_step(before, weightless)
+    assert all(map(torch.equal, after.params.values(), before.params.values()))
+
+
+def test_a_run_that_refuses_nothing_ends_and_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
+    state = make_state(refuse_nonfinite=False)
+    expected = r"the loss is nan at step 3 .*the batch's part '0'.*is not saved: start again with refuse_nonfinite=True"
+    rows = torch.utils.data.TensorDataset(*map(torch.cat, zip(GOOD, GOOD, BAD, GOOD)))
+    loader, run = ft.data.Loader(rows, 2), tmp_path / "run"
+    with pytest.raises(NonFiniteError, match=expected):
+        quick_fit(state, loader, on_nonfinite="stop", run_dir=run, save_every=1)
+    again = quick_fit(make_state(), loader, run_dir=run)
+    assert again.state.step == 4
+    assert all(leaf.isfinite().all() for leaf in again.state.params.values())
+
+
+def test_refusing_nothing_does_not_go_with_skipping_nor_with_a_scale_that_adapts_itself() -> None:
+    with pytest.raises(ValueError, match='on_nonfinite="skip" leaves updates out'):
+        quick_fit(make_state(refuse_nonfinite=False), [GOOD])
+    with pytest.raises(ValueError, match="refuse_nonfinite=False goes with no loss scale that adapts itself"):
+        make_state(refuse_nonfinite=False, precision="fp16")
+    with pytest.raises(TypeError, match="refuse_nonfinite must be True or False, got 1"):
+        make_state(refuse_nonfinite=1)

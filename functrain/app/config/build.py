@@ -218,6 +218,7 @@ def build_state(config: Config, length: Length | None) -> TrainState:
             statistics=training.statistics,
             activation_checkpointing=training.activation_checkpointing,
             activations=training.activations,
+            refuse_nonfinite=training.refuse_nonfinite,
             metrics=build_metrics(config),
             freeze=config.freeze,
             device=device,

@@ -73,6 +73,10 @@ class TrainingConfig(keys_of("training", RULES)):  # type: ignore[misc]
         'paths of modules, or patterns such as "blocks.*", whose activations are computed again in the backward pass: '
         "less memory for more time.",
     )
+    refuse_nonfinite: bool = key(
+        True,
+        "leave out an update that is not finite. false applies it and ends the run, with less memory (docs/memory.md).",
+    )
     activations: bool = key(False, "record statistics of the activations, for each module without modules in it.")
     loss_scale: float | None = key(
         None, "a constant scale of the loss, instead of fp16's scale that adapts itself.", gt=0

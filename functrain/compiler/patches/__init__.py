@@ -18,6 +18,7 @@ from functrain.compiler.patches import (
     operation_order,
     parallel_loops,
     parallel_wrapper,
+    updates_apart,
     whole_files,
     write_order,
 )
@@ -39,5 +40,6 @@ COMPILING = (
     operation_order.PATCH,
     fusion_attempts.PATCH,
     parallel_loops.PATCH,
+    updates_apart.PATCH,
 )
 """Those that are in force while inductor compiles. A later one may change what an earlier one has put in place."""

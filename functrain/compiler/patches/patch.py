@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _require(options: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Within, `owner` has another value under a name that it must have."""
-    before = getattr(owner, name)
+    before = inspect.getattr_static(owner, name)
     setattr(owner, name, value)
     try:
         yield

@@ -109,9 +109,9 @@ def require_one_step(recipes: Sequence[Recipe]) -> None:
     """Refuse members that cannot be in one step in any form.
 
     Raises:
-        ValueError: they differ in precision, accumulation, metrics or statistics.
+        ValueError: they differ in precision, accumulation, metrics, statistics or `refuse_nonfinite`.
     """
-    for name in ("precision", "accumulate", "metrics", "statistics", "activations"):
+    for name in ("precision", "accumulate", "metrics", "statistics", "activations", "refuse_nonfinite"):
         given = [getattr(recipe, name) for recipe in recipes]
         if any(value != given[0] for value in given):
             raise ValueError(f"members of a stack must have one {name}; got {given[0]!r} and others: {given!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch._inductor import compile_fx, cpu_vec_isa
+from torch._inductor.choices import InductorChoices
 from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.cpp_builder import CppBuilder, CppOptions
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
@@ -28,6 +29,7 @@ CHANGED = [
     (GraphLowering, "mark_buffer_mutated"),
     (GraphLowering, "run_node"),
     (SchedulerNode, "recompute_size_and_body"),
+    (InductorChoices, "can_fuse"),
     (compile_fx, "aot_export_module"),
     (compile_fx, "_unlift_graph"),
 ]
