@@ -118,8 +118,7 @@ def settings(state: TrainState, stream: Stream, tail: str) -> dict[str, Any]:
 def _sums(state: TrainState) -> dict[str, Any]:
     """What the order of a window's sums depends on: of sums in a tree not on the number of processes."""
     exchange = state.recipe.exchange
-    tp = 1 if exchange is None else exchange.processes // exchange.ranks
-    sliced = {} if tp == 1 else {"tensor_parallel": tp}
+    sliced = {"tensor_parallel": 1 if exchange is None else exchange.processes // exchange.ranks}
     if exchange is not None and exchange.in_tree:
         return {"ranks": 1, "reduction": "exact", **sliced}
     ranks = state.recipe.collectives.ranks if exchange is None else exchange.ranks
