@@ -115,3 +115,15 @@ def test_ranks_are_joined_by_what_their_device_can_do(gpus, device, backend, mon
     ft.distributed.start(device)
     assert joined == [backend]
     assert chosen == ([3] if backend == "nccl" else [])
+
+
+def test_a_sum_over_ranks_does_not_import_the_compiler() -> None:
+    """A rank that loads its compiled steps has no need of it, and 1.5 s of CPU time less to do at its start."""
+    program = (
+        "import sys, torch, torch.distributed as dist\n"
+        "from functrain.foundation.torch_internals import all_reduced\n"
+        "dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)\n"
+        "assert all_reduced(torch.ones(2), dist.group.WORLD).tolist() == [1, 1]\n"
+        "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
