@@ -8,7 +8,7 @@ from torch import nn
 from functrain.app.config.build import build_state, build_training_loader, run_length
 from functrain.app.config.cutting import in_parts
 from functrain.app.config.loading import load_config
-from functrain.app.runs.sharing import check_sharing
+from functrain.app.runs.sharing import check_sharing, shared_again
 from functrain.distributed import World
 from functrain.foundation.errors import ConfigError
 
@@ -75,6 +75,15 @@ def test_a_number_of_processes_that_does_not_fit_is_one_message(project, overrid
 @pytest.mark.parametrize(("ranks", "overrides"), [(3, []), (1, [EXACT]), (2, [EXACT]), (8, [EXACT])])
 def test_a_number_of_processes_that_fits_passes(project, ranks, overrides):
     check_sharing(load_config("tiny.yaml", overrides), World(0, ranks))
+
+
+def test_one_process_trains_again_what_a_mesh_of_shards_trained_and_refuses_slices(project):
+    config = load_config("tiny.yaml", [EXACT, "distributed.strategy=zero3", "distributed.mesh={dp_shard: 2, dp: 4}"])
+    state = build_state(config, run_length(config, build_training_loader(config)))
+    assert shared_again(state, config, None).recipe.exchange.processes == 1
+    sliced = load_config("tiny.yaml", [EXACT, "distributed={mesh: {tp: 2}, tensor_parallel: {'0': column}}"])
+    with pytest.raises(ConfigError, match="tp=2 processes shared the layers of this run"):
+        shared_again(state, sliced, None)
 
 
 def test_batchnorm_of_all_processes_is_one_key(project):

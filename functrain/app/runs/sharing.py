@@ -80,4 +80,11 @@ def shared_again(state: TrainState, config: Config, trained: CheckpointInfo | No
             "another order: it cannot give the run's bits. Only a run with distributed.reduction: exact is trained "
             "again by any number of processes"
         )
-    return shared(state, config)
+    chosen = config.distributed
+    if chosen.tensor_parallel:
+        raise ConfigError(
+            f"distributed.mesh: tp={chosen.mesh and chosen.mesh.tp} processes shared the layers of this run, and one "
+            "process adds within them in another order: it cannot give the run's bits"
+        )
+    alone = config.model_copy(update={"distributed": chosen.model_copy(update={"mesh": None})})
+    return shared(state, alone)
