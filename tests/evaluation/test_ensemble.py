@@ -102,6 +102,42 @@ def test_metrics_that_are_asked_for_are_those_of_the_mean():
     assert {"loss", "f1", "auroc"} <= found.ensemble.keys()
 
 
+@pytest.mark.parametrize(
+    ("objective", "outputs", "targets", "same"),
+    [
+        (ft.classification(), 4, torch.arange(50) % 4, {"log_loss": "loss", "accuracy": "accuracy"}),
+        (ft.binary_classification(), 1, (torch.arange(50) % 2).double(), {"log_loss": "loss", "accuracy": "accuracy"}),
+        (ft.regression(), 2, torch.arange(100.0, dtype=torch.float64).view(50, 2) / 50, {"mse": "mse", "mae": "mae"}),
+    ],
+    ids=["classes", "two classes", "values"],
+)
+def test_the_report_of_a_stack_is_that_of_its_mean_prediction(objective, outputs, targets, same, tmp_path):
+    states = states_of(objective, outputs)
+    _, batches = batches_of(targets)
+    found = ft.evaluate_ensemble(states, batches)
+    report = ft.evaluation_report(ft.stack(states), batches, tuning=batches)
+    numbers = {number.name: number.value for number in report.numbers}
+    for name, metric in same.items():
+        assert numbers[name] == pytest.approx(found.ensemble[metric], rel=1e-6), name
+    assert numbers["model_uncertainty"] == found.uncertainty["model"]
+    members = next(table for table in report.tables if table.name == "members")
+    assert [row[0] for row in members.rows] == ["mean prediction", *(f"member {number}" for number in range(4))]
+    assert [row[1:] for row in members.rows[1:]] == [list(member.values()) for member in found.members]
+    files = {path.name for path in ft.write_report(report, tmp_path)}
+    assert f"members_{next(iter(found.ensemble))}.png" in files
+    assert ("disagreement.png" in files) == (outputs != 2)
+
+
+def test_the_metrics_that_the_states_were_asked_for_are_measured():
+    states = [
+        ft.init_state(nn.Linear(3, 2), ft.classification(), ft.optim.sgd(0.1), precision="fp64", metrics=["f1"])
+        for _ in range(2)
+    ]
+    assert {"accuracy", "brier", "f1"} <= ft.evaluate_ensemble(
+        states, batches_of(torch.arange(50) % 2)[1]
+    ).ensemble.keys()
+
+
 def test_what_has_no_mean_prediction_is_refused():
     def objective(model, batch):
         return ft.Loss(model(batch[0]).sum(), 1.0)
