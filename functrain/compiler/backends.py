@@ -5,6 +5,7 @@ serves a run's first start and every later one, so that its bits are the same.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -96,6 +97,11 @@ def kept(key: Key, device: torch.device) -> Loaded | None:
     store = default_store()
     path = store.get(key(COMPILING)) or store.get(key(()))
     return None if path is None else packages.load(path, device)
+
+
+def turn(key: Key) -> AbstractContextManager[None]:
+    """A turn to compile a program, in which the other ranks wait that need it, too."""
+    return default_store().turn(key(COMPILING))
 
 
 def _build_package(graph: torch.fx.GraphModule, examples: list[Tensor], mode: str, key: Key) -> Loaded:

@@ -2,11 +2,14 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import torch.distributed as dist
 
 from functrain.compiler import backends, fingerprint, packages
 from functrain.compiler.packages import Loaded
 from functrain.compiler.patches.patch import Patch
+from functrain.compiler.recording import Recording
 from functrain.compiler.repeatability import record_twice
 from functrain.compiler.request import Made, Request
 from functrain.compiler.trace import Graph, trace
@@ -40,7 +43,31 @@ def make(request: Request) -> Made:
     if recording is not None and request.on_program is not None:
         request.on_program(fingerprint.form(f"{core.name} recorded", inputs), recording.digest)
     if recording is not None and (program := kept(recording.digest)):
-        return Made(program.run, recording.out, recording.random, _how(program))
+        return _loaded(program, recording)
+    if recording is None or not _several_ranks():
+        return _made(request, recording, keys, kept)
+    with backends.turn(keys(recording.digest)):  # one rank compiles, and the others load what it has put into the store
+        if program := backends.kept(keys(recording.digest), request.device):
+            return _loaded(program, recording)
+        return _made(request, recording, keys, kept)
+
+
+def _loaded(program: Loaded, recording: Recording) -> Made:
+    return Made(program.run, recording.out, recording.random, _how(program))
+
+
+def _several_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _made(
+    request: Request,
+    recording: Recording | None,
+    keys: Callable[[str], backends.Key],
+    kept: Callable[[str], Loaded | None],
+) -> Made:
+    """The program, traced and compiled; without a recording the store may yet have it."""
+    core, inputs, stores = request.core, request.inputs, request.backend == "inductor"
     if recording is not None:  # before the wait for the tracer; without a recording the store may yet have it
         packages.cpp_compiler()
     # Without a recording the graph's digest tells whether the store has it: importing the compiler may yet be saved.

@@ -9,16 +9,20 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from functrain.foundation.file_locks import try_lock, unlock
 from functrain.foundation.regular_files import open_regular
 from functrain.foundation.scratch import scratch_folder
 
 DIRECTORY_VARIABLE = "FUNCTRAIN_CACHE_DIR"
 LIMIT_VARIABLE = "FUNCTRAIN_CACHE_GB"
 DEFAULT_LIMIT_GB = 4.0
+_POLL = 0.05  # seconds
 _NO_HOME = "there is no home directory to keep the compiled step in"
 _NOT_OURS = (
     "{} is not used for compiled steps, as others can write to it, and what lies there is run. Make it yours alone "
@@ -75,6 +79,29 @@ class Store:
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             return f"{place} is {'a directory that you may not write to' if place.is_dir() else 'a file'}"
         return _NOT_OURS.format(self.directory) if place == self.directory and not _is_ours(place) else ""
+
+    @contextmanager
+    def turn(self, key: str) -> Iterator[None]:
+        """A turn in which no other process has one for this key; where the system has no locks, nobody waits."""
+        if self.directory is None:
+            yield
+            return
+        place = self.directory / f".turn-{key}"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.open(place, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        except OSError:
+            yield  # `put` says why nothing can be kept
+            return
+        try:
+            while try_lock(file) is False:
+                time.sleep(_POLL)
+            yield
+        finally:
+            with suppress(OSError):
+                place.unlink()  # who waits has it open, and looks into the store
+                unlock(file)
+            os.close(file)
 
     def put(self, key: str, made: Path) -> Path | None:
         """Keep a copy of the file `made` under `key`; where it cannot be kept, None (with a warning)."""

@@ -35,3 +35,9 @@ def try_lock(descriptor: int) -> bool | None:
             return None
         raise
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give the lock of an open file back, also where a child process has the file, too."""
+    if _system_lock is not None:
+        _system_lock(descriptor, fcntl.LOCK_UN)

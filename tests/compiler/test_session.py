@@ -1,5 +1,6 @@
 """A model's code runs for the compiler as libraries expect it, and what it cannot have is found out early."""
 
+import contextlib
 import sys
 
 import pytest
@@ -87,6 +88,31 @@ def test_what_is_traced_so_has_a_program_that_the_next_start_finds(module, vecto
     second, _ = ft.compile(ft.train_step)(state, vectors())
     torch.testing.assert_close(first.params, second.params, rtol=0, atol=0)
     torch.testing.assert_close(first.params, ft.train_step(state, vectors())[0].params)
+
+
+def test_a_rank_loads_what_another_compiled_while_it_waited_for_its_turn(vectors, monkeypatch):
+    state = ft.init_state(nn.Linear(4, 3), ft.classification(), ft.optim.sgd(0.1))
+    kept = []
+
+    def keep(graph, inputs, **_):
+        kept.append(Loaded(lambda tensors: list(graph(*tensors)), ""))
+        return kept[0]
+
+    monkeypatch.setattr(package_engine.backends, "kept", lambda key, device: None)
+    monkeypatch.setattr(package_engine.backends, "build", keep)
+    first, _ = ft.compile(ft.train_step)(state, vectors())
+
+    @contextlib.contextmanager
+    def turn(key):
+        monkeypatch.setattr(package_engine.backends, "kept", lambda key, device: kept[0])
+        yield
+
+    monkeypatch.setattr(package_engine, "_several_ranks", lambda: True)
+    monkeypatch.setattr(package_engine.backends, "turn", turn)
+    monkeypatch.setattr(package_engine, "trace", None)
+    second, _ = ft.compile(ft.train_step)(state, vectors())
+    assert len(kept) == 1
+    torch.testing.assert_close(first.params, second.params, rtol=0, atol=0)
 
 
 def test_a_missing_compiler_is_found_before_anything_is_traced(vectors, monkeypatch):

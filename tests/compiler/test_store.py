@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -123,6 +125,48 @@ def test_many_writers_of_one_key_leave_one_whole_program(store, program):
         thread.join()
     assert store.get(KEY).read_bytes() == source.read_bytes()
     assert len(list(store.directory.iterdir())) == 1
+
+
+def test_one_process_at_a_time_has_a_turn_for_a_key(store, program):
+    """So of several ranks one compiles, and the others find what it has kept."""
+    compiled, waiting = [], threading.Barrier(4)
+
+    def make():
+        waiting.wait()
+        with store.turn(KEY):
+            if store.get(KEY) is None:
+                compiled.append(store.put(KEY, program(500)))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with store.turn("j" * 64):  # another key's turn keeps nobody waiting
+        for thread in threads:
+            thread.join()
+    assert len(compiled) == 1
+    assert [path.suffix for path in store.directory.iterdir()] == [".pt2"]
+
+
+def test_a_process_that_ends_in_its_turn_keeps_nobody_waiting(store):
+    program = (
+        "import os, pathlib, sys\n"
+        "from functrain.compiler.store import Store\n"
+        "turn = Store(pathlib.Path(sys.argv[1]), limit=1).turn(sys.argv[2])\n"
+        "turn.__enter__()\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(store.directory), KEY], check=True, timeout=120)
+    assert len(list(store.directory.iterdir())) == 1
+    with store.turn(KEY):
+        pass
+    assert list(store.directory.iterdir()) == []
+
+
+def test_without_a_place_for_programs_nobody_waits(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (None, tmp_path / "file" / "programs"):
+        with Store(place, limit=1000).turn(KEY), Store(place, limit=1000).turn(KEY):
+            pass
 
 
 def test_the_users_store_is_where_the_environment_says(monkeypatch, tmp_path):
