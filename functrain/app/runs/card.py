@@ -105,7 +105,7 @@ def _metrics(state: TrainState, metrics: Mapping[str, Mapping[str, float]], chec
     yield f"After {counted(state.epoch, 'epoch')} and {counted(state.step, 'update')}; checkpoint `{checkpoint}`."
     yield "The row of training holds means over the last epoch, while the parameters changed."
     if state.members is not None:
-        yield "The rows of training and validation are means over the members."
+        yield "The rows of training and validation are means over the members; the test is of their mean prediction."
     yield from ("", f"| split | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}")
     for split, values in metrics.items():
         yield f"| {split} | {' | '.join(exact(values[name]) if name in values else '' for name in names)} |"

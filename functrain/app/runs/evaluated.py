@@ -46,8 +46,8 @@ class Evaluation:
         """The metrics under names for a table."""
         if not self.metrics:
             return {}
-        averaged = {} if self.ema_metrics is None else {f"{self.name} (EMA)": self.ema_metrics}
-        return {self.name: self.metrics, **averaged}
+        averaged = {} if self.ema_metrics is None else {f"{self.split} (EMA)": self.ema_metrics}
+        return {self.split: self.metrics, **averaged}
 
 
 def evaluate_split(

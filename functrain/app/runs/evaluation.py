@@ -76,7 +76,9 @@ def _print(
     of_split = f"{counted(examples, 'example')} of split {evaluation.split}"
     print_lines(console, [f"{run.path}, checkpoint {checkpoint} ({where}), {of_split}"])
     print_lines(console, [evaluation.missing] if evaluation.missing else [])
-    print_metrics(console, evaluation.rows)
+    print_metrics(
+        console, {row.replace(evaluation.split, evaluation.name, 1): each for row, each in evaluation.rows.items()}
+    )
     print_report(console, evaluation)
     files = [file for file in _written(run, evaluation, checkpoint, console) if file.parent.name != "figures"]
     print_lines(console, [f"written: {file}" for file in files])

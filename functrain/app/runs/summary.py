@@ -174,7 +174,10 @@ def conclude(run: RunDirectory, ended: Ended, output: Output) -> None:
     except FunctrainError as error:
         problems.append(str(error))
     print_metrics(console, rows)
-    print_lines(console, ["train and val: means over the members"] if state.members is not None else [])
+    print_lines(
+        console,
+        ["train and val: means over the members; test: their mean prediction"] if state.members is not None else [],
+    )
     print_lines(console, [test.missing] if test is not None and test.missing else [])
     print_lines(console, [f"trained {counted(state.epoch, 'epoch')}, {counted(state.step, 'update')}{ended.how}"])
     print_lines(console, [f"best checkpoint: {_best(run)}"])
