@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import functrain as ft
 from functrain.foundation.trees import nbytes
 from functrain.models import GPT, TENSOR_PARALLEL, ByteTransformer
+from functrain.step.execution import Core, eager
 
 MLP = {"0": "column", "2": "row"}
 FUSED = {"blocks.*.query_key_value": "column:3", "*.mixed": "row", "*.feed.0": "column", "*.feed.2": "row"}
@@ -160,6 +161,19 @@ def sliced_bytes() -> dict[str, int]:
     made = ft.init_state(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)), ft.regression(), ft.optim.adamw(0.1))
     state = ft.shard(made, {"tp": 2}, tensor_parallel={"0": "column", "1": "row"})
     return {"params": nbytes(state.params), "whole": nbytes(made.params)}
+
+
+def sliced_programs() -> list[str]:
+    """Which programs of a step a compiler gets: not the pass, in which the layers send."""
+    state = ft.shard(state_of("mlp"), {"tp": 2}, tensor_parallel=MLP)
+    seen: list[str] = []
+
+    def run(core: Core, *arguments: object, **options: object) -> object:
+        seen.append(core.name)
+        return eager(core, *arguments, **options)
+
+    ft.train_step(state, data_of("mlp", 1)[0], run=run)
+    return seen
 
 
 def sliced_run(run_dir: str, epochs: str, tp: str) -> dict[str, object]:

@@ -128,6 +128,10 @@ def test_a_process_keeps_its_slices_of_a_state(tmp_path: Path) -> None:
         assert found == {"params": found["whole"] // 2 + 64 * 4 // 2, "whole": 2 * (64 * 64 + 64) * 4}
 
 
+def test_a_pass_whose_layers_send_is_not_compiled(tmp_path: Path) -> None:
+    assert run(tmp_path / "2", 2, "sliced_programs") == [["apply"]] * 2
+
+
 def test_a_plan_that_a_step_shows_to_be_wrong_is_refused(tmp_path: Path) -> None:
     for found in run(tmp_path / "2", 2, "wrong_plans"):
         assert "the gradient of 'scale' differs between the processes" in found["inside"]
