@@ -1,7 +1,7 @@
 """Processes that each keep a part of a state, and what they send each other between the phases of a step."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -11,17 +11,10 @@ from torch import Tensor
 
 from functrain.distributed.layout import Cut, Cuts, Layout, own_params, own_tree
 from functrain.distributed.mesh import Group, Mesh
-from functrain.distributed.messages import (
-    gather_all,
-    gather_on_first,
-    in_rows,
-    joined_rows,
-    scatter_sums,
-    sum_all,
-    sum_whole,
-)
+from functrain.distributed.messages import gather_all, gather_on_first
 from functrain.distributed.pieces import rows_on_first, told_by_first
 from functrain.distributed.replicas import Replicas
+from functrain.distributed.sums import Sums
 from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
@@ -29,9 +22,8 @@ from functrain.optim.averages import keeps_averages
 from functrain.optim.clipping import SMALL
 from functrain.optim.foreach import sums_of_squares
 from functrain.step.collectives import Collectives, Share
-from functrain.step.parts import add_parts
 from functrain.step.state import Params, Part, TrainState
-from functrain.step.tree import sum_in_order, sum_in_tree, tree_over_rows
+from functrain.step.tree import tree_over_rows
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -112,17 +104,14 @@ class Sharding:
     @cached_property
     def in_step(self) -> bool:
         """Whether passes send something."""
-        return self.in_blocks or bool(self._kept_in_shards)
+        return self.in_blocks or bool(self._sums.kept)
 
     @cached_property
-    def _kept_in_shards(self) -> frozenset[str]:
-        """The gradients of which a window keeps this process's shard of their sum over the processes.
-
-        Exact sums have no such: their tree adds up the micro-batches of a process first.
-        """
-        if self.in_tree or self.strategy not in ("zero2", "zero3"):
-            return frozenset()
-        return frozenset(name for name, cut in self._updated.items() if cut is not None)
+    def _sums(self) -> Sums:
+        """Of parts. Exact ones have no shards in a window, as a tree adds up a process's micro-batches first."""
+        in_shards = not self.in_tree and self.strategy in ("zero2", "zero3")
+        kept = frozenset(name for name, cut in self._updated.items() if cut is not None and in_shards)
+        return Sums(self.mesh, self.in_tree, self._updated, kept)
 
     def opened(self, params: Params) -> tuple[Params, Params]:
         """What the passes of a window compute with."""
@@ -137,99 +126,11 @@ class Sharding:
 
     def to_keep(self, part: Part) -> Part:
         """What a window keeps of a micro-batch."""
-        return dataclasses.replace(part, grads=self._with_sums(part.grads, self._kept_in_shards, [True] * self.ranks))
+        return self._sums.to_keep(part)
 
     def sum(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
         """The sum over the processes; gradients as the optimizer takes them."""
-        if self.ranks == 1:
-            return part, list(counts)
-        names = part.names
-        if not self.in_tree and part.metrics is None:
-            return self._sum_at_once(part, counts)
-        small = dataclasses.replace(part, grads={}, names=())
-        leaves, spec = flatten(small)
-        *gathered, numbers = gather_all([*leaves, torch.tensor(counts, device=part.sums.device)], self.mesh.data)
-        present = [bool(count) for count in numbers[:, 0].tolist()]
-        parts = [unflatten(spec, [leaf[rank] for leaf in gathered]) for rank in range(self.ranks)]
-        add = sum_in_tree if self.in_tree else sum_in_order
-        total: Part = add([each if here else None for each, here in zip(parts, present)], add_parts)
-        grads = self._rest_summed(part.grads, present)
-        return dataclasses.replace(total, grads=grads, names=names), numbers.sum(0).tolist()
-
-    def _sum_at_once(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
-        """Of numbers that need no order: one message for all that are not gradients. float64 holds each exactly."""
-        averaged = {name: leaf for name, leaf in part.buffers.items() if leaf.is_floating_point()}
-        leaves = [part.sums, part.used, *averaged.values(), torch.tensor(counts, device=part.sums.device)]
-        sums, used, *buffers, numbers = sum_all([leaf.double() for leaf in leaves], self.mesh.data)
-        summed = {name: total.to(part.buffers[name].dtype) for name, total in zip(averaged, buffers)}
-        return Part(
-            self._rest_summed(part.grads, [True] * self.ranks),
-            sums,
-            part.buffers | summed,
-            used > 0,
-            names=part.names,
-        ), [int(number) for number in numbers.tolist()]
-
-    def _rest_summed(self, grads: Params, present: Sequence[bool]) -> Params:
-        """The gradients of a window as the optimizer takes them."""
-        return self._with_sums(grads, grads.keys() - self._kept_in_shards, present)
-
-    def _with_sums(self, grads: Params, names: Collection[str], present: Sequence[bool]) -> Params:
-        """The gradients, those of these names summed. The dictionary is emptied if there are any."""
-        if not names:
-            return grads
-        order = list(grads)
-        found = self._summed_grads({name: grads.pop(name) for name in order if name in names}, present)
-        found |= grads
-        grads.clear()
-        return {name: found[name] for name in order}
-
-    def _summed_grads(self, grads: Params, present: Sequence[bool]) -> Params:
-        """Sums of whole gradients, each cut or whole, as the optimizer takes it. The dictionary is emptied."""
-
-        cuts = {name: self._updated.get(name) for name in grads}
-        if not self.in_tree and not any(cuts.values()):
-            names, values = list(grads), list(grads.values())
-            grads.clear()
-            return dict(zip(names, sum_all(values, self.mesh.data)))
-        # What stays whole is cut too, for the sum: each process adds a part of it, and gathers the others'.
-        shards, shapes = self.mesh.shards, {name: grad.shape for name, grad in grads.items()}
-        rows = [
-            in_rows(grad, shards.size) if (cut := cuts[name]) is None else cut.rows_by_rank(grad)
-            for name, grad in grads.items()
-        ]
-        grads.clear()  # a bucket's gradients are forgotten once they are in it
-        first = self.mesh.replicas.rank * shards.size
-        add = self._adder(present[first : first + shards.size])
-        sums = dict(zip(shapes, self._over_replicas(scatter_sums(rows, shards, add), present)))
-        whole = [name for name in shapes if cuts[name] is None]
-        gathered = dict(zip(whole, gather_all([sums[name] for name in whole], shards)))
-        return {
-            name: joined_rows(gathered[name], shape)
-            if (cut := cuts[name]) is None
-            else sums[name].view(cut.rows_of_rank, *shape[1:])
-            for name, shape in shapes.items()
-        }
-
-    def _over_replicas(self, sums: list[Tensor], present: Sequence[bool]) -> list[Tensor]:
-        """The sums of all replicas of a shard: of neighbouring branches of the tree, if there is one."""
-        replicas, size = self.mesh.replicas, self.mesh.shards.size
-        if replicas.size == 1:
-            return sums
-        if not self.in_tree:
-            return sum_all(sums, replicas)
-        groups = [any(present[first : first + size]) for first in range(0, len(present), size)]
-        return sum_whole(sums, replicas, self._adder(groups))
-
-    def _adder(self, present: Sequence[bool]) -> Callable[[Sequence[Tensor]], Tensor]:
-        """What adds the tensors of processes, of which some are absent; where all are, the sum is for no use."""
-        combine = sum_in_tree if self.in_tree else sum_in_order
-
-        def add(rows: Sequence[Tensor]) -> Tensor:
-            there: list[Tensor | None] = [row if here else None for row, here in zip(rows, present)]
-            return combine(there, torch.add) if any(present) else rows[0]
-
-        return add
+        return self._sums.sum(part, counts)
 
     def norm(self, grads: Params) -> Tensor:
         """The global norm of such gradients: exact, of the squares of fixed chunks, which are added in one tree."""
