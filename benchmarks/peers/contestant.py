@@ -60,6 +60,12 @@ def _fit(compile: bool | Literal["auto"]) -> Run:
     return run
 
 
+def _fit_unguarded(_name: str, network: Network, clock: Clock, rounds: int) -> None:
+    from benchmarks.peers import ours
+
+    ours.fit(network, clock, rounds, True, refuse_nonfinite=False)
+
+
 def _step(_name: str, network: Network, clock: Clock, rounds: int) -> None:
     from benchmarks.peers import ours
 
@@ -89,6 +95,7 @@ WAYS = {
     "HF Trainer": Way("transformers", _framework("hf_trainer")),
     "jax.jit + optax, donated": Way("optax", _jax),
     "functrain.fit": Way("functrain", _fit(True)),
+    "functrain.fit, refuse_nonfinite=False": Way("functrain", _fit_unguarded),
     "functrain: compiled step alone, donated": Way("functrain", _step),
 }
 

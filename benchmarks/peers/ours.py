@@ -12,15 +12,22 @@ from functrain.data.datasets import Arrays
 LARGE = 1 << 20  # parameters
 
 
-def _state(network: Network) -> ft.TrainState:
+def _state(network: Network, **options: Any) -> ft.TrainState:
     objective = ft.language_modelling() if network.tokens else ft.classification()
     optimizer = ft.optim.adamw(LR, betas=BETAS, eps=EPS, weight_decay=WEIGHT_DECAY)
-    return ft.init_state(network.model(), objective, optimizer)
+    return ft.init_state(network.model(), objective, optimizer, **options)
 
 
-def fit(network: Network, clock: Clock, rounds: int, compile: bool | Literal["auto"], batches: Any = None) -> None:
-    """With its other defaults: shuffling loader, accuracy, progress display, donation."""
-    state = _state(network)
+def fit(
+    network: Network,
+    clock: Clock,
+    rounds: int,
+    compile: bool | Literal["auto"],
+    batches: Any = None,
+    **options: Any,
+) -> None:
+    """With its other defaults: shuffling loader, accuracy, progress display, donation; `options` are of the state."""
+    state = _state(network, **options)
     # A callback between epochs is given copies of the state, which must not count; one after each step costs two
     # microseconds, which must not count either.
     large = sum(p.numel() for p in state.params.values()) > LARGE

@@ -49,7 +49,8 @@ def _circumstances(load: str) -> str:
         "shuffled, AdamW (torch's fused one where it is torch's). Each way in a process of its own, all alive at once, "
         "taking turns round by round; minimum and median over the rounds, the first (it compiles) left out. Logs and "
         "checkpoints are off for all; `functrain.fit` has its loader, metrics and progress display on, the others' "
-        "displays and metrics are off. Frameworks get ready batches by index, so that none pays for putting examples "
+        "displays and metrics are off; it alone refuses updates that are not finite (refuse_nonfinite=False does not). "
+        "Frameworks get ready batches by index, so that none pays for putting examples "
         "together."
     )
 
