@@ -1,12 +1,13 @@
 """Runs whose checkpoints are written in pieces.   Usage: pieces_process.py RANKS,RUN_DIR,STRATEGY,EPOCHS[,EVENT] ...
 
 Events: "kill": rank 1 is killed while it writes its rows in epoch 2; "full": its disk is full then; "blind": it does
-not see the run directory.
+not see the run directory. A number: rank 1 is killed after so many seconds.
 """
 
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ WIDTH = 512  # a leaf of WIDTH rows of 64 numbers is large enough to be written 
 def make_state(width: int = WIDTH) -> ft.TrainState:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 64), nn.Tanh(), nn.Linear(64, 3))
-    return ft.init_state(model, ft.classification(), ft.optim.adamw(1e-2), accumulate=2, ema_decay=0.9)
+    return ft.init_state(model, ft.classification(), ft.optim.adamw(1e-2), accumulate=4, ema_decay=0.9)
 
 
 def data() -> TensorDataset:
@@ -54,6 +55,10 @@ def train(run_dir: str, strategy: str, epochs: str, event: str = "") -> None:
         fails_in_its_second_save(event)
     if rank == 1 and event == "blind":
         run_dir += "-of-rank-1"
+    if rank == 1 and event[:1].isdigit():
+        timer = threading.Timer(float(event), os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
     started = time.monotonic()
     try:
         ft.fit(

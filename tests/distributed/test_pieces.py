@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from functrain.checkpoint import verify_checkpoints
 from functrain.checkpoint.row_store import folder_of
@@ -44,16 +47,18 @@ def test_a_run_goes_on_from_pieces_with_other_ranks_and_another_strategy(tmp_pat
 
 def test_a_rank_that_is_killed_or_has_a_full_disk_in_a_save_leaves_no_half_checkpoint(tmp_path: Path) -> None:
     killed, full, blind = tmp_path / "killed", tmp_path / "full", tmp_path / "blind"
-    codes, errors = run(f"2,{killed},zero3,2,kill", f"2,{full},zero1,2,full", f"2,{blind},zero3,1,blind")
+    codes, errors = run(
+        f"2,{killed},zero3,2,kill", f"2,{full},zero1,2,full", f"2,{blind},zero3,1,blind", f"2,{blind},zero3,2,blind"
+    )
     assert codes[0][1] == -9
     assert codes[0][0] > 0
     assert codes[1] == [1, 1]
-    assert codes[2] == [0, 0], errors
+    assert codes[2:] == [[0, 0], [1, 1]], errors
     assert "process 1 has ended, or does not answer" in errors
     assert errors.count("process 1 could not write its rows: [Errno 28] No space left on device") >= 2
     assert "process 1 cannot see" in errors
     seconds = [float(line.split()[-2]) for line in errors.splitlines() if line.startswith("rank ")]
-    assert len(seconds) == 3
+    assert len(seconds) == 5
     assert max(seconds) < 10
     for directory in (killed, full):
         report = verify_checkpoints(directory / "checkpoints")
@@ -61,11 +66,29 @@ def test_a_rank_that_is_killed_or_has_a_full_disk_in_a_save_leaves_no_half_check
         assert len(report.checkpoints) == 1
     assert writers(blind / "checkpoints") == [set()]
     assert verify_checkpoints(blind / "checkpoints").ok
+    assert "where there are checkpoints to go on from: give a run directory that all processes see" in errors
     # The next run sweeps up, and goes on.
     codes, errors = run(f"2,{killed},zero3,2")
     assert codes == [[0, 0]], errors
     assert not list((killed / "checkpoints").glob(".tmp*"))
     assert len(verify_checkpoints(killed / "checkpoints").checkpoints) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_that_are_killed_at_any_time_go_on_with_their_bits(tmp_path: Path, seed: int) -> None:
+    """The killed runs have 2 or 4 ranks and some strategy; what they leave is whole, and the log is that of one run."""
+    draws, alone, killed = random.Random(seed), tmp_path / "alone", tmp_path / "killed"
+    assert run(f"1,{alone},ddp,4")[0] == [[0]]
+    for _ in range(4):
+        ranks, strategy = draws.choice([2, 4]), draws.choice(["zero1", "zero2", "zero3"])
+        run(f"{ranks},{killed},{strategy},4,{draws.uniform(0.5, 4):.2f}")
+        if (killed / "checkpoints").is_dir():
+            assert verify_checkpoints(killed / "checkpoints").ok
+    codes, errors = run(f"4,{killed},zero3,4")
+    assert codes == [[0] * 4], errors
+    assert (killed / "metrics.jsonl").read_bytes() == (alone / "metrics.jsonl").read_bytes()
+    assert not list((killed / "checkpoints").glob(".tmp*"))
 
 
 def test_no_rank_holds_more_than_its_rows_when_it_saves_restores_or_is_digested(tmp_path: Path) -> None:
