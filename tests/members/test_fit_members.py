@@ -229,8 +229,9 @@ def test_batches_gathered_together_are_those_gathered_singly(count, start, monke
 
 
 @pytest.mark.slow
-def test_320_members_are_one_program():
-    """64 learning rates in each of 5 folds."""
+def test_320_members_are_one_program(tmp_path, monkeypatch):
+    """64 learning rates in each of 5 folds. A store that has the program already would compile none."""
+    monkeypatch.setenv("FUNCTRAIN_CACHE_DIR", str(tmp_path))
     data, compiled = examples(100), []
     parts = [Subset(data, fold.train.tolist()) for fold in ft.data.k_fold(100, 5, seed=0)]
     states = [member_state(5, optimizer=ft.optim.sgd(1e-3 * 1.1**rate)) for rate in range(64)]
