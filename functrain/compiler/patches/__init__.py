@@ -15,6 +15,7 @@ from functrain.compiler.patches import (
     instruction_set,
     nested_compilers,
     numbers_once,
+    onednn_products,
     operation_order,
     parallel_loops,
     parallel_wrapper,
@@ -41,5 +42,6 @@ COMPILING = (
     fusion_attempts.PATCH,
     parallel_loops.PATCH,
     updates_apart.PATCH,
+    onednn_products.PATCH,
 )
 """Those that are in force while inductor compiles. A later one may change what an earlier one has put in place."""
