@@ -21,8 +21,11 @@ def update_early(graph: Graph) -> None:
     """Move what no product or convolution needs to where it can be computed, if updates of large leaves then differ."""
     nodes = list(graph.nodes)
     writes = [node for node in nodes if _is_write(node) and _bytes(node.args[0]) >= LARGE]
-    when = _when(nodes, _movable(nodes))
-    if len({when[write] for write in writes}) < 2:  # all wait for the same
+    if len(writes) < 2:
+        return
+    late = _late(nodes)
+    when = _when(nodes, _movable(nodes), late)
+    if len({when[write] for write in writes if write in late}) < 2:  # all wait for the same
         return
     assert graph.owning_module is not None
     graph.owning_module.meta[EARLY] = True
@@ -43,17 +46,23 @@ def _movable(nodes: Sequence[Node]) -> set[Node]:
     return {node for node in nodes if node not in needed and _is_pure(node)}
 
 
-def _when(nodes: Sequence[Node], movable: set[Node]) -> dict[Node, int]:
+def _late(nodes: Sequence[Node]) -> set[Node]:
+    """The nodes that are heavy, or need one that is, directly or not."""
+    found: set[Node] = set()
+    for node in nodes:
+        if _is_heavy(node) or any(other in found for other in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _when(nodes: Sequence[Node], movable: set[Node], late: set[Node]) -> dict[Node, int]:
     """The place of each node: its own, or, of movable ones, that of the last node that it needs.
 
     What needs nothing heavy, such as a decayed moment, waits for the first that needs it.
     """
     place = {node: number for number, node in enumerate(nodes)}
     when: dict[Node, int] = {}
-    late: set[Node] = set()  # the nodes that need something heavy
     for node in nodes:
-        if _is_heavy(node) or any(other in late for other in node.all_input_nodes):
-            late.add(node)
         before = list(node.all_input_nodes)
         if _is_write(node):
             before += [reader for reader in _readers(node.args[0]) if place[reader] < place[node]]
