@@ -33,10 +33,9 @@ def step_of(order, noisy, guarded, emptied):
         for number, grad in zip(used, grads):
             noise = torch.rand_like(grad) if noisy else 0.0
             moment = moments[number] * 0.9 + grad + noise
-            moments[number].copy_(torch.where(counts, moment, moments[number]))
+            kept = torch.where(counts, moment, moments[number])
+            moments[number].copy_(torch.zeros(WIDTH, WIDTH) if emptied else kept)
             weights[number].copy_(torch.where(counts, weights[number] - 0.1 * moment, weights[number]))
-        if emptied:
-            moments[-1].zero_()
         return loss, norm
 
     return step
