@@ -38,7 +38,7 @@ def test_exact_sums_are_rebuilt_bit_for_bit(functrain, run, project):
 
 def test_the_bits_are_those_of_sums_in_a_tree(functrain, run, monkeypatch):
     """Without the exchange the same run is not confirmed."""
-    monkeypatch.setattr(sharing, "shard", lambda state, **_: state)
+    monkeypatch.setattr(sharing, "shard", lambda state, *_, **__: state)
     code, out, _ = functrain("replay", "runs/tiny/checkpoints/step-00000002", "--steps", "2")
     assert (code, "NOT confirmed" in out) == (1, True)
 
