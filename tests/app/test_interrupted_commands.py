@@ -9,7 +9,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("moment", ["stages.load_stages", "running.build", "training.conclude"])
+@pytest.mark.parametrize("moment", ["stages.load_stages", "training.build", "training.conclude"])
 def test_ctrl_c_before_and_after_training_ends_with_130_and_no_traceback(functrain, monkeypatch, moment):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
