@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -50,7 +51,9 @@ def _as_rank(store: str, rank: int, ranks: int, function: Callable[[], None]) ->
     code = 1
     try:
         if ranks > 1:
-            dist.init_process_group("gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks)
+            # A rank that is killed while the others join a group with it is noticed after this time alone.
+            found, limit = dist.FileStore(store, ranks), timedelta(seconds=100)
+            dist.init_process_group("gloo", store=found, rank=rank, world_size=ranks, timeout=limit)
         function()
         if ranks > 1:
             dist.destroy_process_group()
