@@ -70,7 +70,7 @@ def updates() -> Iterator[Row]:
 def epochs() -> Iterator[Row]:
     """An epoch of four updates with its record and its checkpoint, after so many."""
     with tempfile.TemporaryDirectory() as folder:
-        yield from by_epoch((10, 100, 1000, 10_000), 4, Path(folder) / "run")
+        yield from by_epoch((10, 100, 300, 1000), 4, Path(folder) / "run")
 
 
 def leaves() -> Iterator[Row]:
