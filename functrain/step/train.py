@@ -157,10 +157,10 @@ def _accumulate(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
 def _update(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     """A micro-batch that ends its window: gradient, guard, clip, optimizer, average, scale."""
     with contextlib.nullcontext() if state.recipe.refuse_nonfinite else apart_in_graphs():
-        return _guarded(state, batch)
+        return _end_of_window(state, batch)
 
 
-def _guarded(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+def _end_of_window(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     recipe, window = state.recipe, state.accumulator
     before_pass = state.buffers if window is None else window.buffers
     grads, used, totals, buffers, seen = gradient(state, batch, before_pass, watch=recipe.activations)
