@@ -1,22 +1,21 @@
 """Processes that each have a slice of some layers: an `Exchange` within another, which shares out data and shards."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from functrain.distributed.around import Around
 from functrain.distributed.mesh import Group
 from functrain.distributed.messages import gather_all, gather_on_first
 from functrain.distributed.slices import Slice, Slices, Slicing
 from functrain.foundation.errors import FunctrainError
-from functrain.foundation.pieces import Piece
 from functrain.foundation.trees import flatten, unflatten
 from functrain.optim import global_norm
 from functrain.optim.averages import keeps_averages
-from functrain.step.collectives import Exchange, Share
 from functrain.step.state import Params, Part, TrainState
 
 T = TypeVar("T")
@@ -25,49 +24,28 @@ ALIKE = 1e-2  # relative difference of what processes have alike: rounding is be
 
 
 @dataclass(frozen=True, eq=False)
-class TensorParallel:
+class TensorParallel(Around):
     """The processes of a mesh with `tp`, as one of them sees them.
 
-    The inner exchange is among the processes with this one's slices. It knows these for whole leaves.
+    The inner exchange is among the processes with this one's slices: how these are kept, and summed. It knows them for
+    whole leaves.
 
     Attributes:
-        inner: how the slices are kept, and summed.
         group: the processes with the other slices, which compute with the same examples.
         cuts: which leaves are cut.
         by_element: whether the optimizer may work on slices; else it gets whole leaves.
         gather: how whole leaves are put together.
     """
 
-    inner: Exchange
     group: Group
     cuts: Slicing
     by_element: bool
     gather: Callable[[Sequence[Tensor], Group], Sequence[Tensor | None]] = gather_all
 
     @property
-    def rank(self) -> int:
-        """The number of this process among those that share out the data."""
-        return self.inner.rank
-
-    @property
-    def ranks(self) -> int:
-        """How many share out the data."""
-        return self.inner.ranks
-
-    @property
     def processes(self) -> int:
         """How many there are in all."""
         return self.inner.processes * self.group.size
-
-    @property
-    def in_tree(self) -> bool:
-        """Whether sums are exact."""
-        return self.inner.in_tree
-
-    @property
-    def in_blocks(self) -> bool:
-        """Whether passes gather parameters: they do not."""
-        return self.inner.in_blocks
 
     @property
     def within(self) -> None:
@@ -78,26 +56,9 @@ class TensorParallel:
         """A pass is not: inductor's program of one hung after its first run (torch 2.13, gloo)."""
         return False
 
-    @property
-    def in_step(self) -> bool:
-        """Whether passes send something beside what the layers do, which processes with the same data run together."""
-        return self.inner.in_step
-
-    def share(self, accumulate: int) -> Share:
-        """The micro-batches of a window that this process computes: those of all with its data."""
-        return self.inner.share(accumulate)
-
-    def opened(self, params: Params) -> tuple[Params, Params]:
-        """What the passes of a window compute with: slices."""
-        return self.inner.opened(params)
-
     def params(self, params: Params) -> Params:
         """The whole parameters."""
         return self._whole_params(self.inner.params(params))
-
-    def to_keep(self, part: Part) -> Part:
-        """What a window keeps of a micro-batch."""
-        return self.inner.to_keep(part)
 
     def sum(self, part: Part, counts: Sequence[int]) -> tuple[Part, list[int]]:
         """The sum over the data; gradients as the optimizer takes them."""
@@ -185,14 +146,6 @@ class TensorParallel:
     def in_pieces(self, state: TrainState, *, gathered_below: int = 0) -> TrainState:  # noqa: ARG002 - of pieces
         """The state with whole leaves on process 0."""
         return self.whole_on_first(state)
-
-    def rows_on_first(self, piece: Piece, device: torch.device) -> Iterator[Tensor]:
-        """The rows of a piece, of which there are none."""
-        return self.inner.rows_on_first(piece, device)
-
-    def told_by_first(self, value: T) -> T:
-        """What process 0 gives."""
-        return self.inner.told_by_first(value)
 
     def kept(self, state: TrainState) -> TrainState:
         """A whole state as this process keeps it."""
